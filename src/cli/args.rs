@@ -1,0 +1,263 @@
+//! The command line, as written and as resolved into library options.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
+use impasto::picture::{Depth, SaveOptions};
+use impasto::transfer::LayerWeights;
+use impasto::{Init, Layer, Recipe, RecipeError};
+
+use super::device::Device;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Green.on_default());
+
+/// Paints a picture in the style of others.
+#[derive(Debug, Parser)]
+#[command(version, styles = STYLES, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Paint CONTENT in the style of one or more pictures
+    #[command(
+        after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
+    )]
+    Stylize(Box<Stylize>),
+    /// List the recipes, with all their numbers and where these come from
+    Recipes,
+    /// List the devices that this build can use
+    Devices,
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Stylize {
+    /// The picture to paint
+    pub content: PathBuf,
+    /// The pictures whose style to use
+    #[arg(required = true, value_name = "STYLE")]
+    pub styles: Vec<PathBuf>,
+    /// Where to write the result: .png, .jpg, .webp or .tiff
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub choices: Choices,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub reports: Reports,
+}
+
+/// What the result shall look like.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Picture")]
+pub struct Choices {
+    /// Start from this recipe; `impasto recipes` lists them. The options below override it
+    #[arg(long, value_name = "NAME", default_value_t = Recipe::default().name)]
+    pub recipe: String,
+    /// Longest side of the result in pixels [default: the recipe's, 512]
+    #[arg(long, value_name = "N")]
+    pub size: Option<usize>,
+    /// Optimiser steps at the last scale, or in all where there is one scale [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub iterations: Option<usize>,
+    /// What to start from: content, noise, style, or a picture [default: the recipe's]
+    #[arg(long, value_name = "content|noise|style|FILE")]
+    pub init: Option<String>,
+    /// Seed of the noise; the same seed gives the same picture
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How much the contents count: more keeps more of them [default: the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub content_weight: Option<f64>,
+    /// How much the style counts: more paints more freely [default: the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub style_weight: Option<f64>,
+    /// How much smoothness counts (total variation): more removes fine noise [default: the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub tv_weight: Option<f64>,
+    /// Layers that keep the contents, such as relu4_2 [default: the recipe's]
+    #[arg(long, value_name = "LAYER,…", value_delimiter = ',')]
+    pub content_layers: Option<Vec<Layer>>,
+    /// Layers that carry the style, each with a weight if you like: relu1_1,relu3_1:0.5 [default:
+    /// the recipe's]
+    #[arg(long, value_name = "LAYER[:X],…", value_delimiter = ',')]
+    pub style_layers: Option<Vec<WeightedLayer>>,
+    /// How much each style counts, in their order [default: all the same]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub style_blend: Option<Vec<f64>>,
+    /// Size of the style pictures relative to the result: more gives larger strokes [default: the
+    /// recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub style_scale: Option<f64>,
+    /// How to optimise [default: the recipe's]
+    #[arg(long, value_name = "NAME")]
+    pub optimizer: Option<Optimizer>,
+    /// Bits of a channel in the result [default: the content picture's, where the format has them]
+    #[arg(long, value_name = "8|16", value_parser = parse_depth)]
+    pub bits: Option<Depth>,
+}
+
+/// What computes it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct Engine {
+    /// The network that looks at the pictures: auto takes VGG19 where its weights are at hand,
+    /// else the small built-in encoder
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub encoder: Encoder,
+    /// VGG19's weights: an ONNX, safetensors or PyTorch file
+    #[arg(long, value_name = "FILE", env = "IMPASTO_WEIGHTS")]
+    pub weights: Option<PathBuf>,
+    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu; `impasto devices` lists what this build has
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: Device,
+    /// Threads on the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// What is told and kept along the way.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub struct Reports {
+    /// Also write the picture after every N evaluations, as FILE-00N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub save_every: Option<u32>,
+    /// Write one JSON object for each evaluation, a line each
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Check everything and print what would be done, without doing it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Optimizer {
+    Lbfgs,
+    Adam,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Encoder {
+    Auto,
+    Builtin,
+    Vgg19,
+}
+
+/// A layer with an optional weight: `relu3_1` or `relu3_1:0.5`.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightedLayer {
+    layer: Layer,
+    weight: Option<f64>,
+}
+
+impl std::str::FromStr for WeightedLayer {
+    type Err = Box<dyn std::error::Error + Send + Sync>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (layer, weight) = match text.split_once(':') {
+            Some((layer, weight)) => (layer, Some(weight)),
+            None => (text, None),
+        };
+        let weight = weight
+            .map(|weight| {
+                weight
+                    .parse()
+                    .map_err(|_| format!("`{weight}` is no weight; expected a number such as 0.5"))
+            })
+            .transpose()?;
+        Ok(Self {
+            layer: layer.parse()?,
+            weight,
+        })
+    }
+}
+
+fn parse_depth(text: &str) -> Result<Depth, String> {
+    match text {
+        "8" => Ok(Depth::Eight),
+        "16" => Ok(Depth::Sixteen),
+        _ => Err("expected 8 or 16".to_string()),
+    }
+}
+
+impl Choices {
+    /// The recipe with all overrides, and the picture to start from if one was named.
+    pub fn resolve(&self) -> Result<(Recipe, Option<&Path>), RecipeError> {
+        let mut recipe = Recipe::named(&self.recipe)?;
+        let mut start = None;
+        match self.init.as_deref() {
+            None => {}
+            Some("content") => recipe.init = Init::Content,
+            Some("style") => recipe.init = Init::Style,
+            // A recipe that starts from noise knows how much of it.
+            Some("noise") if matches!(recipe.init, Init::Noise { .. }) => {}
+            Some("noise") => recipe.init = Init::NOISE,
+            Some(file) => start = Some(Path::new(file)),
+        }
+        if let Some(layers) = &self.style_layers {
+            recipe.style_layers = layers.iter().map(|entry| entry.layer).collect();
+            if layers.iter().any(|entry| entry.weight.is_some()) {
+                let weight = |entry: &WeightedLayer| entry.weight.unwrap_or(1.0);
+                recipe.layer_weights = LayerWeights::Each(layers.iter().map(weight).collect());
+            }
+        }
+        match (self.optimizer, recipe.optimizer) {
+            (Some(Optimizer::Lbfgs), OptimizerConfig::Adam(_)) => {
+                recipe.optimizer = OptimizerConfig::Lbfgs(LbfgsConfig::default());
+            }
+            (Some(Optimizer::Adam), OptimizerConfig::Lbfgs(_)) => {
+                // The rate is in the units that the recipe optimises in.
+                let config = AdamConfig::default();
+                recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
+                    learning_rate: config.learning_rate * recipe.range,
+                    ..config
+                });
+            }
+            _ => {}
+        }
+        let set = |field: &mut f64, option: Option<f64>| *field = option.unwrap_or(*field);
+        set(&mut recipe.content_weight, self.content_weight);
+        set(&mut recipe.style_weight, self.style_weight);
+        set(&mut recipe.tv_weight, self.tv_weight);
+        set(&mut recipe.style_scale, self.style_scale);
+        recipe.size = self.size.unwrap_or(recipe.size);
+        recipe.iterations = self.iterations.unwrap_or(recipe.iterations);
+        if let Some(layers) = &self.content_layers {
+            recipe.content_layers = layers.clone();
+        }
+        recipe.check()?;
+        Ok((recipe, start))
+    }
+
+    /// How the result is written.
+    pub fn save_options(&self) -> SaveOptions {
+        SaveOptions {
+            depth: self.bits,
+            ..SaveOptions::default()
+        }
+    }
+}

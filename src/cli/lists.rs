@@ -1,0 +1,88 @@
+//! Commands that only print.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use impasto::Recipe;
+
+use super::args::Arguments;
+use super::device::Device;
+
+/// Writes to standard output; a reader that has gone away, as in `| head`, is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// All recipes.
+pub fn recipes() {
+    for recipe in Recipe::all() {
+        print(&format!("{}\n  {}\n", recipe.name, recipe.source));
+        for (key, value) in describe(&recipe) {
+            print(&format!("  {key:16} {value}\n"));
+        }
+        print("\n");
+    }
+}
+
+/// The numbers of a recipe, in words.
+pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
+    let scales: Vec<String> = recipe
+        .scales()
+        .iter()
+        .map(|scale| format!("{} px × {} steps", scale.size, scale.iterations))
+        .collect();
+    let layers: Vec<String> = recipe
+        .weighted_style_layers()
+        .iter()
+        .map(|(layer, weight)| match weight {
+            1.0 => layer.to_string(),
+            weight => format!("{layer}:{weight:.3e}"),
+        })
+        .collect();
+    let content: Vec<String> = recipe
+        .content_layers
+        .iter()
+        .map(|l| l.to_string())
+        .collect();
+    vec![
+        ("scales", scales.join(", ")),
+        (
+            "content",
+            format!("{} × {}", recipe.content_weight, content.join(" ")),
+        ),
+        (
+            "style",
+            format!(
+                "{} × {} ({:?})",
+                recipe.style_weight,
+                layers.join(" "),
+                recipe.gram
+            ),
+        ),
+        (
+            "total variation",
+            format!("{} × {:?}", recipe.tv_weight, recipe.tv),
+        ),
+        ("start", format!("{:?}", recipe.init)),
+        ("optimiser", format!("{:?}", recipe.optimizer)),
+        ("pixel values", format!("0 to {}", recipe.range)),
+    ]
+}
+
+/// All devices and whether this build can use them.
+pub fn devices() {
+    for (device, feature) in Device::ALL {
+        let note = match device.is_built_in() {
+            true => "available".to_string(),
+            false => format!("not in this build (feature `{feature}`)"),
+        };
+        print(&format!("{:8} {note}\n", device.to_string()));
+    }
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: clap_complete::Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut script);
+    print(&String::from_utf8_lossy(&script));
+}

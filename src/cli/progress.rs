@@ -1,0 +1,150 @@
+//! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use burn::tensor::backend::Backend;
+use impasto::Step;
+use impasto::transfer::Plan;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two lines where there is no terminal.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Shows how far a run has come.
+pub struct Progress {
+    plan: Plan,
+    display: Display,
+    /// When the current scale began, and which it is.
+    scale: (usize, Instant),
+    /// How long an evaluation of one pixel takes, by the scale before.
+    seconds_per_pixel: Option<f64>,
+}
+
+enum Display {
+    Bar(ProgressBar),
+    Lines { last: Option<Instant> },
+    Quiet,
+}
+
+impl Progress {
+    /// Progress of a run that follows `plan`.
+    pub fn new(plan: Plan, quiet: bool) -> Self {
+        let total: usize = plan.scales.iter().map(|scale| scale.iterations).sum();
+        let display = if quiet {
+            Display::Quiet
+        } else if std::io::stderr().is_terminal() {
+            let style =
+                ProgressStyle::with_template("{bar:30.cyan/blue} {pos:>4}/{len} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total as u64).with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(500));
+            Display::Bar(bar)
+        } else {
+            Display::Lines { last: None }
+        };
+        Self {
+            plan,
+            display,
+            scale: (usize::MAX, Instant::now()),
+            seconds_per_pixel: None,
+        }
+    }
+
+    /// Shows an evaluation.
+    pub fn show<B: Backend>(&mut self, step: &Step<'_, B>) {
+        if self.scale.0 != step.scale {
+            self.scale = (step.scale, Instant::now());
+        }
+        // The first evaluation of a scale only starts the clock.
+        let done = step.iteration - 1;
+        let spent = self.scale.1.elapsed().as_secs_f64();
+        let rate = (done > 0).then(|| spent / done as f64);
+        if let Some(rate) = rate {
+            self.seconds_per_pixel = Some(rate / (step.width * step.height) as f64);
+        }
+        let message = self.message(step, rate);
+        match &mut self.display {
+            Display::Bar(bar) => {
+                let before: usize = self.plan.scales[..step.scale]
+                    .iter()
+                    .map(|scale| scale.iterations)
+                    .sum();
+                bar.set_position((before + step.iteration) as u64);
+                bar.set_message(message);
+            }
+            Display::Lines { last } => {
+                let last_of_scale = step.iteration == step.iterations;
+                if last_of_scale || last.is_none_or(|last| last.elapsed() >= PAUSE) {
+                    eprintln!("{message}");
+                    *last = Some(Instant::now());
+                }
+            }
+            Display::Quiet => {}
+        }
+    }
+
+    fn message<B: Backend>(&self, step: &Step<'_, B>, rate: Option<f64>) -> String {
+        let mut message = format!(
+            "scale {}/{} {}×{}, step {}/{}, {}",
+            step.scale + 1,
+            step.scales,
+            step.width,
+            step.height,
+            step.iteration,
+            step.iterations,
+            step.losses
+        );
+        if let Some(rate) = rate {
+            message.push_str(&format!(", {rate:.2} s/step"));
+        }
+        if let Some(seconds) = self.seconds_per_pixel {
+            // Later scales cost as many times more as they have more pixels.
+            let left = self.plan.scales[step.scale..]
+                .iter()
+                .map(|scale| (scale.width * scale.height * scale.iterations) as f64 * seconds);
+            let here = step.width * step.height * step.iteration;
+            let left = left.sum::<f64>() - here as f64 * seconds;
+            message.push_str(&format!(", {} left", human(left)));
+        }
+        message
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Prints a message, above the bar if there is one.
+    pub fn say(&self, message: &str) {
+        match &self.display {
+            Display::Bar(bar) => bar.println(message),
+            Display::Lines { .. } => eprintln!("{message}"),
+            Display::Quiet => {}
+        }
+    }
+}
+
+/// `42 s`, `3 min 20 s` or `2 h 5 min`.
+pub fn human(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(human(-1.0), "0 s");
+        assert_eq!(human(59.6), "1 min 0 s");
+        assert_eq!(human(7505.0), "2 h 5 min");
+    }
+}

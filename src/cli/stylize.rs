@@ -1,0 +1,245 @@
+//! `impasto stylize`.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::backend::AutodiffBackend;
+use impasto::picture::check_output;
+use impasto::transfer::{End, Plan};
+use impasto::{Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
+
+use super::Failure;
+use super::args::{Encoder, Stylize};
+use super::device::Job;
+use super::lists::describe;
+use super::log::Log;
+use super::progress::{Progress, human};
+
+/// Exit status after an interruption, as shells give it for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Checks everything, then paints.
+pub fn run(arguments: &Stylize) -> Result<ExitCode, Failure> {
+    let (recipe, start) = arguments.choices.resolve().map_err(Failure::usage)?;
+    check_output(&arguments.output, arguments.choices.save_options()).map_err(Failure::usage)?;
+    let open = |path: &Path| Picture::open(path).map_err(Failure::usage);
+    let content = open(&arguments.content)?;
+    let styles = arguments
+        .styles
+        .iter()
+        .map(|path| open(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let blend = match &arguments.choices.style_blend {
+        None => vec![1.0; styles.len()],
+        Some(blend) if blend.len() == styles.len() => blend.clone(),
+        Some(blend) => {
+            return Err(Failure::usage(format!(
+                "--style-blend has {} weights for {} styles; give one for each",
+                blend.len(),
+                styles.len()
+            )));
+        }
+    };
+    let start = start.map(open).transpose()?;
+    let weights = encoder_weights(arguments)?;
+    if let Some(threads) = arguments.engine.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .map_err(Failure::other)?;
+    }
+    let device = arguments.engine.device;
+    let job = Painting {
+        arguments,
+        recipe,
+        content,
+        styles: styles.into_iter().zip(blend).collect(),
+        start,
+        weights,
+    };
+    let missing = || Err(Failure::usage(format!("this build has no {device}")));
+    device.run(job).unwrap_or_else(missing)
+}
+
+/// VGG19 where it is wanted and at hand, else the built-in encoder.
+fn encoder_weights(arguments: &Stylize) -> Result<Vgg19Weights, Failure> {
+    let engine = &arguments.engine;
+    let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
+    match (engine.encoder, &engine.weights) {
+        (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(path),
+        (Encoder::Vgg19, None) => Err(Failure::usage(
+            "--encoder vgg19 needs its weights: name a file with --weights or IMPASTO_WEIGHTS",
+        )),
+        #[cfg(feature = "builtin")]
+        (Encoder::Auto, None) => {
+            if !arguments.reports.quiet {
+                eprintln!(
+                    "Using the small built-in encoder. For the full quality of VGG19, name its \
+                     weights (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS."
+                );
+            }
+            Ok(Vgg19Weights::builtin())
+        }
+        #[cfg(feature = "builtin")]
+        (Encoder::Builtin, _) => Ok(Vgg19Weights::builtin()),
+        #[cfg(not(feature = "builtin"))]
+        _ => Err(Failure::usage(
+            "this build has no built-in encoder: name VGG19's weights with --weights or \
+             IMPASTO_WEIGHTS",
+        )),
+    }
+}
+
+/// Everything that is needed to paint, on whatever backend.
+struct Painting<'a> {
+    arguments: &'a Stylize,
+    recipe: Recipe,
+    content: Picture,
+    styles: Vec<(Picture, f64)>,
+    start: Option<Picture>,
+    weights: Vgg19Weights,
+}
+
+impl Job for Painting<'_> {
+    type Output = Result<ExitCode, Failure>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        let encoder = Vgg19::<B>::from_weights(self.weights, &device);
+        let mut transfer = StyleTransfer::new(&encoder)
+            .content(self.content)
+            .recipe(self.recipe.clone())
+            .seed(self.arguments.choices.seed);
+        for (style, weight) in self.styles {
+            transfer = transfer.style(style, weight);
+        }
+        if let Some(start) = self.start {
+            transfer = transfer.start(start);
+        }
+        let plan = transfer.plan().map_err(Failure::usage)?;
+        if self.arguments.reports.dry_run {
+            print_plan(self.arguments, &self.recipe, &plan);
+            return Ok(ExitCode::SUCCESS);
+        }
+        paint(self.arguments, transfer, plan)
+    }
+}
+
+fn paint<B: AutodiffBackend>(
+    arguments: &Stylize,
+    transfer: StyleTransfer<'_, B>,
+    plan: Plan,
+) -> Result<ExitCode, Failure> {
+    let reports = &arguments.reports;
+    let save_options = arguments.choices.save_options();
+    let log = reports.log.as_deref().map(Log::create).transpose();
+    let mut log = log.map_err(Failure::usage)?;
+    let interrupted = watch_for_interruption().map_err(Failure::other)?;
+    let mut progress = Progress::new(plan, reports.quiet);
+
+    let outcome = transfer
+        .on_step(|step| {
+            progress.show(step);
+            // A full disk must not cost the run: the report ends, the painting goes on.
+            if let Some(open) = &mut log
+                && let Err(error) = open.write(step)
+            {
+                progress.say(&format!("impasto: the log ends here: {error}"));
+                log = None;
+            }
+            if let Some(every) = reports.save_every
+                && step.evaluation.is_multiple_of(every as usize)
+            {
+                let path = numbered(&arguments.output, step.evaluation);
+                let saved = step
+                    .picture()
+                    .and_then(|picture| picture.save_with(&path, save_options));
+                if let Err(error) = saved {
+                    progress.say(&format!("impasto: {error}"));
+                }
+            }
+            match interrupted.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .run()
+        .map_err(Failure::other)?;
+    progress.finish();
+    outcome
+        .picture
+        .save_with(&arguments.output, save_options)
+        .map_err(Failure::other)?;
+
+    let (width, height) = (outcome.picture.width(), outcome.picture.height());
+    let summary = format!(
+        "{}: {width}×{height}, {} evaluations in {}",
+        arguments.output.display(),
+        outcome.evaluations,
+        human(outcome.elapsed.as_secs_f64())
+    );
+    match outcome.end {
+        End::Stopped => {
+            eprintln!("Interrupted; the best picture so far is written.\n{summary}");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        End::Diverged { losses, evaluation } => Err(Failure::other(format!(
+            "the loss was no longer a number at evaluation {evaluation} ({losses}); the last good \
+             picture is written to {}. Try smaller weights or --optimizer adam",
+            arguments.output.display()
+        ))),
+        _ => {
+            progress.say(&summary);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A flag that the first Ctrl-C raises; the second one ends the program at once.
+fn watch_for_interruption() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!(
+            "\nStopping after this evaluation; press Ctrl-C again to quit without a picture."
+        );
+    })?;
+    Ok(flag)
+}
+
+/// `out.png` → `out-0050.png`.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{number:04}.{extension}"))
+}
+
+fn print_plan(arguments: &Stylize, recipe: &Recipe, plan: &Plan) {
+    let mut text = format!("recipe           {}\n", recipe.name);
+    for (key, value) in describe(recipe) {
+        text.push_str(&format!("{key:16} {value}\n"));
+    }
+    for (index, scale) in plan.scales.iter().enumerate() {
+        text.push_str(&format!(
+            "scale {:<10} {}×{} pixels, {} steps\n",
+            index + 1,
+            scale.width,
+            scale.height,
+            scale.iterations
+        ));
+    }
+    let layers: Vec<String> = plan.layers.iter().map(|layer| layer.to_string()).collect();
+    text.push_str(&format!("layers           {}\n", layers.join(" ")));
+    text.push_str(&format!("device           {}\n", arguments.engine.device));
+    text.push_str(&format!(
+        "output           {}\n",
+        arguments.output.display()
+    ));
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,66 @@
+//! From an image to what VGG19 sees in it: [`Vgg19`], its [`Layer`]s and their [`Features`].
+
+mod layer;
+mod normalization;
+mod vgg19;
+
+pub use layer::{Layer, LayerKind};
+pub use normalization::Normalization;
+pub use vgg19::{Features, Pooling, Vgg19, Vgg19Config};
+
+/// What can go wrong when an image is encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncoderError {
+    /// A name that is no layer of VGG19.
+    #[error(
+        "there is no layer `{name}` in VGG19: did you mean `{nearest}`? \
+         (layers: conv1_1 … conv5_4, relu1_1 … relu5_4, pool1 … pool5)"
+    )]
+    UnknownLayer {
+        /// The name as given.
+        name: String,
+        /// The nearest name that exists.
+        nearest: String,
+    },
+    /// A layer deeper than the loaded weights reach.
+    #[error(
+        "the loaded weights end at {deepest}, so {layer} cannot be computed; use a shallower layer or the full weights"
+    )]
+    TooDeep {
+        /// The layer asked for.
+        layer: Layer,
+        /// The deepest layer there is.
+        deepest: Layer,
+    },
+    /// A layer that the built-in encoder does not stand for.
+    #[error(
+        "the built-in encoder reproduces VGG19's ReLU outputs only, not {layer}; use the ReLU output or VGG19's weights"
+    )]
+    NoReadout {
+        /// The layer asked for.
+        layer: Layer,
+    },
+    /// An image with fewer pixels than the pools need.
+    #[error(
+        "an image of {width}×{height} pixels is too small for {layer}, which needs at least \
+         {minimum} pixels on each side; use a larger size, a less elongated picture or a \
+         shallower layer"
+    )]
+    ImageTooSmall {
+        /// Width of the image in pixels.
+        width: usize,
+        /// Height of the image in pixels.
+        height: usize,
+        /// The deepest layer asked for.
+        layer: Layer,
+        /// Pixels that it needs along each axis.
+        minimum: usize,
+    },
+    /// A tensor that is no RGB image.
+    #[error("expected an RGB image of shape [batch, 3, height, width], found {channels} channels")]
+    NotRgb {
+        /// Size of the channel axis.
+        channels: usize,
+    },
+}

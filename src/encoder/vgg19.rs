@@ -1,0 +1,300 @@
+//! VGG19's convolutional part as native Burn modules.
+
+use std::path::Path;
+
+use burn::config::Config;
+use burn::module::{Module, Param, ParamId};
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use burn::tensor::module::{avg_pool2d, max_pool2d};
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{EncoderError, Layer, LayerKind, Normalization};
+use crate::weights::{Convolution, Vgg19Weights, WeightsError};
+
+/// How the 2×2 windows that end each block are reduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The largest value, as VGG19 was trained.
+    #[default]
+    Max,
+    /// The mean, which Gatys et al. (2015) found to give slightly smoother pictures.
+    Average,
+}
+
+/// Shape of a network with VGG19's topology.
+#[derive(Config, Debug)]
+pub struct Vgg19Config {
+    /// Channels of the first block; the blocks have 1, 2, 4, 8 and 8 times as many. 64 is the
+    /// published network.
+    #[config(default = 64)]
+    pub width: usize,
+    /// How the blocks are pooled.
+    #[config(default = "Pooling::Max")]
+    pub pooling: Pooling,
+    /// Seed of the random weights.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+impl Vgg19Config {
+    /// A network with seeded random weights (He et al. 2015), for tests and experiments.
+    ///
+    /// # Panics
+    /// If `width` is zero.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> Vgg19<B> {
+        Vgg19::from_weights(Vgg19Weights::random(self.width, self.seed), device)
+            .with_pooling(self.pooling)
+    }
+}
+
+/// The 16 convolutions of VGG19 (Simonyan and Zisserman, arXiv 1409.1556), without the classifier.
+///
+/// The parameters are frozen: only the gradient with respect to the image is ever needed.
+///
+/// ```no_run
+/// use burn::backend::Flex;
+/// use impasto::{Layer, Picture, Vgg19};
+///
+/// let device = Default::default();
+/// let encoder = Vgg19::<Flex>::load("vgg19.safetensors", &device)?;
+/// let image = Picture::open("photo.jpg")?.to_tensor(&device);
+/// let features = encoder.features(image, &[Layer::RELU1_1, Layer::RELU4_2])?;
+/// println!("{:?}", features.get(Layer::RELU4_2).dims());
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct Vgg19<B: Backend> {
+    convolutions: Vec<Conv2d<B>>,
+    /// 1×1 convolutions of the slim built-in encoder, one for each ReLU output; empty for VGG19.
+    readouts: Vec<Conv2d<B>>,
+    #[module(skip)]
+    normalization: Normalization,
+    #[module(skip)]
+    pooling: Pooling,
+}
+
+impl<B: Backend> Vgg19<B> {
+    /// Reads weights from a file of any kind that [`Vgg19Weights::load`] knows.
+    ///
+    /// # Errors
+    /// See [`Vgg19Weights::load`].
+    pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self, WeightsError> {
+        Ok(Self::from_weights(Vgg19Weights::load(path)?, device))
+    }
+
+    /// The slim encoder that is part of the crate (see [`Vgg19Weights::builtin`]).
+    #[cfg(feature = "builtin")]
+    pub fn builtin(device: &B::Device) -> Self {
+        Self::from_weights(Vgg19Weights::builtin(), device)
+    }
+
+    /// Builds the network from weights in memory.
+    pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
+        let normalization = weights.normalization;
+        let (convolutions, readouts) = weights.into_parts();
+        let build = |layers: Vec<Convolution>| {
+            layers
+                .into_iter()
+                .map(|layer| frozen_convolution(layer, device))
+                .collect()
+        };
+        Self {
+            convolutions: build(convolutions),
+            readouts: build(readouts),
+            normalization,
+            pooling: Pooling::default(),
+        }
+        .no_grad()
+    }
+
+    /// The same network with other pools.
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = pooling;
+        self
+    }
+
+    /// The normalisation that the weights were trained with.
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+
+    /// How the blocks are pooled.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> B::Device {
+        self.convolutions[0].weight.val().device()
+    }
+
+    /// Channels of a layer in the network that this one is or stands for.
+    fn channels(&self, layer: Layer) -> usize {
+        let [width, ..] = self.convolutions[0].weight.val().dims();
+        layer.channels(if self.is_slim() { 64 } else { width })
+    }
+
+    /// Whether this is a slim network that stands for VGG19 through read-outs.
+    pub fn is_slim(&self) -> bool {
+        !self.readouts.is_empty()
+    }
+
+    /// Checks that every layer can be computed from an image of this size (in pixels).
+    ///
+    /// # Errors
+    /// [`EncoderError::TooDeep`], [`EncoderError::NoReadout`] or [`EncoderError::ImageTooSmall`].
+    pub fn check(&self, width: usize, height: usize, taps: &[Layer]) -> Result<(), EncoderError> {
+        for &layer in taps {
+            if layer.depth() > self.convolutions.len() {
+                let deepest = Layer::all()
+                    .take_while(|layer| layer.depth() <= self.convolutions.len())
+                    .filter(|layer| layer.kind() == LayerKind::Relu)
+                    .last()
+                    .unwrap_or(Layer::RELU1_1);
+                return Err(EncoderError::TooDeep { layer, deepest });
+            }
+            if self.is_slim() && layer.kind() != LayerKind::Relu {
+                return Err(EncoderError::NoReadout { layer });
+            }
+            let minimum = layer.stride();
+            if width.min(height) < minimum {
+                return Err(EncoderError::ImageTooSmall {
+                    width,
+                    height,
+                    layer,
+                    minimum,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the layers in `taps` respond to `image`, computed no further than the deepest of them.
+    ///
+    /// # Shapes
+    /// - `image`: `[batch, 3, height, width]`, RGB in `[0, 1]` (other values are not clamped)
+    /// - each tap: `[batch, channels, ⌊height / stride⌋, ⌊width / stride⌋]` for the layer's
+    ///   [`channels`](Layer::channels) and [`stride`](Layer::stride)
+    ///
+    /// # Errors
+    /// See [`Vgg19::check`]; [`EncoderError::NotRgb`] for another number of channels.
+    pub fn features(
+        &self,
+        image: Tensor<B, 4>,
+        taps: &[Layer],
+    ) -> Result<Features<B>, EncoderError> {
+        let [_, channels, height, width] = image.dims();
+        if channels != 3 {
+            return Err(EncoderError::NotRgb { channels });
+        }
+        self.check(width, height, taps)?;
+        let mut features = Features { taps: Vec::new() };
+        let Some(&deepest) = taps.iter().max() else {
+            return Ok(features);
+        };
+
+        let mut x = self.normalization.apply(image);
+        for layer in Layer::all().take_while(|&layer| layer <= deepest) {
+            let index = layer.depth() - 1;
+            x = match layer.kind() {
+                LayerKind::Convolution => self.convolutions[index].forward(x),
+                LayerKind::Relu => relu(x),
+                LayerKind::Pool => self.pool(x),
+            };
+            if taps.contains(&layer) {
+                let response = match self.readouts.get(index) {
+                    Some(readout) => readout.forward(x.clone()),
+                    None => x.clone(),
+                };
+                features.taps.push(Tap {
+                    layer,
+                    channels: self.channels(layer),
+                    response,
+                });
+            }
+        }
+        Ok(features)
+    }
+
+    /// 2×2 windows, stride 2; an odd last row or column is left out, as in Caffe's and
+    /// torchvision's own use of the network.
+    fn pool(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        match self.pooling {
+            Pooling::Max => max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false),
+            Pooling::Average => avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false),
+        }
+    }
+}
+
+/// A same-size convolution with stride 1 that holds the given values.
+fn frozen_convolution<B: Backend>(layer: Convolution, device: &B::Device) -> Conv2d<B> {
+    let [channels_out, channels_in, height, width] = layer.shape;
+    let mut convolution = Conv2dConfig::new([channels_in, channels_out], [height, width])
+        .with_padding(PaddingConfig2d::Explicit(
+            height / 2,
+            width / 2,
+            height / 2,
+            width / 2,
+        ))
+        .with_bias(layer.bias.is_some())
+        // Never drawn: the parameter is lazy, and replaced in the next line.
+        .with_initializer(burn::nn::Initializer::Zeros)
+        .init(device);
+    let weight = TensorData::new(layer.weight, layer.shape);
+    convolution.weight = Param::initialized(ParamId::new(), Tensor::from_data(weight, device));
+    convolution.bias = layer.bias.map(|bias| {
+        let bias = TensorData::new(bias, [channels_out]);
+        Param::initialized(ParamId::new(), Tensor::from_data(bias, device))
+    });
+    convolution
+}
+
+/// The responses of the layers that were asked for.
+#[derive(Clone, Debug)]
+pub struct Features<B: Backend> {
+    taps: Vec<Tap<B>>,
+}
+
+#[derive(Clone, Debug)]
+struct Tap<B: Backend> {
+    layer: Layer,
+    channels: usize,
+    response: Tensor<B, 4>,
+}
+
+impl<B: Backend> Features<B> {
+    /// The response of one layer, `[batch, channels, height, width]`.
+    ///
+    /// # Panics
+    /// If the layer was not among the taps.
+    pub fn get(&self, layer: Layer) -> &Tensor<B, 4> {
+        &self.tap(layer).response
+    }
+
+    /// The number of channels to normalise a loss with: those of the layer in the network that the
+    /// encoder stands for. The read-outs of a slim encoder reproduce sums over VGG19's channels
+    /// from fewer of their own.
+    ///
+    /// # Panics
+    /// If the layer was not among the taps.
+    pub fn channels(&self, layer: Layer) -> usize {
+        self.tap(layer).channels
+    }
+
+    /// The responses with their layers, shallow to deep.
+    pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
+        self.taps.iter().map(|tap| (tap.layer, &tap.response))
+    }
+
+    fn tap(&self, layer: Layer) -> &Tap<B> {
+        match self.taps.iter().find(|tap| tap.layer == layer) {
+            Some(tap) => tap,
+            None => panic!("{layer} was not among the layers asked for"),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The error of the crate's front door.
+
+use crate::encoder::EncoderError;
+use crate::picture::PictureError;
+use crate::transfer::RecipeError;
+use crate::weights::WeightsError;
+
+/// Anything that can go wrong between a file and a stylized picture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A picture or its file.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// A file of weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// An image or layer that the encoder cannot serve.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// A recipe that makes no sense.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// No content picture was given.
+    #[error("no content picture was given")]
+    NoContent,
+    /// No style picture was given, but the style has a weight.
+    #[error("no style picture was given; add one or set the style weight to 0")]
+    NoStyle,
+    /// Weights of several styles that cannot be normalised.
+    #[error("the weights of the styles must be 0 or more, and not all 0")]
+    StyleWeights,
+}

@@ -1,0 +1,69 @@
+//! Neural style transfer in pure Rust on the [Burn](https://burn.dev) framework.
+//!
+//! A network trained on ImageNet separates what a picture shows from how it is painted (Gatys,
+//! Ecker and Bethge, [2015](https://arxiv.org/abs/1508.06576) and CVPR 2016). This crate finds the
+//! picture that has the content of one and the style of another, by gradient descent on its pixels.
+//! Everything is generic over Burn's backend.
+//!
+//! ```
+//! # #[cfg(all(feature = "flex", feature = "builtin"))] {
+//! use burn::backend::{Autodiff, Flex};
+//! use impasto::{Picture, Recipe, StyleTransfer, Vgg19};
+//!
+//! // Any backend with autodiff will do: Autodiff<Cuda>, Autodiff<Wgpu>, …
+//! type B = Autodiff<Flex>;
+//!
+//! // The slim encoder inside the crate; `Vgg19::load("vgg19.onnx", …)` for the real network.
+//! let encoder = Vgg19::<B>::builtin(&Default::default());
+//! let outcome = StyleTransfer::new(&encoder)
+//!     .content(Picture::open("assets/scene.jpg")?)
+//!     .style(Picture::open("assets/swirls.jpg")?, 1.0)
+//!     .recipe(Recipe { iterations: 3, ..Recipe::default() }.with_size(48))
+//!     .run()?;
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let out = folder.path().join("out.png");
+//! outcome.picture.save(&out)?;
+//! # }
+//! # Ok::<(), impasto::Error>(())
+//! ```
+//!
+//! # How data flows
+//!
+//! image → encoder → losses → optimiser → image. The modules stand in that order:
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`picture`] | files, resizing, pixels ↔ tensors |
+//! | [`encoder`] | [`Vgg19`], its [`Layer`]s, their [`Features`] |
+//! | [`weights`] | ONNX, safetensors, PyTorch, the slim encoder inside the crate |
+//! | [`loss`] | content, Gram matrices, total variation, terms of your own |
+//! | [`optim`] | L-BFGS and Adam on a bare image tensor |
+//! | [`transfer`] | [`Recipe`] and [`StyleTransfer`], the loop |
+//!
+//! Each part is usable alone on plain Burn tensors.
+//!
+//! # Cargo features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `flex` (default) | Burn's fast CPU backend |
+//! | `builtin` (default) | the slim encoder, 2.4 MB inside the crate |
+//! | `ndarray`, `cuda`, `wgpu` | other backends |
+//! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
+//! | `cli` | the program `impasto` and what only it needs |
+
+#![warn(missing_docs)]
+
+pub mod encoder;
+mod error;
+pub mod loss;
+pub mod optim;
+pub mod picture;
+pub mod transfer;
+pub mod weights;
+
+pub use encoder::{EncoderError, Features, Layer, Normalization, Pooling, Vgg19, Vgg19Config};
+pub use error::Error;
+pub use picture::{Picture, PictureError};
+pub use transfer::{Init, Outcome, Recipe, RecipeError, Step, StyleTransfer};
+pub use weights::{Vgg19Weights, WeightsError};

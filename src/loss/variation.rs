@@ -1,0 +1,129 @@
+//! How rough a picture is.
+
+use burn::tensor::{Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use super::Term;
+use crate::encoder::{Features, Layer};
+
+/// What is summed over neighbouring pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariationNorm {
+    /// `|a − b|`: keeps edges.
+    #[default]
+    L1,
+    /// `(a − b)²`: blurs edges more than fine noise.
+    L2,
+}
+
+/// Whether differences are added up or averaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// The sum, which grows with the picture (neural-style).
+    #[default]
+    Sum,
+    /// The sum divided by the number of values, `3·H·W`, so that a weight suits every size.
+    Mean,
+}
+
+/// Total variation of the image: `Σ |x[y+1] − x[y]|ᵖ + Σ |x[·,x+1] − x[·,x]|ᵖ` over all channels,
+/// with p = 1 or 2, for pixel values in `[0, range]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TotalVariation {
+    /// The exponent.
+    pub norm: VariationNorm,
+    /// Sum or mean.
+    pub reduction: Reduction,
+    /// Value of a full channel: 1, or 255 as in neural-style.
+    pub range: f64,
+}
+
+impl<B: Backend> Term<B> for TotalVariation {
+    fn layers(&self) -> Vec<Layer> {
+        Vec::new()
+    }
+
+    fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
+        let [_, _, height, width] = image.dims();
+        let size = |differences: Tensor<B, 4>| match self.norm {
+            VariationNorm::L1 => differences.abs().sum(),
+            VariationNorm::L2 => differences.powi_scalar(2).sum(),
+        };
+        let mut total = Tensor::zeros([1], &image.device());
+        for (axis, length) in [(2, height), (3, width)] {
+            if length > 1 {
+                let ahead = image.clone().narrow(axis, 1, length - 1);
+                let behind = image.clone().narrow(axis, 0, length - 1);
+                total = total + size(ahead - behind);
+            }
+        }
+        let scale = match self.norm {
+            VariationNorm::L1 => self.range,
+            VariationNorm::L2 => self.range * self.range,
+        };
+        let count = match self.reduction {
+            Reduction::Sum => 1,
+            Reduction::Mean => image.shape().num_elements(),
+        };
+        total.mul_scalar(scale / count as f64)
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{} of {} differences of neighbours, values 0 to {}",
+            match self.reduction {
+                Reduction::Sum => "sum",
+                Reduction::Mean => "mean",
+            },
+            match self.norm {
+                VariationNorm::L1 => "absolute",
+                VariationNorm::L2 => "squared",
+            },
+            self.range
+        )
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::encoder::Vgg19Config;
+    use burn::backend::Flex;
+
+    fn variation(term: TotalVariation, image: Tensor<Flex, 4>) -> f32 {
+        let encoder = Vgg19Config::new()
+            .with_width(1)
+            .init::<Flex>(&image.device());
+        let features = encoder.features(image.clone(), &[]).unwrap();
+        term.value(&image, &features).into_scalar()
+    }
+
+    #[test]
+    fn variation_of_known_pictures() {
+        let device = Default::default();
+        let term = |norm, reduction| TotalVariation {
+            norm,
+            reduction,
+            range: 255.0,
+        };
+        let flat = Tensor::full([1, 3, 5, 7], 0.3, &device);
+        assert_eq!(
+            variation(term(VariationNorm::L1, Reduction::Sum), flat),
+            0.0
+        );
+        // One step of height 1/2 along a 4-pixel edge, in three channels.
+        let dark = Tensor::<Flex, 4>::zeros([1, 3, 4, 2], &device);
+        let step = Tensor::cat(vec![dark.clone(), dark + 0.5], 3);
+        let l1 = variation(term(VariationNorm::L1, Reduction::Sum), step.clone());
+        assert_eq!(l1, 12.0 * 127.5);
+        let l2 = variation(term(VariationNorm::L2, Reduction::Mean), step);
+        assert_eq!(l2, 12.0 * 127.5 * 127.5 / 48.0);
+        let point = Tensor::ones([1, 3, 1, 1], &device);
+        assert_eq!(
+            variation(term(VariationNorm::L2, Reduction::Sum), point),
+            0.0
+        );
+    }
+}

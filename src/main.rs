@@ -1,0 +1,31 @@
+//! The program `impasto`: arguments → library calls → progress and messages.
+//!
+//! Exit status: 0 done; 2 unusable arguments or input, nothing is written; 130 interrupted, the best
+//! picture so far is written; 1 anything else.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Stylize(arguments) => cli::stylize::run(&arguments),
+        Command::Recipes => {
+            cli::lists::recipes();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Devices => {
+            cli::lists::devices();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            cli::lists::completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}

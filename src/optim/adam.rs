@@ -1,0 +1,88 @@
+//! Adam.
+
+use burn::tensor::{Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use super::{Evaluation, Optimizer};
+
+/// Settings of [`Adam`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdamConfig {
+    /// Step size, in the units of the image's values.
+    pub learning_rate: f64,
+    /// Decay of the mean gradient, β₁.
+    pub beta1: f64,
+    /// Decay of the mean squared gradient, β₂.
+    pub beta2: f64,
+    /// What keeps the division finite, ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdamConfig {
+    /// `0.02, 0.9, 0.99, 1e-8`: the rate and decays of crowsonkb/style-transfer-pytorch for images
+    /// in `[0, 1]`.
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.02,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+        }
+    }
+}
+
+/// Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1), equal to `torch.optim.Adam`.
+///
+/// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
+/// `x ← x − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`.
+#[derive(Clone, Debug)]
+pub struct Adam<B: Backend> {
+    config: AdamConfig,
+    moments: Option<(Tensor<B, 4>, Tensor<B, 4>)>,
+    steps: i32,
+}
+
+impl<B: Backend> Adam<B> {
+    /// An optimiser with no history.
+    pub fn new(config: AdamConfig) -> Self {
+        Self {
+            config,
+            moments: None,
+            steps: 0,
+        }
+    }
+}
+
+impl<B: Backend> Optimizer<B> for Adam<B> {
+    fn step<E>(
+        &mut self,
+        image: Tensor<B, 4>,
+        mut evaluate: impl FnMut(Tensor<B, 4>) -> Result<Evaluation<B>, E>,
+    ) -> Result<Tensor<B, 4>, E> {
+        let AdamConfig {
+            learning_rate,
+            beta1,
+            beta2,
+            epsilon,
+        } = self.config;
+        let gradient = evaluate(image.clone())?.gradient;
+        let first = gradient.clone() * (1.0 - beta1);
+        let second = gradient.powi_scalar(2) * (1.0 - beta2);
+        let (mean, square) = match self.moments.take() {
+            Some((mean, square)) => (mean * beta1 + first, square * beta2 + second),
+            None => (first, second),
+        };
+        self.steps += 1;
+        let mean_scale = learning_rate / (1.0 - beta1.powi(self.steps));
+        let square_scale = 1.0 / (1.0 - beta2.powi(self.steps));
+        let deviation = (square.clone() * square_scale).sqrt() + epsilon;
+        let step = mean.clone() * mean_scale / deviation;
+        self.moments = Some((mean, square));
+        Ok(image - step)
+    }
+
+    /// Adam never stops by itself.
+    fn converged(&self) -> bool {
+        false
+    }
+}

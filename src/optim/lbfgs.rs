@@ -1,0 +1,197 @@
+//! Limited-memory BFGS.
+
+use std::collections::VecDeque;
+
+use burn::tensor::{Tensor, Transaction, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use super::wolfe::{self, Trial};
+use super::{Evaluation, Optimizer, dot};
+
+/// Least curvature `yᵀs` of a pair that enters the history, as in `torch.optim.LBFGS`; below it the
+/// approximation of the Hessian would lose its positive sign.
+const MIN_CURVATURE: f64 = 1e-10;
+
+/// Settings of [`Lbfgs`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LbfgsConfig {
+    /// Pairs of steps and gradient changes that are remembered; each holds two images.
+    pub history: usize,
+    /// Length of a step as a multiple of the quasi-Newton step; with a line search, where it
+    /// begins.
+    pub learning_rate: f64,
+    /// How the length of a step is found.
+    pub line_search: LineSearch,
+    /// The optimiser has converged where no value of the gradient is larger than this.
+    pub tolerance: f64,
+}
+
+impl Default for LbfgsConfig {
+    /// History 10, learning rate 1, no line search, tolerance 0.
+    fn default() -> Self {
+        Self {
+            history: 10,
+            learning_rate: 1.0,
+            line_search: LineSearch::None,
+            tolerance: 0.0,
+        }
+    }
+}
+
+/// How the length of an L-BFGS step is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineSearch {
+    /// The full step; one evaluation for each.
+    #[default]
+    None,
+    /// A step that satisfies the strong Wolfe conditions; mostly one or two evaluations for each.
+    StrongWolfe,
+}
+
+/// L-BFGS (Nocedal and Wright, *Numerical Optimization*, algorithm 7.4) with the conventions of
+/// `torch.optim.LBFGS`: the first step is shortened to an L1 norm of at most one, the initial Hessian
+/// is `yᵀy / yᵀs`.
+///
+/// Images, steps and gradients stay on the device. A step without line search reads the host three
+/// numbers back, in one transaction.
+#[derive(Clone, Debug)]
+pub struct Lbfgs<B: Backend> {
+    config: LbfgsConfig,
+    history: VecDeque<Pair<B>>,
+    /// `yᵀs / yᵀy` of the newest pair.
+    scale: f64,
+    /// The last step and the gradient before it.
+    last: Option<(Tensor<B, 4>, Tensor<B, 4>)>,
+    /// What the line search found out about the image that it returned.
+    known: Option<Evaluation<B>>,
+    converged: bool,
+}
+
+/// A step `s`, the change `y` of the gradient along it, and `1 / yᵀs`.
+#[derive(Clone, Debug)]
+struct Pair<B: Backend> {
+    s: Tensor<B, 4>,
+    y: Tensor<B, 4>,
+    rho: f64,
+}
+
+impl<B: Backend> Lbfgs<B> {
+    /// An optimiser with no history.
+    pub fn new(config: LbfgsConfig) -> Self {
+        Self {
+            config,
+            history: VecDeque::with_capacity(config.history.min(1000)),
+            scale: 1.0,
+            last: None,
+            known: None,
+            converged: false,
+        }
+    }
+
+    /// Takes the newest change of the gradient into the history; returns the gradient's largest
+    /// absolute value and the step length to use.
+    fn learn(&mut self, gradient: &Tensor<B, 4>) -> (f64, f64) {
+        let largest = gradient.clone().abs().max();
+        let rate = self.config.learning_rate;
+        let Some((s, previous)) = self.last.take() else {
+            let [largest, l1] = read([largest, gradient.clone().abs().sum()]);
+            return (largest, rate * (1.0 / l1).min(1.0));
+        };
+        let y = gradient.clone() - previous;
+        let [largest, ys, yy] = read([largest, dot(&y, &s), dot(&y, &y)]);
+        if ys > MIN_CURVATURE && self.config.history > 0 {
+            if self.history.len() == self.config.history {
+                self.history.pop_front();
+            }
+            let rho = 1.0 / ys;
+            self.history.push_back(Pair { s, y, rho });
+            self.scale = ys / yy;
+        }
+        (largest, rate)
+    }
+
+    /// Minus the approximate inverse Hessian times the gradient, by the two-loop recursion.
+    fn direction(&self, gradient: &Tensor<B, 4>) -> Tensor<B, 4> {
+        let spread = |scalar: Tensor<B, 1>| scalar.reshape([1, 1, 1, 1]);
+        let mut q = gradient.clone().neg();
+        let mut alphas = Vec::with_capacity(self.history.len());
+        for Pair { s, y, rho } in self.history.iter().rev() {
+            let alpha = spread(dot(s, &q) * *rho);
+            q = q - y.clone() * alpha.clone();
+            alphas.push(alpha);
+        }
+        q = q * self.scale;
+        for (Pair { s, y, rho }, alpha) in self.history.iter().zip(alphas.into_iter().rev()) {
+            let beta = spread(dot(y, &q) * *rho);
+            q = q + s.clone() * (alpha - beta);
+        }
+        q
+    }
+}
+
+impl<B: Backend> Optimizer<B> for Lbfgs<B> {
+    fn step<E>(
+        &mut self,
+        image: Tensor<B, 4>,
+        mut evaluate: impl FnMut(Tensor<B, 4>) -> Result<Evaluation<B>, E>,
+    ) -> Result<Tensor<B, 4>, E> {
+        let Evaluation { loss, gradient } = match self.known.take() {
+            Some(known) => known,
+            None => evaluate(image.clone())?,
+        };
+        let (largest, mut length) = self.learn(&gradient);
+        self.converged = largest <= self.config.tolerance;
+        if self.converged {
+            return Ok(image);
+        }
+        let direction = self.direction(&gradient);
+        if self.config.line_search == LineSearch::StrongWolfe {
+            let [slope, reach] = read([dot(&gradient, &direction), direction.clone().abs().max()]);
+            let start = Trial {
+                t: 0.0,
+                loss,
+                slope,
+                gradient: gradient.clone(),
+            };
+            let found = wolfe::search(start, length, reach, |t| {
+                let Evaluation { loss, gradient } =
+                    evaluate(image.clone() + direction.clone() * t)?;
+                let [slope] = read([dot(&gradient, &direction)]);
+                Ok(Trial {
+                    t,
+                    loss,
+                    slope,
+                    gradient,
+                })
+            })?;
+            length = found.t;
+            self.converged = length == 0.0;
+            self.known = Some(Evaluation {
+                loss: found.loss,
+                gradient: found.gradient,
+            });
+        }
+        let step = direction * length;
+        let image = image + step.clone();
+        self.last = Some((step, gradient));
+        Ok(image)
+    }
+
+    fn converged(&self) -> bool {
+        self.converged
+    }
+}
+
+/// Reads numbers back from the device, all at once.
+fn read<B: Backend, const N: usize>(scalars: [Tensor<B, 1>; N]) -> [f64; N] {
+    let mut transaction = Transaction::default();
+    for scalar in scalars {
+        transaction = transaction.register(scalar);
+    }
+    let mut data = transaction.execute().into_iter();
+    std::array::from_fn(|_| {
+        let number = data.next().and_then(|data| data.iter::<f64>().next());
+        number.expect("as many numbers as were registered")
+    })
+}

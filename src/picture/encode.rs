@@ -1,0 +1,230 @@
+//! Writing picture files, whole or not at all.
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder, webp::WebPEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use serde::{Deserialize, Serialize};
+
+use super::{Picture, PictureError};
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Formats that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// 8 or 16 bits, alpha, ICC profile.
+    Png,
+    /// 8 bits, ICC profile, no alpha.
+    Jpeg,
+    /// Lossless, 8 bits, alpha, ICC profile.
+    WebP,
+    /// 8 or 16 bits, alpha, ICC profile.
+    Tiff,
+}
+
+impl Format {
+    /// The format that a file's name asks for.
+    ///
+    /// # Errors
+    /// [`PictureError::UnknownFormat`].
+    pub fn from_path(path: &Path) -> Result<Self, PictureError> {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("png") => Ok(Format::Png),
+            Some("jpg" | "jpeg") => Ok(Format::Jpeg),
+            Some("webp") => Ok(Format::WebP),
+            Some("tif" | "tiff") => Ok(Format::Tiff),
+            _ => Err(PictureError::UnknownFormat { path: path.into() }),
+        }
+    }
+
+    fn has_sixteen_bits(self) -> bool {
+        matches!(self, Format::Png | Format::Tiff)
+    }
+}
+
+/// Bits of a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// 8 bits.
+    #[default]
+    Eight,
+    /// 16 bits.
+    Sixteen,
+}
+
+/// How a picture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaveOptions {
+    /// Bits of a channel; `None` keeps those of the picture where the format has them.
+    pub depth: Option<Depth>,
+    /// Quality of a JPEG, 1 to 100.
+    pub jpeg_quality: u8,
+}
+
+impl Default for SaveOptions {
+    /// The picture's own depth; JPEG quality 95.
+    fn default() -> Self {
+        Self {
+            depth: None,
+            jpeg_quality: 95,
+        }
+    }
+}
+
+/// Checks, before any work is done, that a picture can be written to `path`: the name tells a
+/// format, the format has the depth, the folder exists and can be written to.
+///
+/// # Errors
+/// The [`PictureError`] that saving would give.
+pub fn check_output(path: &Path, options: SaveOptions) -> Result<(), PictureError> {
+    let format = Format::from_path(path)?;
+    if options.depth == Some(Depth::Sixteen) && !format.has_sixteen_bits() {
+        return Err(PictureError::DepthUnsupported { path: path.into() });
+    }
+    if path.is_dir() {
+        return Err(failed(path, "there is a folder of this name"));
+    }
+    temporary(path).map(drop)
+}
+
+impl Picture {
+    /// Writes the picture in the format that the name asks for. Values are rounded to the nearest
+    /// step.
+    ///
+    /// # Errors
+    /// [`PictureError`]; whatever happens, the file at `path` is either what it was or complete.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PictureError> {
+        self.save_with(path, SaveOptions::default())
+    }
+
+    /// [`Picture::save`] with options.
+    ///
+    /// # Errors
+    /// See [`Picture::save`].
+    pub fn save_with(
+        &self,
+        path: impl AsRef<Path>,
+        options: SaveOptions,
+    ) -> Result<(), PictureError> {
+        let path = path.as_ref();
+        check_output(path, options)?;
+        let format = Format::from_path(path)?;
+        let mut depth = options.depth.unwrap_or(self.depth);
+        if !format.has_sixteen_bits() {
+            depth = Depth::Eight;
+        }
+        let file = temporary(path)?;
+        let mut writer = BufWriter::new(file);
+        self.encode(&mut writer, format, depth, options.jpeg_quality)
+            .map_err(|source| failed(path, source))?;
+        let file = writer
+            .into_inner()
+            .map_err(|error| failed(path, error.into_error()))?;
+        file.as_file()
+            .sync_all()
+            .map_err(|error| failed(path, error))?;
+        file.persist(path)
+            .map_err(|error| failed(path, error.error))?;
+        Ok(())
+    }
+
+    fn encode(
+        &self,
+        writer: &mut BufWriter<tempfile::NamedTempFile>,
+        format: Format,
+        depth: Depth,
+        quality: u8,
+    ) -> Result<(), BoxedError> {
+        let alpha = self.alpha.is_some() && format != Format::Jpeg;
+        let color = match (depth, alpha) {
+            (Depth::Eight, false) => ExtendedColorType::Rgb8,
+            (Depth::Eight, true) => ExtendedColorType::Rgba8,
+            (Depth::Sixteen, false) => ExtendedColorType::Rgb16,
+            (Depth::Sixteen, true) => ExtendedColorType::Rgba16,
+        };
+        let samples = match depth {
+            Depth::Eight => self.samples(alpha, 255.0, |value| value as u8),
+            Depth::Sixteen => {
+                let samples = self.samples(alpha, 65535.0, |value| value as u16);
+                bytemuck::cast_slice(&samples).to_vec()
+            }
+        };
+        let size = (self.width as u32, self.height as u32);
+        match format {
+            Format::Png => self.write(PngEncoder::new(writer), &samples, size, color),
+            Format::WebP => self.write(WebPEncoder::new_lossless(writer), &samples, size, color),
+            Format::Jpeg => {
+                let encoder = JpegEncoder::new_with_quality(writer, quality.clamp(1, 100));
+                self.write(encoder, &samples, size, color)
+            }
+            Format::Tiff => self.write(TiffEncoder::new(writer), &samples, size, color),
+        }
+    }
+
+    fn write(
+        &self,
+        mut encoder: impl ImageEncoder,
+        samples: &[u8],
+        (width, height): (u32, u32),
+        color: ExtendedColorType,
+    ) -> Result<(), BoxedError> {
+        if let Some(profile) = &self.icc_profile {
+            encoder.set_icc_profile(profile.clone())?;
+        }
+        Ok(encoder.write_image(samples, width, height, color)?)
+    }
+
+    /// Interleaved integer samples, rounded.
+    fn samples<T>(&self, alpha: bool, maximum: f32, convert: impl Fn(f32) -> T) -> Vec<T> {
+        let sample = |value: f32| convert((value * maximum).round());
+        let colors = self.rgb.as_chunks::<3>().0.iter();
+        match &self.alpha {
+            Some(opacity) if alpha => colors
+                .zip(opacity)
+                .flat_map(|(&[r, g, b], &a)| [r, g, b, a].map(sample))
+                .collect(),
+            _ => colors.flat_map(|rgb| rgb.map(sample)).collect(),
+        }
+    }
+}
+
+/// A temporary file beside `path`, gone when dropped.
+fn temporary(path: &Path) -> Result<tempfile::NamedTempFile, PictureError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".impasto-");
+    #[cfg(unix)]
+    {
+        // Temporary files are private by default; this one becomes an ordinary file.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).map_err(|source| {
+        let hint = match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                format!(
+                    "the folder {} does not exist; create it first",
+                    folder.display()
+                )
+            }
+            _ => format!(
+                "the folder {} cannot be written to ({source})",
+                folder.display()
+            ),
+        };
+        failed(path, hint)
+    })
+}
+
+fn failed(path: &Path, source: impl Into<BoxedError>) -> PictureError {
+    PictureError::Write {
+        path: PathBuf::from(path),
+        source: source.into(),
+    }
+}

@@ -1,0 +1,192 @@
+//! From pictures to a stylized picture: [`StyleTransfer`] and the [`Recipe`] it follows.
+
+mod objective;
+mod recipe;
+mod run;
+
+use std::ops::ControlFlow;
+
+use burn::tensor::backend::AutodiffBackend;
+
+use crate::Error;
+use crate::encoder::{Layer, Vgg19};
+use crate::picture::Picture;
+
+pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale};
+pub use run::{End, Outcome, Step};
+
+/// A style transfer to be run: an encoder, pictures and a recipe.
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+///
+/// use burn::backend::{Autodiff, Flex};
+/// use impasto::{Picture, Recipe, StyleTransfer, Vgg19};
+///
+/// type B = Autodiff<Flex>;
+///
+/// let encoder = Vgg19::<B>::load("vgg19.onnx", &Default::default())?;
+/// let outcome = StyleTransfer::new(&encoder)
+///     .content(Picture::open("photo.jpg")?)
+///     .style(Picture::open("painting.jpg")?, 1.0)
+///     .recipe(Recipe::default().with_size(512))
+///     .on_step(|step| {
+///         println!("{}/{}: {}", step.iteration, step.iterations, step.losses);
+///         ControlFlow::Continue(())
+///     })
+///     .run()?;
+/// outcome.picture.save("out.png")?;
+/// # Ok::<(), impasto::Error>(())
+/// ```
+pub struct StyleTransfer<'a, B: AutodiffBackend> {
+    encoder: &'a Vgg19<B>,
+    content: Option<Picture>,
+    styles: Vec<(Picture, f64)>,
+    start: Option<Picture>,
+    recipe: Recipe,
+    seed: u64,
+    on_step: Box<OnStep<'a, B::InnerBackend>>,
+}
+
+/// What is called at each evaluation.
+type OnStep<'a, B> = dyn FnMut(&Step<'_, B>) -> ControlFlow<()> + 'a;
+
+impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
+    /// A transfer with the default recipe and no pictures yet.
+    pub fn new(encoder: &'a Vgg19<B>) -> Self {
+        Self {
+            encoder,
+            content: None,
+            styles: Vec::new(),
+            start: None,
+            recipe: Recipe::default(),
+            seed: 0,
+            on_step: Box::new(|_| ControlFlow::Continue(())),
+        }
+    }
+
+    /// The picture that gives the content, the proportions and what its file says beside colours
+    /// (alpha, ICC profile, depth).
+    pub fn content(mut self, picture: Picture) -> Self {
+        self.content = Some(picture);
+        self
+    }
+
+    /// Adds a picture that gives the style. With several, their Gram matrices are averaged with
+    /// these weights.
+    pub fn style(mut self, picture: Picture, weight: f64) -> Self {
+        self.styles.push((picture, weight));
+        self
+    }
+
+    /// All choices; the default is [`Recipe::default`].
+    pub fn recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
+    /// Starts from a picture, stretched to the size of the result, instead of what the recipe says.
+    pub fn start(mut self, picture: Picture) -> Self {
+        self.start = Some(picture);
+        self
+    }
+
+    /// Seed of the noise that a run may start from; 0 by default. The same seed gives the same
+    /// result on the same backend.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Called at each evaluation of loss and gradient; `ControlFlow::Break` ends the run, which
+    /// then returns the best picture so far.
+    pub fn on_step(
+        mut self,
+        callback: impl FnMut(&Step<'_, B::InnerBackend>) -> ControlFlow<()> + 'a,
+    ) -> Self {
+        self.on_step = Box::new(callback);
+        self
+    }
+
+    /// What a run would do, with everything checked that can be without doing it.
+    ///
+    /// # Errors
+    /// [`Error`] for missing pictures, a recipe that makes no sense, pictures too small for the
+    /// layers, or layers that the encoder lacks.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        self.recipe.check()?;
+        let content = self.content.as_ref().ok_or(Error::NoContent)?;
+        if self.styles.is_empty() && self.recipe.style_weight > 0.0 {
+            return Err(Error::NoStyle);
+        }
+        let total: f64 = self.styles.iter().map(|(_, weight)| weight).sum();
+        let negative = self.styles.iter().any(|(_, weight)| *weight < 0.0);
+        if !self.styles.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
+            return Err(Error::StyleWeights);
+        }
+        let layers = self.layers();
+        let mut scales = Vec::new();
+        for scale in self.recipe.scales() {
+            let (width, height) = self.recipe.dimensions(content, scale.size);
+            self.encoder.check(width, height, &layers)?;
+            for (style, _) in &self.styles {
+                let (width, height) = self.style_dimensions(style, scale.size);
+                self.encoder.check(width, height, &self.style_layers())?;
+            }
+            scales.push(PlannedScale {
+                width,
+                height,
+                iterations: scale.iterations,
+            });
+        }
+        Ok(Plan { scales, layers })
+    }
+
+    /// Style layers that are really used.
+    fn style_layers(&self) -> Vec<Layer> {
+        match self.recipe.style_weight > 0.0 {
+            true => self.recipe.style_layers.clone(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Content layers that are really used.
+    fn content_layers(&self) -> Vec<Layer> {
+        match self.recipe.content_weight > 0.0 {
+            true => self.recipe.content_layers.clone(),
+            false => Vec::new(),
+        }
+    }
+
+    fn layers(&self) -> Vec<Layer> {
+        let mut layers = [self.content_layers(), self.style_layers()].concat();
+        layers.sort();
+        layers.dedup();
+        layers
+    }
+
+    fn style_dimensions(&self, style: &Picture, size: usize) -> (usize, usize) {
+        let size = (size as f64 * self.recipe.style_scale).round() as usize;
+        self.recipe.dimensions(style, size.max(1))
+    }
+}
+
+/// What a run will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The scales, coarse to fine.
+    pub scales: Vec<PlannedScale>,
+    /// The layers of the encoder that are read.
+    pub layers: Vec<Layer>,
+}
+
+/// One scale of a [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedScale {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Steps of the optimiser.
+    pub iterations: usize,
+}

@@ -1,0 +1,280 @@
+//! The loop from the first scale to the finished picture.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::{Init, PlannedScale, StyleTransfer};
+use crate::Error;
+use crate::encoder::{Layer, Vgg19};
+use crate::loss::{Loss, LossValues};
+use crate::optim::{Evaluation, Optimizer};
+use crate::picture::{Picture, PictureError};
+
+/// An evaluation of loss and gradient in the course of a run.
+#[derive(Debug)]
+pub struct Step<'a, B: Backend> {
+    /// Index of the scale, from 0.
+    pub scale: usize,
+    /// How many scales there are.
+    pub scales: usize,
+    /// Width of the image in pixels.
+    pub width: usize,
+    /// Height of the image in pixels.
+    pub height: usize,
+    /// Which step of the optimiser at this scale, from 1.
+    pub iteration: usize,
+    /// How many steps the optimiser takes at this scale.
+    pub iterations: usize,
+    /// How many evaluations there have been in the run, with this one. More than iterations where
+    /// the optimiser searches along a line.
+    pub evaluation: usize,
+    /// The loss of the image, before it is improved.
+    pub losses: &'a LossValues,
+    /// Time since the run began.
+    pub elapsed: Duration,
+    image: &'a Tensor<B, 4>,
+    range: f64,
+}
+
+impl<B: Backend> Step<'_, B> {
+    /// The image that was evaluated.
+    ///
+    /// # Errors
+    /// [`PictureError`] if the image is no picture, which does not happen in a run.
+    pub fn picture(&self) -> Result<Picture, PictureError> {
+        Picture::from_tensor(self.image.clone().div_scalar(self.range))
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum End {
+    /// All steps were taken, or the optimiser found nothing left to improve.
+    Finished,
+    /// The callback asked to stop.
+    Stopped,
+    /// The loss became NaN or infinite.
+    Diverged {
+        /// The values at that point.
+        losses: LossValues,
+        /// Which evaluation it was.
+        evaluation: usize,
+    },
+}
+
+/// What a run results in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The result; if the run was stopped or diverged, the best picture of the scale it had
+    /// reached.
+    pub picture: Picture,
+    /// How the run ended.
+    pub end: End,
+    /// The losses at the last evaluation that had finite values.
+    pub losses: Option<LossValues>,
+    /// How many evaluations of loss and gradient there were.
+    pub evaluations: usize,
+    /// How long the run took.
+    pub elapsed: Duration,
+}
+
+/// Why a step of the optimiser was not completed.
+enum Interruption {
+    Stopped,
+    Diverged(LossValues),
+    Failed(Error),
+}
+
+/// What is carried from one evaluation to the next.
+struct Progress<B: Backend> {
+    began: Instant,
+    evaluations: usize,
+    losses: Option<LossValues>,
+    /// The image of least loss at the current scale.
+    best: Option<(f64, Tensor<B, 4>)>,
+}
+
+impl<B: AutodiffBackend> StyleTransfer<'_, B> {
+    /// Runs the transfer.
+    ///
+    /// # Errors
+    /// Those of [`plan`](StyleTransfer::plan). Once it has begun, a run always ends with a picture,
+    /// see [`Outcome::end`].
+    pub fn run(mut self) -> Result<Outcome, Error> {
+        let plan = self.plan()?;
+        let content = self.content.take().ok_or(Error::NoContent)?;
+        let mut progress = Progress {
+            began: Instant::now(),
+            evaluations: 0,
+            losses: None,
+            best: None,
+        };
+        let mut end = End::Finished;
+        let mut picture: Option<Picture> = None;
+
+        let sizes = self.recipe.scales();
+        for (index, (scale, size)) in plan.scales.iter().zip(sizes).enumerate() {
+            let scaled = content.resize(scale.width, scale.height);
+            let objective = self.objective(&scaled, size.size)?;
+            let start = match &picture {
+                Some(coarser) => coarser
+                    .resize(scale.width, scale.height)
+                    .to_tensor(&self.device()),
+                None => self.first_image(&scaled),
+            };
+            let start = start.mul_scalar(self.recipe.range);
+            let context = (index, plan.scales.len(), *scale);
+            let (image, ended) = self.optimize(start, &objective, context, &mut progress)?;
+            picture = Some(Picture::from_tensor(image.div_scalar(self.recipe.range))?);
+            if ended != End::Finished {
+                end = ended;
+                break;
+            }
+        }
+        let picture = picture.ok_or(Error::NoContent)?;
+        Ok(Outcome {
+            picture: picture.with_attributes_of(&content),
+            end,
+            losses: progress.losses,
+            evaluations: progress.evaluations,
+            elapsed: progress.began.elapsed(),
+        })
+    }
+
+    /// All steps of one scale.
+    fn optimize(
+        &mut self,
+        start: Tensor<B::InnerBackend, 4>,
+        objective: &Loss<B>,
+        (index, scales, scale): (usize, usize, PlannedScale),
+        progress: &mut Progress<B::InnerBackend>,
+    ) -> Result<(Tensor<B::InnerBackend, 4>, End), Error> {
+        let layers = objective.layers();
+        let range = self.recipe.range;
+        let mut optimizer = self.recipe.optimizer.init();
+        let mut image = start.clone();
+        progress.best = Some((f64::INFINITY, start));
+        for iteration in 1..=scale.iterations {
+            let next = optimizer.step(image, |candidate| {
+                let (losses, gradient) =
+                    evaluate(self.encoder, objective, &layers, &candidate, range)
+                        .map_err(Interruption::Failed)?;
+                progress.evaluations += 1;
+                let loss = losses.weighted();
+                if !loss.is_finite() {
+                    return Err(Interruption::Diverged(losses));
+                }
+                if progress
+                    .best
+                    .as_ref()
+                    .is_none_or(|(least, _)| loss < *least)
+                {
+                    progress.best = Some((loss, candidate.clone()));
+                }
+                let step = Step {
+                    scale: index,
+                    scales,
+                    width: scale.width,
+                    height: scale.height,
+                    iteration,
+                    iterations: scale.iterations,
+                    evaluation: progress.evaluations,
+                    losses: &losses,
+                    elapsed: progress.began.elapsed(),
+                    image: &candidate,
+                    range,
+                };
+                let flow = (self.on_step)(&step);
+                progress.losses = Some(losses);
+                match flow {
+                    ControlFlow::Continue(()) => Ok(Evaluation { loss, gradient }),
+                    ControlFlow::Break(()) => Err(Interruption::Stopped),
+                }
+            });
+            let end = match next {
+                Ok(next) if optimizer.converged() => return Ok((next, End::Finished)),
+                Ok(next) => {
+                    image = next;
+                    continue;
+                }
+                Err(Interruption::Failed(error)) => return Err(error),
+                Err(Interruption::Stopped) => End::Stopped,
+                Err(Interruption::Diverged(losses)) => End::Diverged {
+                    losses,
+                    evaluation: progress.evaluations,
+                },
+            };
+            let (_, best) = progress.best.take().expect("set before the first step");
+            return Ok((best, end));
+        }
+        // The last step has not been evaluated: make sure that it led to a picture.
+        let sum: f64 = image
+            .clone()
+            .sum()
+            .into_data()
+            .iter()
+            .next()
+            .unwrap_or(f64::NAN);
+        match progress.best.take() {
+            Some((_, best)) if !sum.is_finite() => Ok((best, End::Finished)),
+            _ => Ok((image, End::Finished)),
+        }
+    }
+
+    /// What the first scale starts from, RGB in `[0, 1]`.
+    fn first_image(&self, content: &Picture) -> Tensor<B::InnerBackend, 4> {
+        let device = self.device();
+        let (width, height) = (content.width(), content.height());
+        if let Some(start) = &self.start {
+            return start.resize(width, height).to_tensor(&device);
+        }
+        match (self.recipe.init, self.styles.first()) {
+            (Init::Style, Some((style, _))) => style.resize(width, height).to_tensor(&device),
+            (Init::Noise { deviation }, _) => {
+                // Drawn on the host, so that a seed means the same on every backend.
+                let mut rng = StdRng::seed_from_u64(self.seed);
+                let mean = self.encoder.normalization().mean_color();
+                let values = (0..3 * width * height)
+                    .map(|index| {
+                        let noise: f32 = StandardNormal.sample(&mut rng);
+                        mean[index / (width * height)] + deviation as f32 * noise
+                    })
+                    .collect();
+                Tensor::from_data(
+                    TensorData::new::<f32, _>(values, [1, 3, height, width]),
+                    &device,
+                )
+            }
+            (Init::Content | Init::Style, _) => content.to_tensor(&device),
+        }
+    }
+}
+
+/// Loss and gradient at an image with values in `[0, range]`.
+fn evaluate<B: AutodiffBackend>(
+    encoder: &Vgg19<B>,
+    objective: &Loss<B>,
+    layers: &[Layer],
+    image: &Tensor<B::InnerBackend, 4>,
+    range: f64,
+) -> Result<(LossValues, Tensor<B::InnerBackend, 4>), Error> {
+    let variable = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
+    let unit = variable.clone().div_scalar(range);
+    let features = encoder.features(unit.clone(), layers)?;
+    let evaluated = objective.evaluate(&unit, &features);
+    drop((unit, features));
+    // The backward pass is queued before anything waits for the forward pass.
+    let mut gradients = evaluated.total.backward();
+    let gradient = variable
+        .grad_remove(&mut gradients)
+        // Without any term that depends on the image there is no gradient.
+        .unwrap_or_else(|| image.zeros_like());
+    Ok((evaluated.read(), gradient))
+}

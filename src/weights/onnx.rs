@@ -1,0 +1,272 @@
+//! Weights out of an ONNX model.
+//!
+//! Only the few fields that lead to the convolutions are declared here; prost skips the others, and
+//! tensor data stay slices of the file. `onnx-ir` would parse the whole model, infer the types of
+//! every node and copy the weights, of which nothing is needed here, and it refuses models for
+//! operators that lie behind the layers of interest. Field numbers are those of `onnx.proto`.
+
+use std::collections::HashMap;
+use std::path::{Component, Path};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+use super::source::{Dtype, NamedTensor, Pair, Source, normalization_from};
+
+#[derive(Clone, PartialEq, Message)]
+struct Model {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Graph>,
+    #[prost(message, repeated, tag = "14")]
+    metadata: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    nodes: Vec<Node>,
+    #[prost(message, repeated, tag = "5")]
+    initializers: Vec<OnnxTensor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(string, repeated, tag = "1")]
+    inputs: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    outputs: Vec<String>,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(string, tag = "4")]
+    operator: String,
+    #[prost(message, repeated, tag = "5")]
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, tag = "3")]
+    int: i64,
+    #[prost(message, optional, tag = "5")]
+    tensor: Option<OnnxTensor>,
+    #[prost(int64, repeated, tag = "8")]
+    ints: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OnnxTensor {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(float, repeated, tag = "4")]
+    floats: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    ints: Vec<i32>,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    raw: Bytes,
+    #[prost(double, repeated, tag = "10")]
+    doubles: Vec<f64>,
+    #[prost(message, repeated, tag = "13")]
+    external: Vec<KeyValue>,
+    #[prost(int32, tag = "14")]
+    location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+fn look_up<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    let entry = list.iter().find(|entry| entry.key == key)?;
+    Some(&entry.value)
+}
+
+/// Finds the convolutions in the order of the graph, which ONNX requires to be the order of
+/// evaluation.
+pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
+    let model = Model::decode(bytes)
+        .map_err(|error| format!("damaged or incomplete ONNX file ({error}); get it again"))?;
+    let normalization = normalization_from(|key| look_up(&model.metadata, key));
+    let graph = model.graph.ok_or("the ONNX file holds no graph")?;
+
+    let mut constants: HashMap<&str, &OnnxTensor> = HashMap::new();
+    for tensor in &graph.initializers {
+        constants.insert(&tensor.name, tensor);
+    }
+    let mut convolutions: Vec<Pair> = Vec::new();
+    for node in &graph.nodes {
+        match node.operator.as_str() {
+            "Constant" => {
+                let value = node.attributes.iter().find(|a| a.name == "value");
+                if let (Some(output), Some(tensor)) =
+                    (node.outputs.first(), value.and_then(|a| a.tensor.as_ref()))
+                {
+                    constants.insert(output, tensor);
+                }
+            }
+            // Exporters share equal tensors this way.
+            "Identity" => {
+                if let ([input], [output]) = (&node.inputs[..], &node.outputs[..])
+                    && let Some(&tensor) = constants.get(input.as_str())
+                {
+                    constants.insert(output, tensor);
+                }
+            }
+            "Conv" => {
+                let number = convolutions.len() + 1;
+                check_convolution(node, number)?;
+                let input = |index: usize| {
+                    let name = node.inputs.get(index).filter(|name| !name.is_empty())?;
+                    Some(match constants.get(name.as_str()) {
+                        Some(tensor) => tensor.locate(name, path),
+                        None => Err(format!(
+                            "`{name}`, an input of convolution {number}, is no constant of the \
+                             model; export it with its weights"
+                        )),
+                    })
+                };
+                convolutions.push(Pair {
+                    weight: input(1)
+                        .unwrap_or_else(|| Err(format!("convolution {number} has no kernel")))?,
+                    bias: input(2).transpose()?,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(Source {
+        convolutions,
+        readouts: Vec::new(),
+        normalization,
+    })
+}
+
+/// Refuses convolutions that are not VGG19's: its own have stride 1, padding 1 and nothing else.
+fn check_convolution(node: &Node, number: usize) -> Result<(), String> {
+    for attribute in &node.attributes {
+        let ok = match attribute.name.as_str() {
+            "strides" | "dilations" | "pads" => attribute.ints.iter().all(|&value| value == 1),
+            "group" => attribute.int == 1,
+            _ => true,
+        };
+        if !ok {
+            return Err(format!(
+                "convolution {number} (`{}`) has {} {:?}, expected 1 as in VGG19; is it another \
+                 network?",
+                node.name,
+                attribute.name,
+                if attribute.ints.is_empty() {
+                    std::slice::from_ref(&attribute.int)
+                } else {
+                    &attribute.ints
+                }
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl OnnxTensor {
+    /// Where the values lie: in the tensor's own bytes, in a list of numbers or in another file.
+    fn locate(&self, name: &str, path: &Path) -> Result<NamedTensor, String> {
+        let shape = self
+            .dims
+            .iter()
+            .map(|&size| usize::try_from(size).ok())
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| format!("`{name}` has the impossible shape {:?}", self.dims))?;
+        let dtype = match self.data_type {
+            1 => Dtype::F32,
+            10 => Dtype::F16,
+            11 => Dtype::F64,
+            16 => Dtype::Bf16,
+            other => {
+                return Err(format!(
+                    "`{name}` has ONNX element type {other}, expected floating point numbers"
+                ));
+            }
+        };
+        let data = if self.location == 1 {
+            self.external_data(name, path)?
+        } else if !self.raw.is_empty() {
+            self.raw.clone()
+        } else {
+            let mut data = BytesMut::new();
+            match dtype {
+                Dtype::F32 => self
+                    .floats
+                    .iter()
+                    .for_each(|v| data.extend(v.to_le_bytes())),
+                Dtype::F64 => self
+                    .doubles
+                    .iter()
+                    .for_each(|v| data.extend(v.to_le_bytes())),
+                // Half precision is stored as its bits in 32-bit integers.
+                Dtype::F16 | Dtype::Bf16 => self
+                    .ints
+                    .iter()
+                    .for_each(|&v| data.extend((v as u16).to_le_bytes())),
+            }
+            data.freeze()
+        };
+        Ok(NamedTensor {
+            name: name.to_string(),
+            shape,
+            dtype,
+            data,
+        })
+    }
+
+    /// Data in a second file, which must lie in the model's own folder or below it.
+    fn external_data(&self, name: &str, model: &Path) -> Result<Bytes, String> {
+        let entry = |key| look_up(&self.external, key);
+        let number = |key| entry(key).map(str::parse::<u64>).transpose();
+        let (Some(location), Ok(offset), Ok(length)) =
+            (entry("location"), number("offset"), number("length"))
+        else {
+            return Err(format!("`{name}` does not say where its data are"));
+        };
+        let inside = Path::new(location)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            return Err(format!(
+                "`{name}` refers to the file {location}, outside the model's folder"
+            ));
+        }
+        let path = model.parent().unwrap_or(Path::new("")).join(location);
+        let missing = |error| {
+            format!(
+                "`{name}` has its data in {}, which cannot be read ({error}); keep the two files \
+                 together",
+                path.display()
+            )
+        };
+        let file = std::fs::File::open(&path).map_err(missing)?;
+        // SAFETY: as in `Source::open`.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(missing)?;
+        let start = offset.unwrap_or(0);
+        let end = match length {
+            Some(length) => start.checked_add(length),
+            None => Some(map.len() as u64),
+        };
+        match end {
+            Some(end) if start <= end && end <= map.len() as u64 => {
+                Ok(Bytes::from_owner(map).slice(start as usize..end as usize))
+            }
+            _ => Err(format!(
+                "`{name}` reaches past the end of {}",
+                path.display()
+            )),
+        }
+    }
+}

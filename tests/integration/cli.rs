@@ -1,0 +1,426 @@
+//! The program, as a person at a terminal meets it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use impasto::Picture;
+use serde_json::Value;
+
+use crate::{data, repository};
+
+/// The program without the weights that a developer may have set.
+fn impasto(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
+    command.args(arguments).env_remove("IMPASTO_WEIGHTS");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    impasto(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+struct Files {
+    folder: tempfile::TempDir,
+    scene: String,
+    style: String,
+    weights: String,
+}
+
+impl Files {
+    fn new() -> Self {
+        let text = |path: PathBuf| path.to_str().unwrap().to_string();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            scene: text(repository("assets/scene.jpg")),
+            style: text(repository("assets/swirls.jpg")),
+            weights: text(data("small.safetensors")),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_string()
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) -> String {
+        fs::write(self.folder.path().join(name), contents).unwrap();
+        self.path(name)
+    }
+
+    /// A quick painting with further options.
+    fn stylize(&self, output: &str, options: &[&str]) -> Output {
+        let output = self.path(output);
+        let mut arguments = vec!["stylize", &self.scene, &self.style, "-o", &output];
+        arguments.extend([
+            "--weights",
+            &self.weights,
+            "--size",
+            "48",
+            "--iterations",
+            "3",
+        ]);
+        arguments.extend(options);
+        run(&arguments)
+    }
+
+    /// Names of the files that a test has made.
+    fn listing(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn one_command_paints_a_picture() {
+    let files = Files::new();
+    let output = files.stylize("out.png", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let picture = Picture::open(files.path("out.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (48, 36));
+    // Plain lines where standard error is no terminal, and the result's name at the end.
+    let text = stderr(&output);
+    assert!(
+        text.contains("step 3/3") && text.contains("out.png"),
+        "{text}"
+    );
+    assert!(output.stdout.is_empty());
+
+    let quiet = files.stylize("quiet.png", &["--quiet"]);
+    assert!(quiet.status.success() && quiet.stderr.is_empty());
+    let bytes = |name| fs::read(files.path(name)).unwrap();
+    assert_eq!(bytes("out.png"), bytes("quiet.png"));
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn without_weights_the_builtin_encoder_steps_in_and_says_so() {
+    let files = Files::new();
+    let output = files.path("out.webp");
+    let arguments = ["stylize", &files.scene, &files.style, "-o", &output];
+    let small = ["--size", "48", "--iterations", "2"];
+    let result = run(&[&arguments[..], &small].concat());
+    assert!(result.status.success(), "{}", stderr(&result));
+    assert!(stderr(&result).contains("built-in encoder"));
+    assert!(Path::new(&output).exists());
+    let vgg = run(&[&arguments[..], &small, &["--encoder", "vgg19"]].concat());
+    assert_eq!(vgg.status.code(), Some(2));
+    assert!(stderr(&vgg).contains("IMPASTO_WEIGHTS"));
+}
+
+#[test]
+fn the_environment_names_the_weights() {
+    let files = Files::new();
+    let output = files.path("out.png");
+    let arguments = [
+        "stylize",
+        &files.scene,
+        &files.style,
+        "-o",
+        &output,
+        "--dry-run",
+    ];
+    let missing = impasto(&arguments)
+        .env("IMPASTO_WEIGHTS", "missing.onnx")
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("missing.onnx"));
+    let found = impasto(&arguments)
+        .env("IMPASTO_WEIGHTS", &files.weights)
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "{}", stderr(&found));
+}
+
+#[test]
+fn the_log_has_a_line_for_each_evaluation() {
+    let files = Files::new();
+    let log = files.path("log.jsonl");
+    let options = [
+        "--log",
+        &log,
+        "--tv-weight",
+        "0.01",
+        "--recipe",
+        "neural-style",
+    ];
+    let output = files.stylize("out.png", &options);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    for (index, line) in lines.iter().enumerate() {
+        let number = |key: &str| {
+            line[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{key}: {line}"))
+        };
+        assert_eq!(number("evaluation"), (index + 1) as f64);
+        assert_eq!(number("iteration"), (index + 1) as f64);
+        assert_eq!(
+            (number("scale"), number("width"), number("height")),
+            (0.0, 48.0, 36.0)
+        );
+        assert!(number("seconds") > 0.0);
+        let total = 5.0 * number("content") + 100.0 * number("style") + 0.01 * number("tv");
+        assert!((total - number("total")).abs() <= 1e-6 * total, "{line}");
+    }
+}
+
+#[test]
+fn intermediate_pictures_are_kept_on_request() {
+    let files = Files::new();
+    let options = [
+        "--save-every",
+        "2",
+        "--recipe",
+        "neural-style",
+        "--iterations",
+        "5",
+    ];
+    let output = files.path("out.png");
+    let mut arguments = vec!["stylize", &files.scene, &files.style, "-o", &output];
+    arguments.extend(["--weights", &files.weights, "--size", "32"]);
+    arguments.extend(options);
+    let result = run(&arguments);
+    assert!(result.status.success(), "{}", stderr(&result));
+    assert_eq!(files.listing(), ["out-0002.png", "out-0004.png", "out.png"]);
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
+    let files = Files::new();
+    let options = [
+        "--dry-run",
+        "--style-layers",
+        "relu1_1,relu3_1:0.5",
+        "--size",
+        "256",
+    ];
+    let output = files.path("out.png");
+    let mut arguments = vec!["stylize", &files.scene, &files.style, "-o", &output];
+    arguments.extend(["--weights", &files.weights]);
+    arguments.extend(options);
+    let result = run(&arguments);
+    assert!(result.status.success(), "{}", stderr(&result));
+    let plan = String::from_utf8(result.stdout).unwrap();
+    for word in [
+        "256×192",
+        "128×96",
+        "relu3_1:5.000e-1",
+        "relu4_2",
+        "cpu",
+        "out.png",
+    ] {
+        assert!(plan.contains(word), "{word}: {plan}");
+    }
+    assert!(files.listing().is_empty());
+}
+
+/// Everything a user may get wrong: exit status 2, a message that says what, nothing written.
+#[test]
+fn bad_input_is_refused_with_a_clear_message() {
+    let files = Files::new();
+    let empty = files.write("empty.png", b"");
+    let text = files.write("text.png", b"Dear reader, this is no picture.");
+    let huge = files.write("huge.png", &crate::pictures::huge_png(20_000, 20_000));
+    let thin = files.path("thin.png");
+    let tall = Picture::from_rgb(1, 2000, vec![0.5; 6000]).unwrap();
+    tall.save(&thin).unwrap();
+    let whole = fs::read(&files.weights).unwrap();
+    let cut = files.write("cut.safetensors", &whole[..whole.len() / 2]);
+    let before = files.listing();
+
+    let (scene, style, out) = (&files.scene[..], &files.style[..], files.path("out.png"));
+    let (out, weights) = (&out[..], &files.weights[..]);
+    let nowhere = files.path("missing/out.png");
+    let bare = files.path("out");
+    let missing = files.path("missing.jpg");
+    for (arguments, words) in [
+        (vec![&missing, style, "-o", out], "missing.jpg"),
+        (vec![scene, &missing, "-o", out], "missing.jpg"),
+        (vec![&empty, style, "-o", out], "empty.png"),
+        (vec![&text, style, "-o", out], "no picture"),
+        (vec![scene, &text, "-o", out], "no picture"),
+        (vec![&huge, style, "-o", out], "20000×20000"),
+        (vec![&thin, style, "-o", out], "too small"),
+        (vec![scene, &thin, "-o", out], "too small"),
+        (
+            vec![scene, style, "-o", out, "--style-layers", "relu4_9"],
+            "did you mean",
+        ),
+        (
+            vec![scene, style, "-o", out, "--content-layers", "conv42"],
+            "did you mean",
+        ),
+        (
+            vec![scene, style, "-o", out, "--style-weight", "-1"],
+            "style weight",
+        ),
+        (
+            vec![scene, style, "-o", out, "--content-weight=-3"],
+            "content weight",
+        ),
+        (
+            vec![scene, style, "-o", out, "--style-blend", "1,2"],
+            "--style-blend",
+        ),
+        (
+            vec![scene, style, "-o", out, "--style-blend=-1"],
+            "weights of the styles",
+        ),
+        (vec![scene, style, "-o", out, "--size", "0"], "size"),
+        (
+            vec![scene, style, "-o", out, "--iterations", "0"],
+            "iterations",
+        ),
+        (
+            vec![scene, style, "-o", out, "--recipe", "neural_style"],
+            "neural-style",
+        ),
+        (
+            vec![scene, style, "-o", out, "--init", &missing],
+            "missing.jpg",
+        ),
+        (vec![scene, style, "-o", out, "--device", "tpu"], "cuda"),
+        (vec![scene, style, "-o", out, "--log", &nowhere], "log"),
+        (vec![scene, style, "-o", &nowhere], "does not exist"),
+        (vec![scene, style, "-o", &bare], ".png"),
+        (
+            vec![scene, style, "-o", out, "--weights", &cut],
+            "cut.safetensors",
+        ),
+        (
+            vec![scene, style, "-o", out, "--weights", &text],
+            "text.png",
+        ),
+        (vec![scene, "-o", out], "STYLE"),
+        (vec![scene, style], "--output"),
+    ] {
+        let mut all = vec!["stylize"];
+        // Later options win, so that a case can name other weights.
+        if !arguments.contains(&"--weights") {
+            all.extend(["--weights", weights]);
+        }
+        all.extend(&arguments);
+        let output = run(&all);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        assert!(message.contains(words), "{arguments:?}: {message}");
+        assert!(!message.contains("panicked"), "{message}");
+        assert_eq!(files.listing(), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_single_pixel_is_a_picture_too() {
+    let files = Files::new();
+    let dot = files.path("dot.png");
+    Picture::from_rgb(1, 1, vec![0.2, 0.4, 0.6])
+        .unwrap()
+        .save(&dot)
+        .unwrap();
+    let output = files.path("out.png");
+    let arguments = ["stylize", &dot, &files.style, "-o", &output];
+    let small = [
+        "--weights",
+        &files.weights,
+        "--size",
+        "32",
+        "--iterations",
+        "2",
+    ];
+    let result = run(&[&arguments[..], &small].concat());
+    assert!(result.status.success(), "{}", stderr(&result));
+    assert_eq!(Picture::open(&output).unwrap().width(), 32);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_writes_the_best_picture_and_exits_with_130() {
+    use std::io::{BufRead, BufReader};
+    let files = Files::new();
+    let output = files.path("out.png");
+    let mut child = impasto(&["stylize", &files.scene, &files.style, "-o", &output])
+        .args([
+            "--weights",
+            &files.weights,
+            "--size",
+            "64",
+            "--iterations",
+            "100000",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first line of progress: the run has begun.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().contains("step") {}
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(
+        rest.iter().any(|line| line.contains("best picture")),
+        "{rest:?}"
+    );
+    assert!(Picture::open(&output).unwrap().width() <= 64);
+}
+
+#[test]
+fn help_recipes_devices_and_completions_print() {
+    for (arguments, words) in [
+        (vec!["--help"], vec!["stylize", "recipes"]),
+        (
+            vec!["stylize", "--help"],
+            vec!["--style-weight", "[default", "IMPASTO_WEIGHTS"],
+        ),
+        (
+            vec!["recipes"],
+            vec!["impasto", "neural-style", "gatys", "1000 steps", "ipynb"],
+        ),
+        (vec!["devices"], vec!["cpu      available"]),
+        (
+            vec!["completions", "bash"],
+            vec!["complete", "--style-weight"],
+        ),
+        (vec!["--version"], vec![env!("CARGO_PKG_VERSION")]),
+    ] {
+        let output = run(&arguments);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap().to_lowercase();
+        for word in words {
+            assert!(
+                text.contains(&word.to_lowercase()),
+                "{arguments:?}: {word}\n{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_picture() {
+    let files = Files::new();
+    for (name, threads) in [("one.png", "1"), ("two.png", "2")] {
+        let output = files.stylize(name, &["--threads", threads]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let pixels = |name| Picture::open(files.path(name)).unwrap();
+    let (one, two) = (pixels("one.png"), pixels("two.png"));
+    let largest = one.rgb().iter().zip(two.rgb()).map(|(a, b)| (a - b).abs());
+    assert!(largest.fold(0.0, f32::max) <= 2.0 / 255.0);
+}

@@ -1,0 +1,39 @@
+//! Tests of the crate from outside, through its public interface only. One binary, so that it links
+//! once.
+
+#[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "flex")]
+mod pictures;
+#[cfg(feature = "flex")]
+mod reference;
+#[cfg(feature = "flex")]
+mod transfer;
+#[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+/// A file of the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A file of `tests/data`.
+fn data(name: &str) -> PathBuf {
+    repository("tests/data").join(name)
+}
+
+/// VGG19's ImageNet weights, if they are at hand: `IMPASTO_WEIGHTS`, or the folder `../shared` beside
+/// the repository. Says so where they are not.
+#[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
+fn imagenet_weights(test: &str) -> Option<PathBuf> {
+    let shared = repository("../shared/weights/vgg19-features-caffe.onnx.gz");
+    let named = std::env::var_os("IMPASTO_WEIGHTS").map(PathBuf::from);
+    let found = named.unwrap_or(shared);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("SKIPPED {test}: needs VGG19's ImageNet weights; name them in IMPASTO_WEIGHTS");
+    None
+}

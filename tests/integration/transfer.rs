@@ -1,0 +1,325 @@
+//! Whole runs on a small network.
+
+use std::ops::ControlFlow;
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::Tensor;
+use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
+use impasto::transfer::{End, LayerWeights};
+use impasto::{Error, Init, Layer, Picture, Recipe, StyleTransfer, Vgg19};
+
+use crate::data;
+
+type B = Autodiff<Flex>;
+
+fn encoder() -> Vgg19<B> {
+    Vgg19::load(data("small.safetensors"), &Default::default()).unwrap()
+}
+
+/// Waves of colour; `phase` makes different ones.
+fn waves(width: usize, height: usize, phase: f32) -> Picture {
+    let rgb = (0..width * height)
+        .flat_map(|i| {
+            let (x, y) = ((i % width) as f32 / 5.0, (i / width) as f32 / 7.0);
+            [x + phase, y * phase, x * y].map(|angle| 0.5 + 0.4 * angle.sin())
+        })
+        .collect();
+    Picture::from_rgb(width, height, rgb).unwrap()
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        content_layers: vec![Layer::RELU3_2],
+        style_layers: vec![Layer::RELU1_1, Layer::RELU2_1, Layer::RELU3_1],
+        size: 40,
+        coarsest: 20,
+        iterations: 6,
+        coarse_iterations: 4,
+        content_weight: 1.0,
+        style_weight: 1e4,
+        range: 1.0,
+        ..Recipe::default()
+    }
+}
+
+fn transfer(encoder: &Vgg19<B>) -> StyleTransfer<'_, B> {
+    StyleTransfer::new(encoder)
+        .content(waves(44, 33, 1.0))
+        .style(waves(30, 36, 2.0), 1.0)
+        .recipe(recipe())
+}
+
+#[test]
+fn a_run_goes_through_its_plan_and_the_loss_falls() {
+    let encoder = encoder();
+    let plan = transfer(&encoder).plan().unwrap();
+    let sizes: Vec<_> = plan.scales.iter().map(|s| (s.width, s.height)).collect();
+    assert_eq!(sizes, [(20, 15), (40, 30)]);
+    let mut seen = Vec::new();
+    let outcome = transfer(&encoder)
+        .on_step(|step| {
+            assert_eq!((step.width, step.height), sizes[step.scale]);
+            assert_eq!(step.picture().unwrap().width(), step.width);
+            seen.push((
+                step.scale,
+                step.iteration,
+                step.evaluation,
+                step.losses.weighted(),
+            ));
+            ControlFlow::Continue(())
+        })
+        .run()
+        .unwrap();
+    assert_eq!(outcome.end, End::Finished);
+    assert_eq!(
+        (outcome.picture.width(), outcome.picture.height()),
+        (40, 30)
+    );
+    assert_eq!(outcome.evaluations, 10);
+    let places: Vec<_> = seen.iter().map(|s| (s.0, s.1)).collect();
+    let expected = (1..=4).map(|i| (0, i)).chain((1..=6).map(|i| (1, i)));
+    assert!(places.into_iter().eq(expected));
+    assert!(seen.iter().map(|s| s.2).eq(1..=10));
+    for scale in [0, 1] {
+        let losses: Vec<f64> = seen.iter().filter(|s| s.0 == scale).map(|s| s.3).collect();
+        assert!(losses.last() < losses.first(), "{losses:?}");
+    }
+    let last = outcome.losses.unwrap();
+    let total = last.get("content").unwrap().weighted() + last.get("style").unwrap().weighted();
+    assert!((total - last.weighted()).abs() <= 1e-9 * total);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_picture() {
+    let encoder = encoder();
+    let noisy = |seed| {
+        let recipe = Recipe {
+            init: Init::NOISE,
+            ..recipe()
+        };
+        transfer(&encoder)
+            .recipe(recipe)
+            .seed(seed)
+            .run()
+            .unwrap()
+            .picture
+    };
+    assert_eq!(noisy(3), noisy(3));
+    assert_ne!(noisy(3), noisy(4));
+}
+
+#[test]
+fn every_start_and_every_optimiser_improves() {
+    let encoder = encoder();
+    let wolfe = OptimizerConfig::Lbfgs(LbfgsConfig {
+        line_search: LineSearch::StrongWolfe,
+        ..LbfgsConfig::default()
+    });
+    let adam = OptimizerConfig::Adam(AdamConfig::default());
+    for (init, optimizer) in [
+        (Init::Content, adam),
+        (Init::Style, recipe().optimizer),
+        (Init::NOISE, wolfe),
+    ] {
+        let recipe = Recipe {
+            init,
+            optimizer,
+            coarsest: 40,
+            ..recipe()
+        };
+        let mut losses = Vec::new();
+        transfer(&encoder)
+            .recipe(recipe)
+            .on_step(|step| {
+                losses.push(step.losses.weighted());
+                ControlFlow::Continue(())
+            })
+            .run()
+            .unwrap();
+        assert!(losses.last() < losses.first(), "{init:?} {losses:?}");
+    }
+}
+
+#[test]
+fn a_run_starts_from_a_picture_if_one_is_given() {
+    let encoder = encoder();
+    let start = waves(40, 30, 3.0);
+    let mut first = None;
+    let recipe = Recipe {
+        coarsest: 40,
+        ..recipe()
+    };
+    transfer(&encoder)
+        .recipe(recipe)
+        .start(start.clone())
+        .on_step(|step| {
+            first = step.picture().ok();
+            ControlFlow::Break(())
+        })
+        .run()
+        .unwrap();
+    assert_eq!(first.unwrap(), start);
+}
+
+#[test]
+fn a_stopped_run_returns_its_best_picture() {
+    let encoder = encoder();
+    let mut pictures = Vec::new();
+    let outcome = transfer(&encoder)
+        .on_step(|step| {
+            pictures.push((step.losses.weighted(), step.picture().unwrap()));
+            match step.evaluation {
+                3 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+        .run()
+        .unwrap();
+    assert_eq!(outcome.end, End::Stopped);
+    assert_eq!(outcome.evaluations, 3);
+    pictures.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert_eq!(outcome.picture, pictures[0].1);
+}
+
+#[test]
+fn a_diverging_run_keeps_the_last_good_picture() {
+    let encoder = encoder();
+    let recipe = Recipe {
+        coarsest: 40,
+        // Steps so long that the next loss is infinite.
+        optimizer: OptimizerConfig::Adam(AdamConfig {
+            learning_rate: 1e30,
+            ..AdamConfig::default()
+        }),
+        ..recipe()
+    };
+    let outcome = transfer(&encoder).recipe(recipe).run().unwrap();
+    match outcome.end {
+        End::Diverged { evaluation, losses } => {
+            assert_eq!(evaluation, 2);
+            assert!(!losses.weighted().is_finite());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(outcome.picture, waves(44, 33, 1.0).resize(40, 30));
+    assert!(outcome.losses.unwrap().weighted().is_finite());
+}
+
+#[test]
+fn several_styles_are_blended_by_their_weights() {
+    let encoder = encoder();
+    let first_style = |styles: &[(f32, f64)]| {
+        let mut transfer = StyleTransfer::new(&encoder)
+            .content(waves(44, 33, 1.0))
+            .recipe(recipe());
+        for &(phase, weight) in styles {
+            transfer = transfer.style(waves(30, 36, phase), weight);
+        }
+        let mut value = 0.0;
+        transfer
+            .on_step(|step| {
+                value = step.losses.get("style").unwrap().value;
+                ControlFlow::Break(())
+            })
+            .run()
+            .unwrap();
+        value
+    };
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b;
+    let (one, other) = (first_style(&[(2.0, 1.0)]), first_style(&[(4.0, 1.0)]));
+    assert!(!close(one, other));
+    // Weights are relative; a style without weight does not count; the same style twice is itself.
+    assert!(close(first_style(&[(2.0, 7.0), (4.0, 0.0)]), one));
+    assert!(close(first_style(&[(2.0, 1.0), (2.0, 3.0)]), one));
+    // ‖G − (A+B)/2‖² lies below the mean of ‖G − A‖² and ‖G − B‖².
+    let blend = first_style(&[(2.0, 0.5), (4.0, 0.5)]);
+    assert!(blend < (one + other) / 2.0);
+}
+
+#[test]
+fn layer_weights_multiply_their_layers() {
+    let encoder = encoder();
+    let style = |layer_weights| {
+        let recipe = Recipe {
+            layer_weights,
+            ..recipe()
+        };
+        let mut values = None;
+        transfer(&encoder)
+            .recipe(recipe)
+            .on_step(|step| {
+                values = step.losses.get("style").cloned();
+                ControlFlow::Break(())
+            })
+            .run()
+            .unwrap();
+        values.unwrap()
+    };
+    let plain = style(LayerWeights::One);
+    let weighted = style(LayerWeights::Each(vec![0.0, 2.0, 0.5]));
+    let part = |name: &str| plain.get(name).unwrap().value;
+    let expected = 2.0 * part("relu2_1") + 0.5 * part("relu3_1");
+    assert!((weighted.value - expected).abs() <= 1e-9 * expected);
+}
+
+#[test]
+fn what_cannot_run_says_so_before_it_begins() {
+    let encoder = encoder();
+    assert!(matches!(
+        StyleTransfer::new(&encoder)
+            .style(waves(20, 20, 1.0), 1.0)
+            .run(),
+        Err(Error::NoContent)
+    ));
+    assert!(matches!(
+        StyleTransfer::new(&encoder)
+            .content(waves(20, 20, 1.0))
+            .run(),
+        Err(Error::NoStyle)
+    ));
+    let weights = transfer(&encoder).style(waves(20, 20, 1.0), -1.0).run();
+    assert!(matches!(weights, Err(Error::StyleWeights)));
+    // 1×2000 pixels become 1×40, which the pools cannot halve.
+    let thin = Picture::from_rgb(2000, 1, vec![0.5; 6000]).unwrap();
+    let error = transfer(&encoder).content(thin).run().unwrap_err();
+    assert!(error.to_string().contains("too small for relu"), "{error}");
+    let bad = Recipe {
+        style_weight: -1.0,
+        ..recipe()
+    };
+    let error = transfer(&encoder).recipe(bad).run().unwrap_err();
+    assert!(error.to_string().contains("style weight"), "{error}");
+}
+
+#[test]
+fn images_of_any_size_pass_the_encoder() {
+    let encoder = encoder().with_pooling(Default::default());
+    let device = Default::default();
+    for (height, width) in [(1, 1), (1, 9), (17, 2), (31, 33)] {
+        let image = Tensor::<B, 4>::zeros([1, 3, height, width], &device);
+        let features = encoder.features(image.clone(), &[Layer::RELU1_2]).unwrap();
+        let dims = features.get(Layer::RELU1_2).dims();
+        assert_eq!(dims, [1, 4, height, width]);
+        let deep = encoder.features(image, &[Layer::POOL5]);
+        assert_eq!(deep.is_ok(), height.min(width) >= 32);
+    }
+    let grey = Tensor::<B, 4>::zeros([1, 1, 9, 9], &device);
+    assert!(encoder.features(grey, &[Layer::RELU1_1]).is_err());
+}
+
+/// The slim encoder stands for VGG19 at the same scale: read-outs, nominal channels, fewer layers.
+#[cfg(feature = "builtin")]
+#[test]
+fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
+    let encoder = Vgg19::<B>::builtin(&Default::default());
+    let image = waves(48, 48, 1.0).to_tensor::<B>(&Default::default());
+    let layers = [Layer::RELU1_1, Layer::RELU4_2, Layer::RELU5_1];
+    let features = encoder.features(image.clone(), &layers).unwrap();
+    assert_eq!(features.get(Layer::RELU4_2).dims(), [1, 128, 6, 6]);
+    assert_eq!(features.channels(Layer::RELU4_2), 512);
+    assert_eq!(features.channels(Layer::RELU1_1), 64);
+    for layer in [Layer::RELU5_2, Layer::CONV3_1, Layer::POOL2] {
+        let error = encoder.features(image.clone(), &[layer]).unwrap_err();
+        assert!(error.to_string().contains(&layer.to_string()), "{error}");
+    }
+}

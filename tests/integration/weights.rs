@@ -1,0 +1,256 @@
+//! Files of weights, good and bad.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use impasto::{Normalization, Vgg19Weights, WeightsError};
+use proptest::prelude::*;
+
+use crate::data;
+
+fn load(name: &str) -> Vgg19Weights {
+    Vgg19Weights::load(data(name)).unwrap()
+}
+
+/// A file with these contents.
+fn file(folder: &tempfile::TempDir, name: &str, contents: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, contents).unwrap();
+    path
+}
+
+/// Loads what must not load; the message must name the file and hold the given words.
+#[track_caller]
+fn refused(path: &Path, words: &[&str]) {
+    let error = match Vgg19Weights::load(path) {
+        Ok(_) => panic!("{} was accepted", path.display()),
+        Err(error) => error.to_string(),
+    };
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for word in words.iter().chain([&name]) {
+        assert!(error.contains(word), "`{error}` does not say `{word}`");
+    }
+}
+
+#[test]
+fn every_format_gives_the_same_weights() {
+    let expected = load("small.safetensors");
+    assert_eq!(expected.convolutions().len(), 16);
+    assert_eq!(expected.normalization, Normalization::TORCHVISION);
+    for name in [
+        "small.onnx",
+        "small-features.onnx",
+        "small.pth",
+        "small-legacy.pth",
+    ] {
+        assert!(load(name) == expected, "{name}");
+    }
+    // Names, order and storage differ; the metadata state another normalisation.
+    let scrambled = load("small-scrambled.onnx");
+    assert_eq!(scrambled.convolutions(), expected.convolutions());
+    assert_eq!(scrambled.normalization, Normalization::CAFFE);
+}
+
+#[test]
+fn half_precision_is_rounded_not_mangled() {
+    let exact = load("small.safetensors");
+    for (name, tolerance) in [
+        ("small-f16.safetensors", 1e-3),
+        ("small-bf16.safetensors", 1e-2),
+    ] {
+        let rounded = load(name);
+        for (a, b) in exact.convolutions().iter().zip(rounded.convolutions()) {
+            for (a, b) in a.weight.iter().zip(&b.weight) {
+                assert!(
+                    (a - b).abs() <= tolerance * a.abs() + 1e-6,
+                    "{name}: {a} and {b}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gzip_and_the_published_caffe_name_are_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &fs::read(data("small.onnx")).unwrap()).unwrap();
+    let path = file(&folder, "weights.onnx.gz", &packed.finish().unwrap());
+    assert!(Vgg19Weights::load(path).unwrap() == load("small.onnx"));
+
+    let path = file(
+        &folder,
+        "vgg19-d01eb7cb.pth",
+        &fs::read(data("small.pth")).unwrap(),
+    );
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.normalization, Normalization::CAFFE_BGR);
+}
+
+#[test]
+fn what_is_no_file_of_weights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.onnx");
+    assert!(matches!(
+        Vgg19Weights::load(&missing),
+        Err(WeightsError::Io { .. })
+    ));
+    refused(folder.path(), &[]);
+    refused(&file(&folder, "empty.onnx", b""), &["empty"]);
+    refused(
+        &file(&folder, "text.pth", b"not weights"),
+        &["ONNX, safetensors or a PyTorch"],
+    );
+    refused(
+        &file(&folder, "page.html", b"<html>404</html>"),
+        &["expected ONNX"],
+    );
+    refused(&file(&folder, "zip.pth", b"PK\x03\x04rest"), &["zip"]);
+}
+
+#[test]
+fn truncated_files_are_refused_at_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "small.safetensors",
+        "small.onnx",
+        "small.pth",
+        "small-legacy.pth",
+    ] {
+        let whole = fs::read(data(name)).unwrap();
+        for part in [1, 3, 40, 90, 99] {
+            let path = file(&folder, name, &whole[..whole.len() * part / 100]);
+            refused(&path, &[]);
+        }
+    }
+}
+
+#[test]
+fn foreign_networks_are_refused_with_what_was_expected() {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, tensors: &[(&str, Vec<usize>)]| {
+        let zeros = vec![0u8; 4 << 20];
+        let views = tensors.iter().map(|(name, shape)| {
+            let bytes = 4 * shape.iter().product::<usize>();
+            let view = TensorView::new(Dtype::F32, shape.clone(), &zeros[..bytes]).unwrap();
+            (name.to_string(), view)
+        });
+        file(&folder, name, &serialize(views, None).unwrap())
+    };
+    let resnet = save("resnet.safetensors", &[("conv1.weight", vec![64, 3, 7, 7])]);
+    refused(&resnet, &["conv1.weight", "features.0.weight"]);
+    let large = save(
+        "alexnet.safetensors",
+        &[
+            ("features.0.weight", vec![64, 3, 11, 11]),
+            ("features.0.bias", vec![64]),
+        ],
+    );
+    refused(
+        &large,
+        &["features.0.weight", "[64, 3, 11, 11]", "[64, 3, 3, 3]"],
+    );
+    let no_bias = save(
+        "nobias.safetensors",
+        &[("features.0.weight", vec![64, 3, 3, 3])],
+    );
+    refused(&no_bias, &["features.0.bias"]);
+    // VGG19 with batch normalisation has its second convolution at 3.
+    let normalised = save(
+        "vgg19_bn.safetensors",
+        &[
+            ("features.0.weight", vec![64, 3, 3, 3]),
+            ("features.0.bias", vec![64]),
+            ("features.3.weight", vec![64, 64, 3, 3]),
+        ],
+    );
+    refused(&normalised, &["features.3.weight", "another network"]);
+}
+
+#[test]
+fn not_a_number_among_the_weights_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = fs::read(data("small.safetensors")).unwrap();
+    let length = bytes.len();
+    bytes[length - 400..length - 396].copy_from_slice(&f32::NAN.to_le_bytes());
+    refused(
+        &file(&folder, "nan.safetensors", &bytes),
+        &["features.", "NaN", "index"],
+    );
+}
+
+#[test]
+fn external_data_of_an_onnx_model_stay_in_its_folder() {
+    // One Conv node whose kernel lies in another file: model { graph { node, initializer } }.
+    fn field(number: u8, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2, contents.len() as u8];
+        bytes.extend(contents);
+        bytes
+    }
+    let model = |location: &str| {
+        let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
+        let mut tensor = vec![0x08, 2, 0x08, 3, 0x08, 3, 0x08, 3, 0x10, 1];
+        tensor.extend(field(8, b"w"));
+        tensor.extend(field(13, &entry));
+        tensor.extend([0x70, 1]);
+        let node = [
+            field(1, b"x"),
+            field(1, b"w"),
+            field(2, b"y"),
+            field(4, b"Conv"),
+        ]
+        .concat();
+        let graph = [field(1, &node), field(5, &tensor)].concat();
+        [vec![0x08, 8], field(7, &graph)].concat()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let outside = file(&folder, "outside.onnx", &model("../secret"));
+    refused(&outside, &["outside the model's folder"]);
+    let absent = file(&folder, "absent.onnx", &model("absent.data"));
+    refused(&absent, &["absent.data", "keep the two files together"]);
+    let kernel: Vec<u8> = (0..54).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    file(&folder, "model.data", &kernel);
+    let whole = file(&folder, "whole.onnx", &model("model.data"));
+    let weights = Vgg19Weights::load(whole).unwrap();
+    assert_eq!(weights.convolutions()[0].shape, [2, 3, 3, 3]);
+    assert_eq!(weights.convolutions()[0].weight[53], 53.0);
+    file(&folder, "model.data", &kernel[..100]);
+    refused(&folder.path().join("whole.onnx"), &["w", "complete"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Damage anywhere gives an answer: an error, or weights that are finite.
+    #[test]
+    fn damaged_files_are_survived(
+        which in 0usize..4, place in any::<prop::sample::Index>(), byte in any::<u8>(),
+        near_the_front in any::<bool>(),
+    ) {
+        let names = ["small.safetensors", "small.onnx", "small.pth", "small-legacy.pth"];
+        let mut bytes = fs::read(data(names[which])).unwrap();
+        let end = if near_the_front { 4000 } else { bytes.len() };
+        bytes[place.index(end)] = byte;
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "damaged", &bytes);
+        if let Ok(weights) = Vgg19Weights::load(&path) {
+            let finite = |c: &impasto::weights::Convolution| c.weight.iter().all(|w| w.is_finite());
+            prop_assert!(weights.convolutions().iter().all(finite));
+        }
+    }
+}
+
+/// The published weights in the format of every day, if they are at hand.
+#[test]
+fn imagenet_weights_load() {
+    let Some(path) = crate::imagenet_weights("imagenet_weights_load") else {
+        return;
+    };
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.convolutions()[0].shape, [64, 3, 3, 3]);
+    assert_eq!(
+        weights.convolutions().last().unwrap().shape,
+        [512, 512, 3, 3]
+    );
+}
