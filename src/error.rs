@@ -2,7 +2,7 @@
 
 use crate::encoder::EncoderError;
 use crate::picture::PictureError;
-use crate::transfer::RecipeError;
+use crate::transfer::{CheckpointError, RecipeError};
 use crate::weights::WeightsError;
 
 /// Anything that can go wrong between a file and a stylized picture.
@@ -21,6 +21,9 @@ pub enum Error {
     /// A recipe that makes no sense.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// A checkpoint that cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// No content picture was given.
     #[error("no content picture was given")]
     NoContent,

@@ -14,6 +14,7 @@ use cli::args::{Arguments, Command};
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Stylize(arguments) => cli::stylize::run(&arguments),
+        Command::Resume { checkpoint } => cli::resume::run(&checkpoint),
         Command::Recipes => {
             cli::lists::recipes();
             Ok(ExitCode::SUCCESS)

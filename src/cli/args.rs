@@ -19,7 +19,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Paints a picture in the style of others.
 #[derive(Debug, Parser)]
-#[command(version, styles = STYLES, max_term_width = 100)]
+#[command(version, styles = STYLES, max_term_width = 100, args_override_self = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -32,6 +32,11 @@ pub enum Command {
         after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
     )]
     Stylize(Box<Stylize>),
+    /// Go on with a run from its checkpoint, to the same result as without the interruption
+    Resume {
+        /// The file that --checkpoint wrote
+        checkpoint: PathBuf,
+    },
     /// List the recipes, with all their numbers and where these come from
     Recipes,
     /// List the devices that this build can use
@@ -134,6 +139,9 @@ pub struct Engine {
     /// Threads on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Refuse to begin where more memory would be needed, such as 4GB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
 }
 
 /// What is told and kept along the way.
@@ -146,6 +154,17 @@ pub struct Reports {
     /// Write one JSON object for each evaluation, a line each
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Keep the state of the run in this file, for `impasto resume`
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Seconds between two checkpoints; 0 for one after every iteration
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        requires = "checkpoint"
+    )]
+    pub checkpoint_every: u64,
     /// Check everything and print what would be done, without doing it
     #[arg(long)]
     pub dry_run: bool,
@@ -201,6 +220,26 @@ fn parse_depth(text: &str) -> Result<Depth, String> {
         "8" => Ok(Depth::Eight),
         "16" => Ok(Depth::Sixteen),
         _ => Err("expected 8 or 16".to_string()),
+    }
+}
+
+/// `4GB`, `512MB`, `2GiB` or a number of bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "m" | "mb" => 1e6,
+        "mib" => f64::from(1 << 20),
+        "g" | "gb" => 1e9,
+        "gib" => f64::from(1 << 30),
+        _ => return Err("expected a size such as 4GB or 512MB".to_string()),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok((number * factor) as u64),
+        _ => Err("expected a size such as 4GB or 512MB".to_string()),
     }
 }
 

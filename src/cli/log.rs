@@ -36,6 +36,22 @@ impl Log {
         }
     }
 
+    /// Opens the file of an interrupted run, without the lines after its first `evaluations`, which
+    /// will be written again.
+    pub fn resume(path: &Path, evaluations: usize) -> Result<Self, String> {
+        let kept: Vec<String> = std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .lines()
+            .take(evaluations)
+            .map(str::to_string)
+            .collect();
+        let mut log = Self::create(path)?;
+        for line in kept {
+            writeln!(log.0, "{line}").map_err(|error| error.to_string())?;
+        }
+        Ok(log)
+    }
+
     /// Appends a line, and hands it to the operating system at once so that it can be followed.
     pub fn write<B: Backend>(&mut self, step: &Step<'_, B>) -> std::io::Result<()> {
         let term = |name| step.losses.get(name).map_or(0.0, |part| part.value);

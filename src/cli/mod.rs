@@ -5,6 +5,7 @@ pub mod device;
 pub mod lists;
 mod log;
 mod progress;
+pub mod resume;
 pub mod stylize;
 
 use std::error::Error;

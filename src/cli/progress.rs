@@ -74,8 +74,8 @@ impl Progress {
                 bar.set_message(message);
             }
             Display::Lines { last } => {
-                let last_of_scale = step.iteration == step.iterations;
-                if last_of_scale || last.is_none_or(|last| last.elapsed() >= PAUSE) {
+                let end_of_scale = step.iteration == 1 || step.iteration == step.iterations;
+                if end_of_scale || last.is_none_or(|last| last.elapsed() >= PAUSE) {
                     eprintln!("{message}");
                     *last = Some(Instant::now());
                 }

@@ -1,29 +1,51 @@
 //! `impasto stylize`.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::tensor::backend::AutodiffBackend;
-use impasto::picture::check_output;
-use impasto::transfer::{End, Plan};
-use impasto::{Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
+use impasto::picture::{check_folder, check_output};
+use impasto::transfer::{Checkpoint, End, Plan};
+use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
 
 use super::Failure;
-use super::args::{Encoder, Stylize};
+use super::args::Encoder;
+pub use super::args::Stylize;
 use super::device::Job;
 use super::lists::describe;
 use super::log::Log;
 use super::progress::{Progress, human};
+use super::resume::Origin;
 
 /// Exit status after an interruption, as shells give it for SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// Checks everything, then paints.
 pub fn run(arguments: &Stylize) -> Result<ExitCode, Failure> {
+    let origin = Origin::here(arguments).map_err(Failure::other)?;
+    begin(arguments, None, origin)
+}
+
+/// Goes on with a run that was begun by `origin`.
+pub fn resume(
+    arguments: &Stylize,
+    checkpoint: Checkpoint,
+    origin: Origin,
+) -> Result<ExitCode, Failure> {
+    begin(arguments, Some(checkpoint), origin)
+}
+
+fn begin(
+    arguments: &Stylize,
+    checkpoint: Option<Checkpoint>,
+    origin: Origin,
+) -> Result<ExitCode, Failure> {
     let (recipe, start) = arguments.choices.resolve().map_err(Failure::usage)?;
     check_output(&arguments.output, arguments.choices.save_options()).map_err(Failure::usage)?;
     let open = |path: &Path| Picture::open(path).map_err(Failure::usage);
@@ -60,6 +82,8 @@ pub fn run(arguments: &Stylize) -> Result<ExitCode, Failure> {
         styles: styles.into_iter().zip(blend).collect(),
         start,
         weights,
+        checkpoint,
+        origin,
     };
     let missing = || Err(Failure::usage(format!("this build has no {device}")));
     device.run(job).unwrap_or_else(missing)
@@ -102,6 +126,8 @@ struct Painting<'a> {
     styles: Vec<(Picture, f64)>,
     start: Option<Picture>,
     weights: Vgg19Weights,
+    checkpoint: Option<Checkpoint>,
+    origin: Origin,
 }
 
 impl Job for Painting<'_> {
@@ -120,28 +146,55 @@ impl Job for Painting<'_> {
             transfer = transfer.start(start);
         }
         let plan = transfer.plan().map_err(Failure::usage)?;
+        check_memory(self.arguments, &plan)?;
         if self.arguments.reports.dry_run {
             print_plan(self.arguments, &self.recipe, &plan);
             return Ok(ExitCode::SUCCESS);
         }
-        paint(self.arguments, transfer, plan)
+        let evaluations = self.checkpoint.as_ref().map(Checkpoint::evaluations);
+        if let Some(checkpoint) = self.checkpoint {
+            transfer = transfer.resume(checkpoint);
+        }
+        paint(self.arguments, transfer, plan, evaluations, &self.origin)
     }
 }
 
+/// Paints; `resumed` is how many evaluations an interrupted run has made already.
 fn paint<B: AutodiffBackend>(
     arguments: &Stylize,
     transfer: StyleTransfer<'_, B>,
     plan: Plan,
+    resumed: Option<usize>,
+    origin: &Origin,
 ) -> Result<ExitCode, Failure> {
     let reports = &arguments.reports;
     let save_options = arguments.choices.save_options();
-    let log = reports.log.as_deref().map(Log::create).transpose();
+    let open_log = |path: &Path| match resumed {
+        None => Log::create(path),
+        Some(evaluations) => Log::resume(path, evaluations),
+    };
+    let log = reports.log.as_deref().map(open_log).transpose();
     let mut log = log.map_err(Failure::usage)?;
     let interrupted = watch_for_interruption().map_err(Failure::other)?;
-    let mut progress = Progress::new(plan, reports.quiet);
+    let progress = RefCell::new(Progress::new(plan, reports.quiet));
 
+    let messages = &progress;
+    let transfer = match &reports.checkpoint {
+        None => transfer,
+        Some(path) => {
+            check_folder(path).map_err(Failure::usage)?;
+            let every = Duration::from_secs(reports.checkpoint_every);
+            transfer.on_checkpoint(every, move |mut checkpoint| {
+                checkpoint.note = origin.to_note();
+                if let Err(error) = checkpoint.save(path) {
+                    messages.borrow().say(&format!("impasto: {error}"));
+                }
+            })
+        }
+    };
     let outcome = transfer
         .on_step(|step| {
+            let mut progress = progress.borrow_mut();
             progress.show(step);
             // A full disk must not cost the run: the report ends, the painting goes on.
             if let Some(open) = &mut log
@@ -167,7 +220,12 @@ fn paint<B: AutodiffBackend>(
             }
         })
         .run()
-        .map_err(Failure::other)?;
+        .map_err(|error| match error {
+            // Told before anything was computed or written.
+            Error::Checkpoint(_) => Failure::usage(error),
+            _ => Failure::other(error),
+        })?;
+    let progress = progress.into_inner();
     progress.finish();
     outcome
         .picture
@@ -184,6 +242,9 @@ fn paint<B: AutodiffBackend>(
     match outcome.end {
         End::Stopped => {
             eprintln!("Interrupted; the best picture so far is written.\n{summary}");
+            if let Some(path) = &reports.checkpoint {
+                eprintln!("Go on with: impasto resume {}", path.display());
+            }
             Ok(ExitCode::from(INTERRUPTED))
         }
         End::Diverged { losses, evaluation } => Err(Failure::other(format!(
@@ -196,6 +257,32 @@ fn paint<B: AutodiffBackend>(
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Refuses a run that would need more memory than allowed, and says what would fit.
+fn check_memory(arguments: &Stylize, plan: &Plan) -> Result<(), Failure> {
+    let (Some(limit), Some(last)) = (arguments.engine.memory, plan.scales.last()) else {
+        return Ok(());
+    };
+    if last.memory <= limit {
+        return Ok(());
+    }
+    let longest = last.width.max(last.height) as f64;
+    // Nearly all of it grows with the pixels; a little less is on the safe side.
+    let fits = (longest * (limit as f64 / last.memory as f64).sqrt() * 0.95) as usize;
+    Err(Failure::usage(format!(
+        "{}×{} pixels need about {}, more than --memory {}; try --size {}, --encoder builtin or \
+         a recipe with less history",
+        last.width,
+        last.height,
+        gigabytes(last.memory),
+        gigabytes(limit),
+        fits.max(16)
+    )))
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
 /// A flag that the first Ctrl-C raises; the second one ends the program at once.
@@ -227,11 +314,12 @@ fn print_plan(arguments: &Stylize, recipe: &Recipe, plan: &Plan) {
     }
     for (index, scale) in plan.scales.iter().enumerate() {
         text.push_str(&format!(
-            "scale {:<10} {}×{} pixels, {} steps\n",
+            "scale {:<10} {}×{} pixels, {} steps, about {} of memory\n",
             index + 1,
             scale.width,
             scale.height,
-            scale.iterations
+            scale.iterations,
+            gigabytes(scale.memory)
         ));
     }
     let layers: Vec<String> = plan.layers.iter().map(|layer| layer.to_string()).collect();

@@ -133,9 +133,21 @@ impl<B: Backend> Vgg19<B> {
         self.convolutions[0].weight.val().device()
     }
 
+    /// The kernels of all convolutions, shallow to deep.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
+        let layers = self.convolutions.iter().chain(&self.readouts);
+        layers.map(|layer| layer.weight.val().into_data())
+    }
+
+    /// How many convolutions the weights reach, and the channels of the first.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let [width, ..] = self.convolutions[0].weight.val().dims();
+        (self.convolutions.len(), width)
+    }
+
     /// Channels of a layer in the network that this one is or stands for.
     fn channels(&self, layer: Layer) -> usize {
-        let [width, ..] = self.convolutions[0].weight.val().dims();
+        let (_, width) = self.size();
         layer.channels(if self.is_slim() { 64 } else { width })
     }
 

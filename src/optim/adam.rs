@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluation, Optimizer};
+use super::{Evaluation, Optimizer, OptimizerState};
 
 /// Settings of [`Adam`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,5 +84,24 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
     /// Adam never stops by itself.
     fn converged(&self) -> bool {
         false
+    }
+
+    fn state(&self) -> OptimizerState<Tensor<B, 4>> {
+        let mut state = OptimizerState::default();
+        state.set("steps", self.steps as u64);
+        if let Some((mean, square)) = &self.moments {
+            state.put("mean", mean.clone());
+            state.put("square", square.clone());
+        }
+        state
+    }
+
+    fn restore(&mut self, mut state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
+        self.steps = state.number("steps")? as i32;
+        self.moments = match self.steps {
+            0 => None,
+            _ => Some((state.take("mean")?, state.take("square")?)),
+        };
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, Transaction, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Trial};
-use super::{Evaluation, Optimizer, dot};
+use super::{Evaluation, Optimizer, OptimizerState, dot};
 
 /// Least curvature `yᵀs` of a pair that enters the history, as in `torch.optim.LBFGS`; below it the
 /// approximation of the Hessian would lose its positive sign.
@@ -180,6 +180,46 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
 
     fn converged(&self) -> bool {
         self.converged
+    }
+
+    fn state(&self) -> OptimizerState<Tensor<B, 4>> {
+        let mut state = OptimizerState::default();
+        state.set("pairs", self.history.len() as u64);
+        state.set("scale", self.scale.to_bits());
+        for (index, Pair { s, y, rho }) in self.history.iter().enumerate() {
+            state.put(format!("s.{index}"), s.clone());
+            state.put(format!("y.{index}"), y.clone());
+            state.set(format!("rho.{index}"), rho.to_bits());
+        }
+        if let Some((step, gradient)) = &self.last {
+            state.put("last.step", step.clone());
+            state.put("last.gradient", gradient.clone());
+        }
+        if let Some(known) = &self.known {
+            state.put("known.gradient", known.gradient.clone());
+            state.set("known.loss", known.loss.to_bits());
+        }
+        state
+    }
+
+    fn restore(&mut self, mut state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
+        *self = Self::new(self.config);
+        self.scale = state.fraction("scale")?;
+        for index in 0..state.number("pairs")? {
+            self.history.push_back(Pair {
+                s: state.take(&format!("s.{index}"))?,
+                y: state.take(&format!("y.{index}"))?,
+                rho: state.fraction(&format!("rho.{index}"))?,
+            });
+        }
+        if let Ok(step) = state.take("last.step") {
+            self.last = Some((step, state.take("last.gradient")?));
+        }
+        if let Ok(gradient) = state.take("known.gradient") {
+            let loss = state.fraction("known.loss")?;
+            self.known = Some(Evaluation { loss, gradient });
+        }
+        Ok(())
     }
 }
 

@@ -27,6 +27,8 @@ mod adam;
 mod lbfgs;
 mod wolfe;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,70 @@ pub trait Optimizer<B: Backend> {
 
     /// Whether the last step found nothing left to improve.
     fn converged(&self) -> bool;
+
+    /// All that the next steps depend on, beside the settings.
+    fn state(&self) -> OptimizerState<Tensor<B, 4>>;
+
+    /// Goes on from a state of an optimiser with the same settings.
+    ///
+    /// # Errors
+    /// The name of a part that is missing.
+    fn restore(&mut self, state: OptimizerState<Tensor<B, 4>>) -> Result<(), String>;
+}
+
+/// What an optimiser remembers: tensors (or their data) and numbers by name. Fractions are kept by
+/// their bits, so that nothing is rounded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerState<T> {
+    /// Tensors of the image's shape.
+    pub tensors: BTreeMap<String, T>,
+    /// Counts and bits of fractions.
+    pub numbers: BTreeMap<String, u64>,
+}
+
+impl<T> Default for OptimizerState<T> {
+    fn default() -> Self {
+        Self {
+            tensors: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> OptimizerState<T> {
+    /// The same state with its tensors in another form.
+    pub fn map<U>(self, mut convert: impl FnMut(T) -> U) -> OptimizerState<U> {
+        let tensors = self.tensors.into_iter();
+        OptimizerState {
+            tensors: tensors
+                .map(|(name, tensor)| (name, convert(tensor)))
+                .collect(),
+            numbers: self.numbers,
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<u64, String> {
+        self.numbers
+            .get(name)
+            .copied()
+            .ok_or_else(|| name.to_string())
+    }
+
+    fn fraction(&self, name: &str) -> Result<f64, String> {
+        self.number(name).map(f64::from_bits)
+    }
+
+    fn take(&mut self, name: &str) -> Result<T, String> {
+        self.tensors.remove(name).ok_or_else(|| name.to_string())
+    }
+
+    fn put(&mut self, name: impl Into<String>, tensor: T) {
+        self.tensors.insert(name.into(), tensor);
+    }
+
+    fn set(&mut self, name: impl Into<String>, number: u64) {
+        self.numbers.insert(name.into(), number);
+    }
 }
 
 /// Which method to use, with its settings.
@@ -106,6 +172,20 @@ impl<B: Backend> Optimizer<B> for AnyOptimizer<B> {
         match self {
             Self::Lbfgs(lbfgs) => Optimizer::<B>::converged(lbfgs),
             Self::Adam(adam) => Optimizer::<B>::converged(adam),
+        }
+    }
+
+    fn state(&self) -> OptimizerState<Tensor<B, 4>> {
+        match self {
+            Self::Lbfgs(lbfgs) => lbfgs.state(),
+            Self::Adam(adam) => adam.state(),
+        }
+    }
+
+    fn restore(&mut self, state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
+        match self {
+            Self::Lbfgs(lbfgs) => lbfgs.restore(state),
+            Self::Adam(adam) => adam.restore(state),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Writing picture files, whole or not at all.
 
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder, webp::WebPEncoder};
@@ -87,6 +87,14 @@ pub fn check_output(path: &Path, options: SaveOptions) -> Result<(), PictureErro
     if path.is_dir() {
         return Err(failed(path, "there is a folder of this name"));
     }
+    check_folder(path)
+}
+
+/// Checks that a file of this name can be written: its folder exists and accepts files.
+///
+/// # Errors
+/// [`PictureError::Write`].
+pub fn check_folder(path: &Path) -> Result<(), PictureError> {
     temporary(path).map(drop)
 }
 
@@ -193,6 +201,11 @@ impl Picture {
 
 /// A temporary file beside `path`, gone when dropped.
 fn temporary(path: &Path) -> Result<tempfile::NamedTempFile, PictureError> {
+    temporary_file(path).map_err(|source| failed(path, source))
+}
+
+/// A temporary file beside `path`, gone when dropped, with an error that says what to do.
+pub(crate) fn temporary_file(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -206,19 +219,12 @@ fn temporary(path: &Path) -> Result<tempfile::NamedTempFile, PictureError> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder).map_err(|source| {
+        let folder = folder.display();
         let hint = match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                format!(
-                    "the folder {} does not exist; create it first",
-                    folder.display()
-                )
-            }
-            _ => format!(
-                "the folder {} cannot be written to ({source})",
-                folder.display()
-            ),
+            ErrorKind::NotFound => format!("the folder {folder} does not exist; create it first"),
+            _ => format!("the folder {folder} cannot be written to ({source})"),
         };
-        failed(path, hint)
+        std::io::Error::new(source.kind(), hint)
     })
 }
 

@@ -9,7 +9,8 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use fast_image_resize as fir;
 
 pub use decode::Limits;
-pub use encode::{Depth, Format, SaveOptions, check_output};
+pub(crate) use encode::temporary_file;
+pub use encode::{Depth, Format, SaveOptions, check_folder, check_output};
 
 /// A picture in memory: RGB in `[0, 1]` as stored (no linearisation), with what else its file said.
 ///

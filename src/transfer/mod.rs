@@ -1,10 +1,13 @@
 //! From pictures to a stylized picture: [`StyleTransfer`] and the [`Recipe`] it follows.
 
+mod checkpoint;
+mod memory;
 mod objective;
 mod recipe;
 mod run;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use burn::tensor::backend::AutodiffBackend;
 
@@ -12,6 +15,7 @@ use crate::Error;
 use crate::encoder::{Layer, Vgg19};
 use crate::picture::Picture;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale};
 pub use run::{End, Outcome, Step};
 
@@ -46,10 +50,15 @@ pub struct StyleTransfer<'a, B: AutodiffBackend> {
     recipe: Recipe,
     seed: u64,
     on_step: Box<OnStep<'a, B::InnerBackend>>,
+    checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
+    resume: Option<Checkpoint>,
 }
 
 /// What is called at each evaluation.
 type OnStep<'a, B> = dyn FnMut(&Step<'_, B>) -> ControlFlow<()> + 'a;
+
+/// What is called with each checkpoint.
+type OnCheckpoint<'a> = dyn FnMut(Checkpoint) + 'a;
 
 impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
     /// A transfer with the default recipe and no pictures yet.
@@ -62,6 +71,8 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
             recipe: Recipe::default(),
             seed: 0,
             on_step: Box::new(|_| ControlFlow::Continue(())),
+            checkpoints: None,
+            resume: None,
         }
     }
 
@@ -108,6 +119,20 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         self
     }
 
+    /// Called with the state of the run after a step, when `every` has passed since the last time
+    /// (zero: after every step), and when the run is stopped.
+    pub fn on_checkpoint(mut self, every: Duration, callback: impl FnMut(Checkpoint) + 'a) -> Self {
+        self.checkpoints = Some((every, Box::new(callback)));
+        self
+    }
+
+    /// Goes on where a checkpoint was taken. Pictures, weights, recipe and seed must be those of
+    /// then; on the same backend the result is the same, bit for bit, as without the interruption.
+    pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
+        self.resume = Some(checkpoint);
+        self
+    }
+
     /// What a run would do, with everything checked that can be without doing it.
     ///
     /// # Errors
@@ -137,6 +162,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
                 width,
                 height,
                 iterations: scale.iterations,
+                memory: self.memory(width * height, &layers),
             });
         }
         Ok(Plan { scales, layers })
@@ -189,4 +215,6 @@ pub struct PlannedScale {
     pub height: usize,
     /// Steps of the optimiser.
     pub iterations: usize,
+    /// About how many bytes the process needs on a CPU, give or take a quarter.
+    pub memory: u64,
 }

@@ -9,11 +9,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::checkpoint::{Checkpoint, CheckpointError, keep};
 use super::{Init, PlannedScale, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
 use crate::loss::{Loss, LossValues};
-use crate::optim::{Evaluation, Optimizer};
+use crate::optim::{AnyOptimizer, Evaluation, Optimizer};
 use crate::picture::{Picture, PictureError};
 
 /// An evaluation of loss and gradient in the course of a run.
@@ -85,6 +86,15 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
+/// One scale of a run: where it stands, what it minimises, and how many steps are done already.
+struct Stage<B: Backend> {
+    index: usize,
+    scales: usize,
+    scale: PlannedScale,
+    objective: Loss<B>,
+    done: usize,
+}
+
 /// Why a step of the optimiser was not completed.
 enum Interruption {
     Stopped,
@@ -95,10 +105,20 @@ enum Interruption {
 /// What is carried from one evaluation to the next.
 struct Progress<B: Backend> {
     began: Instant,
+    /// Time spent before the checkpoint that the run was resumed from.
+    before: Duration,
     evaluations: usize,
     losses: Option<LossValues>,
+    checkpoint: Instant,
+    fingerprint: u32,
     /// The image of least loss at the current scale.
     best: Option<(f64, Tensor<B, 4>)>,
+}
+
+impl<B: Backend> Progress<B> {
+    fn elapsed(&self) -> Duration {
+        self.before + self.began.elapsed()
+    }
 }
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
@@ -110,28 +130,67 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     pub fn run(mut self) -> Result<Outcome, Error> {
         let plan = self.plan()?;
         let content = self.content.take().ok_or(Error::NoContent)?;
+        let resume = self.resume.take();
+        let fingerprint = match self.checkpoints.is_some() || resume.is_some() {
+            true => self.fingerprint(&content),
+            false => 0,
+        };
+        if let Some(checkpoint) = &resume {
+            let scale = plan.scales.get(checkpoint.scale);
+            let shape = scale.map(|scale| [1, 3, scale.height, scale.width]);
+            if checkpoint.fingerprint != fingerprint
+                || shape.is_none_or(|shape| checkpoint.image.shape.to_vec() != shape)
+            {
+                return Err(CheckpointError::OtherRun.into());
+            }
+        }
         let mut progress = Progress {
             began: Instant::now(),
-            evaluations: 0,
+            before: resume.as_ref().map_or(Duration::ZERO, |c| c.elapsed),
+            evaluations: resume.as_ref().map_or(0, |c| c.evaluations),
             losses: None,
+            checkpoint: Instant::now(),
+            fingerprint,
             best: None,
         };
+        let first = resume.as_ref().map_or(0, |checkpoint| checkpoint.scale);
+        let mut resume = resume;
         let mut end = End::Finished;
         let mut picture: Option<Picture> = None;
 
         let sizes = self.recipe.scales();
-        for (index, (scale, size)) in plan.scales.iter().zip(sizes).enumerate() {
+        let scales = plan.scales.iter().zip(sizes).enumerate().skip(first);
+        for (index, (scale, size)) in scales {
             let scaled = content.resize(scale.width, scale.height);
             let objective = self.objective(&scaled, size.size)?;
-            let start = match &picture {
-                Some(coarser) => coarser
-                    .resize(scale.width, scale.height)
-                    .to_tensor(&self.device()),
-                None => self.first_image(&scaled),
+            let mut optimizer = self.recipe.optimizer.init();
+            let (start, done) = match (resume.take(), &picture) {
+                (Some(checkpoint), _) => {
+                    let device = self.device();
+                    let tensor = |data| Tensor::from_data(data, &device);
+                    optimizer
+                        .restore(checkpoint.optimizer.map(tensor))
+                        .map_err(|_| CheckpointError::OtherRun)?;
+                    (tensor(checkpoint.image), checkpoint.iterations)
+                }
+                (None, coarser) => {
+                    let image = match coarser {
+                        Some(coarser) => coarser
+                            .resize(scale.width, scale.height)
+                            .to_tensor(&self.device()),
+                        None => self.first_image(&scaled),
+                    };
+                    (image.mul_scalar(self.recipe.range), 0)
+                }
             };
-            let start = start.mul_scalar(self.recipe.range);
-            let context = (index, plan.scales.len(), *scale);
-            let (image, ended) = self.optimize(start, &objective, context, &mut progress)?;
+            let stage = Stage {
+                index,
+                scales: plan.scales.len(),
+                scale: *scale,
+                objective,
+                done,
+            };
+            let (image, ended) = self.optimize(start, optimizer, &stage, &mut progress)?;
             picture = Some(Picture::from_tensor(image.div_scalar(self.recipe.range))?);
             if ended != End::Finished {
                 end = ended;
@@ -142,9 +201,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         Ok(Outcome {
             picture: picture.with_attributes_of(&content),
             end,
-            losses: progress.losses,
+            losses: progress.losses.take(),
             evaluations: progress.evaluations,
-            elapsed: progress.began.elapsed(),
+            elapsed: progress.elapsed(),
         })
     }
 
@@ -152,19 +211,20 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     fn optimize(
         &mut self,
         start: Tensor<B::InnerBackend, 4>,
-        objective: &Loss<B>,
-        (index, scales, scale): (usize, usize, PlannedScale),
+        mut optimizer: AnyOptimizer<B::InnerBackend>,
+        stage: &Stage<B>,
         progress: &mut Progress<B::InnerBackend>,
     ) -> Result<(Tensor<B::InnerBackend, 4>, End), Error> {
-        let layers = objective.layers();
+        let layers = stage.objective.layers();
         let range = self.recipe.range;
-        let mut optimizer = self.recipe.optimizer.init();
         let mut image = start.clone();
         progress.best = Some((f64::INFINITY, start));
-        for iteration in 1..=scale.iterations {
+        for iteration in stage.done + 1..=stage.scale.iterations {
+            // What an interrupted step starts again from; tensors are shared, not copied.
+            let before = (image.clone(), optimizer.clone(), progress.evaluations);
             let next = optimizer.step(image, |candidate| {
                 let (losses, gradient) =
-                    evaluate(self.encoder, objective, &layers, &candidate, range)
+                    evaluate(self.encoder, &stage.objective, &layers, &candidate, range)
                         .map_err(Interruption::Failed)?;
                 progress.evaluations += 1;
                 let loss = losses.weighted();
@@ -179,15 +239,15 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     progress.best = Some((loss, candidate.clone()));
                 }
                 let step = Step {
-                    scale: index,
-                    scales,
-                    width: scale.width,
-                    height: scale.height,
+                    scale: stage.index,
+                    scales: stage.scales,
+                    width: stage.scale.width,
+                    height: stage.scale.height,
                     iteration,
-                    iterations: scale.iterations,
+                    iterations: stage.scale.iterations,
                     evaluation: progress.evaluations,
                     losses: &losses,
-                    elapsed: progress.began.elapsed(),
+                    elapsed: progress.elapsed(),
                     image: &candidate,
                     range,
                 };
@@ -202,10 +262,19 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                 Ok(next) if optimizer.converged() => return Ok((next, End::Finished)),
                 Ok(next) => {
                     image = next;
+                    let due = |(every, _): &(Duration, _)| progress.checkpoint.elapsed() >= *every;
+                    if self.checkpoints.as_ref().is_some_and(due) {
+                        let evaluations = progress.evaluations;
+                        let state = (image.clone(), optimizer.clone(), evaluations);
+                        self.take_checkpoint(stage, iteration, state, progress);
+                    }
                     continue;
                 }
                 Err(Interruption::Failed(error)) => return Err(error),
-                Err(Interruption::Stopped) => End::Stopped,
+                Err(Interruption::Stopped) => {
+                    self.take_checkpoint(stage, iteration - 1, before, progress);
+                    End::Stopped
+                }
                 Err(Interruption::Diverged(losses)) => End::Diverged {
                     losses,
                     evaluation: progress.evaluations,
@@ -226,6 +295,51 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             Some((_, best)) if !sum.is_finite() => Ok((best, End::Finished)),
             _ => Ok((image, End::Finished)),
         }
+    }
+
+    /// Hands over the state after `iterations` steps of a scale.
+    fn take_checkpoint(
+        &mut self,
+        stage: &Stage<B>,
+        iterations: usize,
+        (image, optimizer, evaluations): (
+            Tensor<B::InnerBackend, 4>,
+            AnyOptimizer<B::InnerBackend>,
+            usize,
+        ),
+        progress: &mut Progress<B::InnerBackend>,
+    ) {
+        if let Some((_, callback)) = &mut self.checkpoints {
+            callback(Checkpoint {
+                scale: stage.index,
+                iterations,
+                evaluations,
+                elapsed: progress.elapsed(),
+                fingerprint: progress.fingerprint,
+                image: keep(image),
+                optimizer: optimizer.state().map(keep),
+                note: String::new(),
+            });
+            progress.checkpoint = Instant::now();
+        }
+    }
+
+    /// A check sum of everything that the course of a run depends on.
+    fn fingerprint(&self, content: &Picture) -> u32 {
+        let mut sum = flate2::Crc::new();
+        sum.update(format!("{:?} {}", self.recipe, self.seed).as_bytes());
+        let styles = self.styles.iter().map(|(style, _)| style);
+        for picture in [content].into_iter().chain(styles).chain(&self.start) {
+            sum.update(&(picture.width() as u64).to_le_bytes());
+            sum.update(bytemuck::cast_slice(picture.rgb()));
+        }
+        for (_, weight) in &self.styles {
+            sum.update(&weight.to_le_bytes());
+        }
+        for parameter in self.encoder.parameters() {
+            sum.update(&parameter.bytes);
+        }
+        sum.sum()
     }
 
     /// What the first scale starts from, RGB in `[0, 1]`.

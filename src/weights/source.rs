@@ -24,6 +24,7 @@ pub(super) enum Dtype {
 }
 
 impl Dtype {
+    #[cfg(feature = "pytorch")]
     pub(super) fn size(self) -> usize {
         match self {
             Dtype::F16 | Dtype::Bf16 => 2,

@@ -424,3 +424,131 @@ fn threads_do_not_change_the_picture() {
     let largest = one.rgb().iter().zip(two.rgb()).map(|(a, b)| (a - b).abs());
     assert!(largest.fold(0.0, f32::max) <= 2.0 / 255.0);
 }
+
+/// Interrupted in the middle, then resumed: the same bytes and the same log as without.
+#[cfg(unix)]
+#[test]
+fn a_resumed_run_ends_as_if_it_had_never_stopped() {
+    use std::io::{BufRead, BufReader};
+    let files = Files::new();
+    for optimizer in ["lbfgs", "adam"] {
+        let painted = |name: &str, checkpoint: &str, log: &str| {
+            let output = files.path(name);
+            let mut command = impasto(&["stylize", &files.scene, &files.style, "-o", &output]);
+            command.args([
+                "--weights",
+                &files.weights,
+                "--size",
+                "300",
+                "--iterations",
+                "30",
+            ]);
+            command.args(["--optimizer", optimizer, "--init", "noise", "--seed", "5"]);
+            command.args([
+                "--checkpoint",
+                checkpoint,
+                "--checkpoint-every",
+                "0",
+                "--log",
+                log,
+            ]);
+            command
+        };
+        let (checkpoint, log) = (files.path("run.checkpoint"), files.path("whole.jsonl"));
+        let whole = painted("whole.png", &checkpoint, &log).output().unwrap();
+        assert!(whole.status.success(), "{}", stderr(&whole));
+
+        let log = files.path("parts.jsonl");
+        let mut child = painted("parts.png", &checkpoint, &log)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        while !lines.next().unwrap().unwrap().contains("scale 2/2") {}
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+        assert!(
+            rest.iter().any(|line| line.contains("impasto resume")),
+            "{rest:?}"
+        );
+
+        let resumed = run(&["resume", &checkpoint]);
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+        let bytes = |name: &str| fs::read(files.path(name)).unwrap();
+        assert!(bytes("whole.png") == bytes("parts.png"), "{optimizer}");
+        let losses = |name: &str| -> Vec<Value> {
+            let text = fs::read_to_string(files.path(name)).unwrap();
+            let line = |line: &str| serde_json::from_str::<Value>(line).unwrap()["total"].clone();
+            text.lines().map(line).collect()
+        };
+        assert_eq!(losses("whole.jsonl"), losses("parts.jsonl"), "{optimizer}");
+    }
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_are_refused() {
+    let files = Files::new();
+    let text = files.write("text", b"no checkpoint");
+    for (path, words) in [
+        (&text, "no checkpoint"),
+        (&files.path("missing"), "missing"),
+    ] {
+        let output = run(&["resume", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    // Another picture under the same name.
+    let content = files.path("content.png");
+    Picture::from_rgb(9, 9, vec![0.5; 243])
+        .unwrap()
+        .save(&content)
+        .unwrap();
+    let (checkpoint, output) = (files.path("checkpoint"), files.path("out.png"));
+    let mut arguments = vec!["stylize", &content, &files.style, "-o", &output];
+    arguments.extend([
+        "--weights",
+        &files.weights,
+        "--size",
+        "32",
+        "--iterations",
+        "2",
+    ]);
+    arguments.extend(["--checkpoint", &checkpoint, "--checkpoint-every", "0"]);
+    assert!(run(&arguments).status.success());
+    assert!(run(&["resume", &checkpoint]).status.success());
+    Picture::from_rgb(9, 9, vec![0.6; 243])
+        .unwrap()
+        .save(&content)
+        .unwrap();
+    let changed = run(&["resume", &checkpoint]);
+    assert_eq!(changed.status.code(), Some(2));
+    assert!(
+        stderr(&changed).contains("another run"),
+        "{}",
+        stderr(&changed)
+    );
+}
+
+#[test]
+fn a_run_that_would_need_too_much_memory_is_not_begun() {
+    let files = Files::new();
+    let fits = files.stylize("out.png", &["--memory", "2GB"]);
+    assert!(fits.status.success(), "{}", stderr(&fits));
+    let output = files.stylize("big.png", &["--memory", "200MB", "--size", "4096"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("try --size"),
+        "{}",
+        stderr(&output)
+    );
+    let nonsense = files.stylize("big.png", &["--memory", "plenty"]);
+    assert_eq!(nonsense.status.code(), Some(2));
+}

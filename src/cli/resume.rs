@@ -1,0 +1,62 @@
+//! Checkpoints of `impasto stylize`, and `impasto resume`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use impasto::transfer::Checkpoint;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::args::{Arguments, Command};
+use super::stylize::{self, Stylize};
+
+/// The command that began a run, kept in its checkpoints.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Origin {
+    folder: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Origin {
+    /// The command that is running now. The weights are named in it even if they came from the
+    /// environment.
+    pub fn here(arguments: &Stylize) -> std::io::Result<Self> {
+        let mut command: Vec<String> = std::env::args().collect();
+        match &arguments.engine.weights {
+            Some(path) if !command.iter().any(|a| a.starts_with("--weights")) => {
+                command.push(format!("--weights={}", path.display()));
+            }
+            _ => {}
+        }
+        Ok(Self {
+            folder: std::env::current_dir()?,
+            arguments: command,
+        })
+    }
+
+    /// The form in which a checkpoint keeps it.
+    pub fn to_note(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Goes on with the run that a checkpoint belongs to.
+pub fn run(path: &Path) -> Result<ExitCode, Failure> {
+    let checkpoint = Checkpoint::load(path).map_err(Failure::usage)?;
+    let unknown = || {
+        Failure::usage(format!(
+            "{}: the checkpoint does not say how `impasto stylize` was called; it was written by \
+             another program",
+            path.display()
+        ))
+    };
+    let origin: Origin = serde_json::from_str(&checkpoint.note).map_err(|_| unknown())?;
+    let arguments = Arguments::try_parse_from(&origin.arguments).map_err(|_| unknown())?;
+    let Command::Stylize(arguments) = arguments.command else {
+        return Err(unknown());
+    };
+    std::env::set_current_dir(&origin.folder)
+        .map_err(|error| Failure::usage(format!("{}: {error}", origin.folder.display())))?;
+    stylize::resume(&arguments, checkpoint, origin)
+}

@@ -1,0 +1,195 @@
+//! The state of a run between two steps, so that it can go on later, bit for bit.
+//!
+//! A checkpoint is a safetensors file: the image and the optimiser's tensors, and in the metadata
+//! everything else. It does not hold the pictures or the weights, but a fingerprint of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{Error as IoError, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::optim::OptimizerState;
+
+/// The state of a run between two steps of the optimiser.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub(super) scale: usize,
+    pub(super) iterations: usize,
+    pub(super) evaluations: usize,
+    pub(super) elapsed: Duration,
+    pub(super) fingerprint: u32,
+    pub(super) image: TensorData,
+    pub(super) optimizer: OptimizerState<TensorData>,
+    /// Whatever the program that runs the transfer wants to find again; kept as it is.
+    pub note: String,
+}
+
+/// What can be wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file cannot be read or written.
+    #[error("{}: cannot access the checkpoint", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: IoError,
+    },
+    /// The contents are no checkpoint, or a damaged one.
+    #[error("{}: this is no checkpoint of impasto, or a damaged one ({problem})", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// The run that is to go on is another one.
+    #[error(
+        "the checkpoint belongs to another run: the pictures, the weights or the recipe have \
+         changed since"
+    )]
+    OtherRun,
+}
+
+/// Metadata keys of the numbers, which are kept as text.
+const VERSION: &str = "impasto.checkpoint";
+const NOTE: &str = "note";
+
+impl Checkpoint {
+    /// How many evaluations of loss and gradient the run has made.
+    pub fn evaluations(&self) -> usize {
+        self.evaluations
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        let path = path.as_ref();
+        let io = |source| CheckpointError::Io {
+            path: path.into(),
+            source,
+        };
+        let mut metadata = HashMap::from([
+            (VERSION.to_string(), "1".to_string()),
+            (NOTE.to_string(), self.note.clone()),
+        ]);
+        for (key, value) in self.numbers() {
+            metadata.insert(key, value.to_string());
+        }
+        let views = self.tensors().map(|(name, data)| {
+            let view = TensorView::new(Dtype::F32, data.shape.to_vec(), &data.bytes);
+            view.map(|view| (name, view))
+        });
+        let views: Result<Vec<_>, _> = views.collect();
+        let bytes = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
+        let bytes = bytes.map_err(|error| io(IoError::other(error)))?;
+        let mut file = crate::picture::temporary_file(path).map_err(io)?;
+        file.write_all(&bytes).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(path).map_err(|error| io(error.error))?;
+        Ok(())
+    }
+
+    /// Reads a file that [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] or [`CheckpointError::Format`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(|source| CheckpointError::Io {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(&bytes).map_err(|problem| CheckpointError::Format {
+            path: path.into(),
+            problem,
+        })
+    }
+
+    fn numbers(&self) -> BTreeMap<String, u64> {
+        let mut numbers: BTreeMap<String, u64> = self
+            .optimizer
+            .numbers
+            .iter()
+            .map(|(key, value)| (format!("optimizer.{key}"), *value))
+            .collect();
+        numbers.insert("scale".into(), self.scale as u64);
+        numbers.insert("iterations".into(), self.iterations as u64);
+        numbers.insert("evaluations".into(), self.evaluations as u64);
+        numbers.insert("elapsed".into(), self.elapsed.as_nanos() as u64);
+        numbers.insert("fingerprint".into(), self.fingerprint.into());
+        numbers
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = (String, &TensorData)> {
+        let optimizer = self.optimizer.tensors.iter();
+        std::iter::once(("image".to_string(), &self.image))
+            .chain(optimizer.map(|(name, data)| (format!("optimizer.{name}"), data)))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+        let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
+        if metadata.get(VERSION).map(String::as_str) != Some("1") {
+            return Err("it is of another kind or version".to_string());
+        }
+        let number = |key: &str| {
+            let number = metadata
+                .get(key)
+                .and_then(|value| value.parse::<u64>().ok());
+            number.ok_or_else(|| format!("`{key}` is missing"))
+        };
+        let mut image = None;
+        let mut optimizer = OptimizerState::default();
+        for (name, view) in file.tensors() {
+            let values: Vec<f32> = view
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect();
+            if view.dtype() != Dtype::F32 || view.shape().len() != 4 {
+                return Err(format!("`{name}` is no image"));
+            }
+            let data = TensorData::new(values, view.shape().to_vec());
+            match name.strip_prefix("optimizer.") {
+                Some(name) => {
+                    optimizer.tensors.insert(name.to_string(), data);
+                }
+                None => image = Some(data),
+            }
+        }
+        for (key, value) in metadata {
+            if let (Some(key), Ok(value)) = (key.strip_prefix("optimizer."), value.parse()) {
+                optimizer.numbers.insert(key.to_string(), value);
+            }
+        }
+        Ok(Self {
+            scale: number("scale")? as usize,
+            iterations: number("iterations")? as usize,
+            evaluations: number("evaluations")? as usize,
+            elapsed: Duration::from_nanos(number("elapsed")?),
+            fingerprint: number("fingerprint")? as u32,
+            image: image.ok_or("`image` is missing")?,
+            optimizer,
+            note: metadata.get(NOTE).cloned().unwrap_or_default(),
+        })
+    }
+}
+
+/// A tensor's values as they are kept.
+pub(super) fn keep<B: Backend>(tensor: Tensor<B, 4>) -> TensorData {
+    tensor.into_data().convert::<f32>()
+}
