@@ -30,6 +30,14 @@ pub enum Error {
     /// No style picture was given, but the style has a weight.
     #[error("no style picture was given; add one or set the style weight to 0")]
     NoStyle,
+    /// A style picture that would be enlarged beyond reason.
+    #[error("the style would be resized to {width}×{height} pixels; choose a smaller style scale")]
+    StyleTooLarge {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+    },
     /// Weights of several styles that cannot be normalised.
     #[error("the weights of the styles must be 0 or more, and not all 0")]
     StyleWeights,

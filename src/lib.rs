@@ -54,6 +54,7 @@
 
 #![warn(missing_docs)]
 
+mod atomic;
 pub mod encoder;
 mod error;
 pub mod loss;

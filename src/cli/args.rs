@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
 use impasto::picture::{Depth, SaveOptions};
-use impasto::transfer::LayerWeights;
+use impasto::transfer::{LayerWeights, Measure};
 use impasto::{Init, Layer, Recipe, RecipeError};
 
 use super::device::Device;
@@ -74,7 +74,7 @@ pub struct Choices {
     /// Start from this recipe; `impasto recipes` lists them. The options below override it
     #[arg(long, value_name = "NAME", default_value_t = Recipe::default().name)]
     pub recipe: String,
-    /// Longest side of the result in pixels [default: the recipe's, 512]
+    /// Longest side of the result in pixels [default: the recipe's, 512 in most]
     #[arg(long, value_name = "N")]
     pub size: Option<usize>,
     /// Optimiser steps at the last scale, or in all where there is one scale [default: the recipe's]
@@ -283,7 +283,10 @@ impl Choices {
         set(&mut recipe.style_weight, self.style_weight);
         set(&mut recipe.tv_weight, self.tv_weight);
         set(&mut recipe.style_scale, self.style_scale);
-        recipe.size = self.size.unwrap_or(recipe.size);
+        if let Some(size) = self.size {
+            recipe.size = size;
+            recipe.measure = Measure::LongestSide;
+        }
         recipe.iterations = self.iterations.unwrap_or(recipe.iterations);
         if let Some(layers) = &self.content_layers {
             recipe.content_layers = layers.clone();

@@ -1,17 +1,11 @@
 //! Commands that only print.
 
-use std::io::Write;
-
 use clap::CommandFactory;
 use impasto::Recipe;
 
 use super::args::Arguments;
 use super::device::Device;
-
-/// Writes to standard output; a reader that has gone away, as in `| head`, is no error.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
+use super::print;
 
 /// All recipes.
 pub fn recipes() {

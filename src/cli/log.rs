@@ -1,7 +1,7 @@
 //! The log: one JSON object for each evaluation.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
@@ -39,17 +39,19 @@ impl Log {
     /// Opens the file of an interrupted run, without the lines after its first `evaluations`, which
     /// will be written again.
     pub fn resume(path: &Path, evaluations: usize) -> Result<Self, String> {
-        let kept: Vec<String> = std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .lines()
+        let failed = |error| format!("{}: cannot continue the log: {error}", path.display());
+        let old = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
+            old => old.map_err(failed)?,
+        };
+        let kept: usize = old
+            .split_inclusive('\n')
             .take(evaluations)
-            .map(str::to_string)
-            .collect();
-        let mut log = Self::create(path)?;
-        for line in kept {
-            writeln!(log.0, "{line}").map_err(|error| error.to_string())?;
-        }
-        Ok(log)
+            .map(str::len)
+            .sum();
+        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        file.set_len(kept as u64).map_err(failed)?;
+        Ok(Self(BufWriter::new(file)))
     }
 
     /// Appends a line, and hands it to the operating system at once so that it can be followed.

@@ -9,7 +9,18 @@ pub mod resume;
 pub mod stylize;
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
+
+/// Prints a line to standard error. A reader that has gone away must not end a run.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints to standard output; a reader that has gone away, as in `| head`, is no error.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
 
 /// An error with the exit status that it leads to.
 pub struct Failure {
@@ -32,13 +43,18 @@ impl Failure {
 
     /// Prints the error and its causes.
     pub fn report(self) -> ExitCode {
-        let mut message = format!("impasto: {}", self.error);
-        let mut cause = self.error.source();
-        while let Some(error) = cause {
-            message.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        eprintln!("{message}");
+        say(&describe_error(self.error.as_ref()));
         ExitCode::from(self.status)
     }
+}
+
+/// An error and its causes on one line.
+pub fn describe_error(error: &dyn Error) -> String {
+    let mut message = format!("impasto: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    message
 }

@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub struct Progress {
     plan: Plan,
     display: Display,
-    /// When the current scale began, and which it is.
-    scale: (usize, Instant),
+    /// Which the current scale is, and when it began with which step.
+    scale: (usize, Instant, usize),
     /// How long an evaluation of one pixel takes, by the scale before.
     seconds_per_pixel: Option<f64>,
 }
@@ -46,7 +46,7 @@ impl Progress {
         Self {
             plan,
             display,
-            scale: (usize::MAX, Instant::now()),
+            scale: (usize::MAX, Instant::now(), 0),
             seconds_per_pixel: None,
         }
     }
@@ -54,10 +54,10 @@ impl Progress {
     /// Shows an evaluation.
     pub fn show<B: Backend>(&mut self, step: &Step<'_, B>) {
         if self.scale.0 != step.scale {
-            self.scale = (step.scale, Instant::now());
+            self.scale = (step.scale, Instant::now(), step.iteration);
         }
         // The first evaluation of a scale only starts the clock.
-        let done = step.iteration - 1;
+        let done = step.iteration - self.scale.2;
         let spent = self.scale.1.elapsed().as_secs_f64();
         let rate = (done > 0).then(|| spent / done as f64);
         if let Some(rate) = rate {
@@ -76,7 +76,7 @@ impl Progress {
             Display::Lines { last } => {
                 let end_of_scale = step.iteration == 1 || step.iteration == step.iterations;
                 if end_of_scale || last.is_none_or(|last| last.elapsed() >= PAUSE) {
-                    eprintln!("{message}");
+                    super::say(&message);
                     *last = Some(Instant::now());
                 }
             }
@@ -117,12 +117,18 @@ impl Progress {
         }
     }
 
-    /// Prints a message, above the bar if there is one.
-    pub fn say(&self, message: &str) {
+    /// Prints a message that `--quiet` silences.
+    pub fn note(&self, message: &str) {
+        if !matches!(self.display, Display::Quiet) {
+            self.warn(message);
+        }
+    }
+
+    /// Prints a message in any case, above the bar if there is one.
+    pub fn warn(&self, message: &str) {
         match &self.display {
             Display::Bar(bar) => bar.println(message),
-            Display::Lines { .. } => eprintln!("{message}"),
-            Display::Quiet => {}
+            _ => super::say(message),
         }
     }
 }

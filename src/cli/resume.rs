@@ -1,5 +1,6 @@
 //! Checkpoints of `impasto stylize`, and `impasto resume`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,16 +22,27 @@ pub struct Origin {
 impl Origin {
     /// The command that is running now. The weights are named in it even if they came from the
     /// environment.
-    pub fn here(arguments: &Stylize) -> std::io::Result<Self> {
-        let mut command: Vec<String> = std::env::args().collect();
-        match &arguments.engine.weights {
-            Some(path) if !command.iter().any(|a| a.starts_with("--weights")) => {
-                command.push(format!("--weights={}", path.display()));
-            }
-            _ => {}
+    pub fn here(arguments: &Stylize) -> Result<Self, Failure> {
+        let text = |text: OsString| {
+            text.into_string().map_err(|text| {
+                Failure::usage(format!(
+                    "a checkpoint needs names in Unicode, which {} is not",
+                    text.display()
+                ))
+            })
+        };
+        let mut command: Vec<String> = std::env::args_os().map(text).collect::<Result<_, _>>()?;
+        if let Some(weights) = &arguments.engine.weights
+            && !command
+                .iter()
+                .any(|argument| argument.starts_with("--weights"))
+        {
+            let path = text(weights.clone().into_os_string())?;
+            // Behind the name of the program and `stylize`.
+            command.insert(2, format!("--weights={path}"));
         }
         Ok(Self {
-            folder: std::env::current_dir()?,
+            folder: std::env::current_dir().map_err(Failure::other)?,
             arguments: command,
         })
     }
@@ -58,5 +70,5 @@ pub fn run(path: &Path) -> Result<ExitCode, Failure> {
     };
     std::env::set_current_dir(&origin.folder)
         .map_err(|error| Failure::usage(format!("{}: {error}", origin.folder.display())))?;
-    stylize::resume(&arguments, checkpoint, origin)
+    stylize::resume(&arguments, checkpoint)
 }

@@ -1,7 +1,6 @@
 //! `impasto stylize`.
 
 use std::cell::RefCell;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,11 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use burn::tensor::backend::AutodiffBackend;
-use impasto::picture::{check_folder, check_output};
+use impasto::picture::{Format, check_folder, check_output};
 use impasto::transfer::{Checkpoint, End, Plan};
 use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
 
-use super::Failure;
 use super::args::Encoder;
 pub use super::args::Stylize;
 use super::device::Job;
@@ -22,30 +20,22 @@ use super::lists::describe;
 use super::log::Log;
 use super::progress::{Progress, human};
 use super::resume::Origin;
+use super::{Failure, describe_error, print, say};
 
 /// Exit status after an interruption, as shells give it for SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// Checks everything, then paints.
 pub fn run(arguments: &Stylize) -> Result<ExitCode, Failure> {
-    let origin = Origin::here(arguments).map_err(Failure::other)?;
-    begin(arguments, None, origin)
+    begin(arguments, None)
 }
 
-/// Goes on with a run that was begun by `origin`.
-pub fn resume(
-    arguments: &Stylize,
-    checkpoint: Checkpoint,
-    origin: Origin,
-) -> Result<ExitCode, Failure> {
-    begin(arguments, Some(checkpoint), origin)
+/// Goes on with a run that an earlier command with these arguments has begun.
+pub fn resume(arguments: &Stylize, checkpoint: Checkpoint) -> Result<ExitCode, Failure> {
+    begin(arguments, Some(checkpoint))
 }
 
-fn begin(
-    arguments: &Stylize,
-    checkpoint: Option<Checkpoint>,
-    origin: Origin,
-) -> Result<ExitCode, Failure> {
+fn begin(arguments: &Stylize, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
     let (recipe, start) = arguments.choices.resolve().map_err(Failure::usage)?;
     check_output(&arguments.output, arguments.choices.save_options()).map_err(Failure::usage)?;
     let open = |path: &Path| Picture::open(path).map_err(Failure::usage);
@@ -67,6 +57,12 @@ fn begin(
         }
     };
     let start = start.map(open).transpose()?;
+    // Kept in the checkpoints: what began the run, now or before the interruption.
+    let note = match (&checkpoint, &arguments.reports.checkpoint) {
+        (Some(checkpoint), _) => checkpoint.note.clone(),
+        (None, Some(_)) => Origin::here(arguments)?.to_note(),
+        (None, None) => String::new(),
+    };
     let weights = encoder_weights(arguments)?;
     if let Some(threads) = arguments.engine.threads {
         rayon::ThreadPoolBuilder::new()
@@ -83,7 +79,7 @@ fn begin(
         start,
         weights,
         checkpoint,
-        origin,
+        note,
     };
     let missing = || Err(Failure::usage(format!("this build has no {device}")));
     device.run(job).unwrap_or_else(missing)
@@ -101,9 +97,9 @@ fn encoder_weights(arguments: &Stylize) -> Result<Vgg19Weights, Failure> {
         #[cfg(feature = "builtin")]
         (Encoder::Auto, None) => {
             if !arguments.reports.quiet {
-                eprintln!(
+                say(
                     "Using the small built-in encoder. For the full quality of VGG19, name its \
-                     weights (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS."
+                     weights (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
                 );
             }
             Ok(Vgg19Weights::builtin())
@@ -127,7 +123,7 @@ struct Painting<'a> {
     start: Option<Picture>,
     weights: Vgg19Weights,
     checkpoint: Option<Checkpoint>,
-    origin: Origin,
+    note: String,
 }
 
 impl Job for Painting<'_> {
@@ -145,17 +141,18 @@ impl Job for Painting<'_> {
         if let Some(start) = self.start {
             transfer = transfer.start(start);
         }
-        let plan = transfer.plan().map_err(Failure::usage)?;
-        check_memory(self.arguments, &plan)?;
-        if self.arguments.reports.dry_run {
-            print_plan(self.arguments, &self.recipe, &plan);
-            return Ok(ExitCode::SUCCESS);
-        }
         let evaluations = self.checkpoint.as_ref().map(Checkpoint::evaluations);
         if let Some(checkpoint) = self.checkpoint {
             transfer = transfer.resume(checkpoint);
         }
-        paint(self.arguments, transfer, plan, evaluations, &self.origin)
+        let plan = transfer.plan().map_err(Failure::usage)?;
+        check_memory(self.arguments, &plan)?;
+        check_format(self.arguments, &plan)?;
+        if self.arguments.reports.dry_run {
+            print_plan(self.arguments, &self.recipe, &plan);
+            return Ok(ExitCode::SUCCESS);
+        }
+        paint(self.arguments, transfer, plan, evaluations, &self.note)
     }
 }
 
@@ -165,7 +162,7 @@ fn paint<B: AutodiffBackend>(
     transfer: StyleTransfer<'_, B>,
     plan: Plan,
     resumed: Option<usize>,
-    origin: &Origin,
+    note: &str,
 ) -> Result<ExitCode, Failure> {
     let reports = &arguments.reports;
     let save_options = arguments.choices.save_options();
@@ -173,8 +170,6 @@ fn paint<B: AutodiffBackend>(
         None => Log::create(path),
         Some(evaluations) => Log::resume(path, evaluations),
     };
-    let log = reports.log.as_deref().map(open_log).transpose();
-    let mut log = log.map_err(Failure::usage)?;
     let interrupted = watch_for_interruption().map_err(Failure::other)?;
     let progress = RefCell::new(Progress::new(plan, reports.quiet));
 
@@ -185,13 +180,16 @@ fn paint<B: AutodiffBackend>(
             check_folder(path).map_err(Failure::usage)?;
             let every = Duration::from_secs(reports.checkpoint_every);
             transfer.on_checkpoint(every, move |mut checkpoint| {
-                checkpoint.note = origin.to_note();
+                checkpoint.note = note.to_string();
                 if let Err(error) = checkpoint.save(path) {
-                    messages.borrow().say(&format!("impasto: {error}"));
+                    messages.borrow().warn(&describe_error(&error));
                 }
             })
         }
     };
+    // The last of the checks, since it begins an old log anew.
+    let log = reports.log.as_deref().map(open_log).transpose();
+    let mut log = log.map_err(Failure::usage)?;
     let outcome = transfer
         .on_step(|step| {
             let mut progress = progress.borrow_mut();
@@ -200,7 +198,7 @@ fn paint<B: AutodiffBackend>(
             if let Some(open) = &mut log
                 && let Err(error) = open.write(step)
             {
-                progress.say(&format!("impasto: the log ends here: {error}"));
+                progress.warn(&format!("impasto: the log ends here: {error}"));
                 log = None;
             }
             if let Some(every) = reports.save_every
@@ -211,7 +209,7 @@ fn paint<B: AutodiffBackend>(
                     .picture()
                     .and_then(|picture| picture.save_with(&path, save_options));
                 if let Err(error) = saved {
-                    progress.say(&format!("impasto: {error}"));
+                    progress.warn(&describe_error(&error));
                 }
             }
             match interrupted.load(Ordering::Relaxed) {
@@ -227,10 +225,18 @@ fn paint<B: AutodiffBackend>(
         })?;
     let progress = progress.into_inner();
     progress.finish();
-    outcome
-        .picture
-        .save_with(&arguments.output, save_options)
-        .map_err(Failure::other)?;
+    if let Err(error) = outcome.picture.save_with(&arguments.output, save_options) {
+        // The disk may be full or the folder gone, but the work must not be lost.
+        let name = arguments.output.file_name().unwrap_or_default();
+        let refuge = std::env::temp_dir().join(name);
+        if outcome.picture.save_with(&refuge, save_options).is_ok() {
+            progress.warn(&format!(
+                "The picture is written to {} instead.",
+                refuge.display()
+            ));
+        }
+        return Err(Failure::other(error));
+    }
 
     let (width, height) = (outcome.picture.width(), outcome.picture.height());
     let summary = format!(
@@ -241,9 +247,11 @@ fn paint<B: AutodiffBackend>(
     );
     match outcome.end {
         End::Stopped => {
-            eprintln!("Interrupted; the best picture so far is written.\n{summary}");
+            say(&format!(
+                "Interrupted; the best picture so far is written.\n{summary}"
+            ));
             if let Some(path) = &reports.checkpoint {
-                eprintln!("Go on with: impasto resume {}", path.display());
+                say(&format!("Go on with: impasto resume {}", path.display()));
             }
             Ok(ExitCode::from(INTERRUPTED))
         }
@@ -253,7 +261,7 @@ fn paint<B: AutodiffBackend>(
             arguments.output.display()
         ))),
         _ => {
-            progress.say(&summary);
+            progress.note(&summary);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -271,14 +279,28 @@ fn check_memory(arguments: &Stylize, plan: &Plan) -> Result<(), Failure> {
     // Nearly all of it grows with the pixels; a little less is on the safe side.
     let fits = (longest * (limit as f64 / last.memory as f64).sqrt() * 0.95) as usize;
     Err(Failure::usage(format!(
-        "{}×{} pixels need about {}, more than --memory {}; try --size {}, --encoder builtin or \
-         a recipe with less history",
+        "{}×{} pixels need about {}, more than --memory {}; try --size {} or --encoder \
+         builtin",
         last.width,
         last.height,
         gigabytes(last.memory),
         gigabytes(limit),
         fits.max(16)
     )))
+}
+
+/// Refuses a result that is larger than its file format allows.
+fn check_format(arguments: &Stylize, plan: &Plan) -> Result<(), Failure> {
+    let format = Format::from_path(&arguments.output).map_err(Failure::usage)?;
+    let side = plan.scales.iter().map(|s| s.width.max(s.height)).max();
+    match side {
+        Some(side) if side > format.largest_side() => Err(Failure::usage(format!(
+            "{}: the format has room for {} pixels along a side, not for {side}; use .png or .tiff",
+            arguments.output.display(),
+            format.largest_side()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn gigabytes(bytes: u64) -> String {
@@ -293,9 +315,7 @@ fn watch_for_interruption() -> Result<Arc<AtomicBool>, ctrlc::Error> {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!(
-            "\nStopping after this evaluation; press Ctrl-C again to quit without a picture."
-        );
+        say("\nStopping after this evaluation; press Ctrl-C again to quit without a picture.");
     })?;
     Ok(flag)
 }
@@ -329,5 +349,5 @@ fn print_plan(arguments: &Stylize, recipe: &Recipe, plan: &Plan) {
         "output           {}\n",
         arguments.output.display()
     ));
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text);
 }

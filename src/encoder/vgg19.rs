@@ -133,10 +133,15 @@ impl<B: Backend> Vgg19<B> {
         self.convolutions[0].weight.val().device()
     }
 
-    /// The kernels of all convolutions, shallow to deep.
+    /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
         let layers = self.convolutions.iter().chain(&self.readouts);
-        layers.map(|layer| layer.weight.val().into_data())
+        layers.flat_map(|layer| {
+            let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
+            [Some(layer.weight.val().into_data()), bias]
+                .into_iter()
+                .flatten()
+        })
     }
 
     /// How many convolutions the weights reach, and the channels of the first.

@@ -35,6 +35,7 @@ mod style;
 mod variation;
 
 use std::fmt;
+use std::rc::Rc;
 
 use burn::tensor::{Tensor, backend::Backend};
 use serde::Serialize;
@@ -58,6 +59,21 @@ pub trait Term<B: Backend>: fmt::Debug {
 
     /// A few words for the printed tree.
     fn describe(&self) -> String;
+}
+
+/// A term that several losses share.
+impl<B: Backend, T: Term<B> + ?Sized> Term<B> for Rc<T> {
+    fn layers(&self) -> Vec<Layer> {
+        (**self).layers()
+    }
+
+    fn value(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
+        (**self).value(image, features)
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 }
 
 /// A named and weighted term, or a sum of such.

@@ -97,7 +97,7 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
     }
 
     fn restore(&mut self, mut state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
-        self.steps = state.number("steps")? as i32;
+        self.steps = i32::try_from(state.number("steps")?).map_err(|_| "steps")?;
         self.moments = match self.steps {
             0 => None,
             _ => Some((state.take("mean")?, state.take("square")?)),

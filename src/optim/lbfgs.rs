@@ -205,7 +205,11 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
     fn restore(&mut self, mut state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
         *self = Self::new(self.config);
         self.scale = state.fraction("scale")?;
-        for index in 0..state.number("pairs")? {
+        let pairs = state.number("pairs")?;
+        if pairs > self.config.history as u64 {
+            return Err("pairs".to_string());
+        }
+        for index in 0..pairs {
             self.history.push_back(Pair {
                 s: state.take(&format!("s.{index}"))?,
                 y: state.take(&format!("y.{index}"))?,

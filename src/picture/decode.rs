@@ -12,16 +12,16 @@ use super::{Depth, Picture, PictureError};
 pub struct Limits {
     /// Most pixels a picture may have.
     pub pixels: u64,
-    /// Most bytes a decoder may allocate.
+    /// Most bytes that reading it may take, with the decoder's and our own copies.
     pub bytes: u64,
 }
 
 impl Default for Limits {
-    /// 128 megapixels and 2 GiB.
+    /// 64 × 2²⁰ pixels and 3 GiB.
     fn default() -> Self {
         Self {
-            pixels: 128 << 20,
-            bytes: 2 << 30,
+            pixels: 64 << 20,
+            bytes: 3 << 30,
         }
     }
 }
@@ -76,12 +76,17 @@ impl Picture {
 
         let mut decoder = reader.into_decoder().map_err(failed)?;
         let (width, height) = decoder.dimensions();
-        if u64::from(width) * u64::from(height) > limits.pixels {
+        let pixels = u64::from(width) * u64::from(height);
+        // The decoded samples, then colours and alpha as f32, twice while they are converted.
+        let bytes = decoder
+            .total_bytes()
+            .saturating_add(pixels.saturating_mul(32));
+        if pixels > limits.pixels || bytes > limits.bytes {
             return Err(PictureError::TooLarge {
                 path: path.into(),
                 width,
                 height,
-                limit: limits.pixels,
+                limit: limits.pixels.min(limits.bytes / 40),
             });
         }
         // A damaged profile or EXIF block is no reason to refuse the pixels.
@@ -109,6 +114,7 @@ fn from_image(image: DynamicImage) -> Result<Picture, PictureError> {
         let mut rgb = Vec::with_capacity(width * height * 3);
         let mut alpha = Vec::with_capacity(width * height);
         for &[r, g, b, a] in rgba.as_chunks().0 {
+            let a = if a.is_nan() { 1.0 } else { a.clamp(0.0, 1.0) };
             rgb.extend([r, g, b].map(|value| value * a + (1.0 - a)));
             alpha.push(a);
         }

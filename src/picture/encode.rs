@@ -1,6 +1,6 @@
 //! Writing picture files, whole or not at all.
 
-use std::io::{BufWriter, ErrorKind};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder, webp::WebPEncoder};
@@ -8,6 +8,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use serde::{Deserialize, Serialize};
 
 use super::{Picture, PictureError};
+use crate::atomic;
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,6 +38,15 @@ impl Format {
             Some("webp") => Ok(Format::WebP),
             Some("tif" | "tiff") => Ok(Format::Tiff),
             _ => Err(PictureError::UnknownFormat { path: path.into() }),
+        }
+    }
+
+    /// Most pixels that the format has room for along a side.
+    pub fn largest_side(self) -> usize {
+        match self {
+            Format::WebP => 16_383,
+            Format::Jpeg => 65_535,
+            Format::Png | Format::Tiff => u32::MAX as usize,
         }
     }
 
@@ -95,7 +105,7 @@ pub fn check_output(path: &Path, options: SaveOptions) -> Result<(), PictureErro
 /// # Errors
 /// [`PictureError::Write`].
 pub fn check_folder(path: &Path) -> Result<(), PictureError> {
-    temporary(path).map(drop)
+    atomic::check(path).map_err(|source| failed(path, source))
 }
 
 impl Picture {
@@ -124,19 +134,10 @@ impl Picture {
         if !format.has_sixteen_bits() {
             depth = Depth::Eight;
         }
-        let file = temporary(path)?;
-        let mut writer = BufWriter::new(file);
-        self.encode(&mut writer, format, depth, options.jpeg_quality)
-            .map_err(|source| failed(path, source))?;
-        let file = writer
-            .into_inner()
-            .map_err(|error| failed(path, error.into_error()))?;
-        file.as_file()
-            .sync_all()
-            .map_err(|error| failed(path, error))?;
-        file.persist(path)
-            .map_err(|error| failed(path, error.error))?;
-        Ok(())
+        atomic::write(path, |writer| {
+            self.encode(writer, format, depth, options.jpeg_quality)
+        })
+        .map_err(|source| failed(path, source))
     }
 
     fn encode(
@@ -185,47 +186,25 @@ impl Picture {
         Ok(encoder.write_image(samples, width, height, color)?)
     }
 
-    /// Interleaved integer samples, rounded.
+    /// Interleaved integer samples, rounded. Beside alpha the colours stand as they were before they
+    /// were laid over white.
     fn samples<T>(&self, alpha: bool, maximum: f32, convert: impl Fn(f32) -> T) -> Vec<T> {
         let sample = |value: f32| convert((value * maximum).round());
         let colors = self.rgb.as_chunks::<3>().0.iter();
         match &self.alpha {
             Some(opacity) if alpha => colors
                 .zip(opacity)
-                .flat_map(|(&[r, g, b], &a)| [r, g, b, a].map(sample))
+                .flat_map(|(rgb, &a)| {
+                    let [r, g, b] = rgb.map(|value| match a {
+                        0.0 => 0.0,
+                        a => ((value - (1.0 - a)) / a).clamp(0.0, 1.0),
+                    });
+                    [r, g, b, a].map(&sample)
+                })
                 .collect(),
-            _ => colors.flat_map(|rgb| rgb.map(sample)).collect(),
+            _ => colors.flat_map(|rgb| rgb.map(&sample)).collect(),
         }
     }
-}
-
-/// A temporary file beside `path`, gone when dropped.
-fn temporary(path: &Path) -> Result<tempfile::NamedTempFile, PictureError> {
-    temporary_file(path).map_err(|source| failed(path, source))
-}
-
-/// A temporary file beside `path`, gone when dropped, with an error that says what to do.
-pub(crate) fn temporary_file(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".impasto-");
-    #[cfg(unix)]
-    {
-        // Temporary files are private by default; this one becomes an ordinary file.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder).map_err(|source| {
-        let folder = folder.display();
-        let hint = match source.kind() {
-            ErrorKind::NotFound => format!("the folder {folder} does not exist; create it first"),
-            _ => format!("the folder {folder} cannot be written to ({source})"),
-        };
-        std::io::Error::new(source.kind(), hint)
-    })
 }
 
 fn failed(path: &Path, source: impl Into<BoxedError>) -> PictureError {

@@ -9,7 +9,6 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use fast_image_resize as fir;
 
 pub use decode::Limits;
-pub(crate) use encode::temporary_file;
 pub use encode::{Depth, Format, SaveOptions, check_folder, check_output};
 
 /// A picture in memory: RGB in `[0, 1]` as stored (no linearisation), with what else its file said.
@@ -43,7 +42,11 @@ impl Picture {
         }
         for value in &mut rgb {
             // NaN becomes black rather than undefined.
-            *value = value.max(0.0).min(1.0);
+            *value = if value.is_nan() {
+                0.0
+            } else {
+                value.clamp(0.0, 1.0)
+            };
         }
         Ok(Self {
             width,
@@ -70,7 +73,7 @@ impl Picture {
         if channels != 3 || batch == 0 {
             return Err(wrong());
         }
-        let data = interleaved.slice([0..1]).into_data().convert::<f32>();
+        let data = interleaved.narrow(0, 0, 1).into_data().convert::<f32>();
         Self::from_rgb(width, height, data.into_vec().map_err(|_| wrong())?)
     }
 

@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, TensorData};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::atomic;
 use crate::optim::OptimizerState;
 
 /// The state of a run between two steps of the optimiser.
@@ -69,6 +70,14 @@ impl Checkpoint {
         self.evaluations
     }
 
+    /// Whether it belongs to the run with this fingerprint and image shape.
+    pub(super) fn fits(&self, fingerprint: u32, shape: [usize; 4], iterations: usize) -> bool {
+        let mut tensors = self.tensors();
+        self.fingerprint == fingerprint
+            && self.iterations <= iterations
+            && tensors.all(|(_, data)| data.shape.to_vec() == shape)
+    }
+
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
@@ -93,11 +102,8 @@ impl Checkpoint {
         let views: Result<Vec<_>, _> = views.collect();
         let bytes = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
         let bytes = bytes.map_err(|error| io(IoError::other(error)))?;
-        let mut file = crate::picture::temporary_file(path).map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(())
+        atomic::write(path, |writer| writer.write_all(&bytes))
+            .map_err(|error| io(IoError::other(error)))
     }
 
     /// Reads a file that [`save`](Self::save) wrote.

@@ -16,10 +16,13 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// Autodiff keeps what every convolution, ReLU and pool put out (pools also where their maxima
     /// were, in eight bytes each); on the way back three tensors of the largest size come on top.
     /// `BENCHMARKS.md` compares this with measurements.
-    pub(super) fn memory(&self, pixels: usize, layers: &[Layer]) -> u64 {
+    ///
+    /// The targets of the largest style, of `style_pixels`, are computed without autodiff; that is
+    /// counted where it needs more.
+    pub(super) fn memory(&self, pixels: usize, style_pixels: usize) -> u64 {
         let (convolutions, width) = self.encoder.size();
-        let pixels = pixels as u64;
-        let deepest = layers.iter().max().copied().unwrap_or(Layer::CONV1_1);
+        let (pixels, style_pixels) = (pixels as u64, style_pixels as u64);
+        let deepest = self.layers().into_iter().max().unwrap_or(Layer::CONV1_1);
         let mut kept = 0;
         let mut largest = 0;
         for layer in Layer::all().take_while(|&layer| layer <= deepest) {
@@ -39,9 +42,19 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             })
             .sum();
         let images = match self.recipe.optimizer {
-            OptimizerConfig::Lbfgs(config) => 2 * config.history as u64 + 8,
+            OptimizerConfig::Lbfgs(config) => {
+                2 * config.history.min(self.recipe.iterations) as u64 + 8
+            }
             OptimizerConfig::Adam(_) => 8,
         };
-        BASE + kept + 3 * largest + weights + images * 12 * pixels
+        let originals: u64 = [&self.content, &self.start]
+            .into_iter()
+            .flatten()
+            .chain(self.styles.iter().map(|(style, _)| style))
+            .map(|picture| 4 * picture.rgb().len() as u64)
+            .sum();
+        // Without autodiff no more than a block's input, output and the taps are there at once.
+        let style = 4 * width as u64 * style_pixels * 5;
+        BASE + weights + originals + images * 12 * pixels + (kept + 3 * largest).max(style)
     }
 }

@@ -7,12 +7,14 @@ mod recipe;
 mod run;
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
+use crate::loss::Term;
 use crate::picture::Picture;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -52,7 +54,11 @@ pub struct StyleTransfer<'a, B: AutodiffBackend> {
     on_step: Box<OnStep<'a, B::InnerBackend>>,
     checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
     resume: Option<Checkpoint>,
+    terms: Vec<(String, f64, Rc<dyn Term<B>>)>,
 }
+
+/// Most pixels along a side of a resized picture.
+const LARGEST_SIDE: usize = 1 << 16;
 
 /// What is called at each evaluation.
 type OnStep<'a, B> = dyn FnMut(&Step<'_, B>) -> ControlFlow<()> + 'a;
@@ -73,6 +79,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
             on_step: Box::new(|_| ControlFlow::Continue(())),
             checkpoints: None,
             resume: None,
+            terms: Vec::new(),
         }
     }
 
@@ -87,6 +94,18 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
     /// these weights.
     pub fn style(mut self, picture: Picture, weight: f64) -> Self {
         self.styles.push((picture, weight));
+        self
+    }
+
+    /// Adds a loss term of your own beside content, style and total variation. It is evaluated at
+    /// every scale.
+    pub fn term(
+        mut self,
+        name: impl Into<String>,
+        weight: f64,
+        term: impl Term<B> + 'static,
+    ) -> Self {
+        self.terms.push((name.into(), weight, Rc::new(term)));
         self
     }
 
@@ -126,8 +145,8 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         self
     }
 
-    /// Goes on where a checkpoint was taken. Pictures, weights, recipe and seed must be those of
-    /// then; on the same backend the result is the same, bit for bit, as without the interruption.
+    /// Goes on where a checkpoint was taken. Pictures, weights, recipe, seed and terms must be those
+    /// of then (all but the terms are checked); on the same backend the result is the same, bit for bit, as without the interruption.
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         self.resume = Some(checkpoint);
         self
@@ -137,7 +156,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
     ///
     /// # Errors
     /// [`Error`] for missing pictures, a recipe that makes no sense, pictures too small for the
-    /// layers, or layers that the encoder lacks.
+    /// layers, layers that the encoder lacks, or a checkpoint of another run.
     pub fn plan(&self) -> Result<Plan, Error> {
         self.recipe.check()?;
         let content = self.content.as_ref().ok_or(Error::NoContent)?;
@@ -154,16 +173,30 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         for scale in self.recipe.scales() {
             let (width, height) = self.recipe.dimensions(content, scale.size);
             self.encoder.check(width, height, &layers)?;
+            let mut style_pixels = 0;
             for (style, _) in &self.styles {
                 let (width, height) = self.style_dimensions(style, scale.size);
+                if width.max(height) > LARGEST_SIDE {
+                    return Err(Error::StyleTooLarge { width, height });
+                }
                 self.encoder.check(width, height, &self.style_layers())?;
+                style_pixels = style_pixels.max(width * height);
             }
             scales.push(PlannedScale {
                 width,
                 height,
                 iterations: scale.iterations,
-                memory: self.memory(width * height, &layers),
+                memory: self.memory(width * height, style_pixels),
             });
+        }
+        if let Some(checkpoint) = &self.resume {
+            let scale = scales
+                .get(checkpoint.scale)
+                .ok_or(CheckpointError::OtherRun)?;
+            let shape = [1, 3, scale.height, scale.width];
+            if !checkpoint.fits(self.fingerprint(content), shape, scale.iterations) {
+                return Err(CheckpointError::OtherRun.into());
+            }
         }
         Ok(Plan { scales, layers })
     }
@@ -185,7 +218,8 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
     }
 
     fn layers(&self) -> Vec<Layer> {
-        let mut layers = [self.content_layers(), self.style_layers()].concat();
+        let own = self.terms.iter().flat_map(|(_, _, term)| term.layers());
+        let mut layers = [self.content_layers(), self.style_layers(), own.collect()].concat();
         layers.sort();
         layers.dedup();
         layers

@@ -1,5 +1,7 @@
 //! The loss of one scale, with its targets.
 
+use std::rc::Rc;
+
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
@@ -27,6 +29,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         }
         if recipe.tv_weight > 0.0 {
             parts.push(Loss::term("tv", recipe.tv_weight, recipe.tv));
+        }
+        for (name, weight, term) in &self.terms {
+            parts.push(Loss::term(name.clone(), *weight, Rc::clone(term)));
         }
         Ok(Loss::sum("total", 1.0, parts))
     }

@@ -349,9 +349,47 @@ impl Recipe {
             number(ok, "the noise", &deviation, "a number of 0 or more")?;
         }
         let rate = match self.optimizer {
-            OptimizerConfig::Lbfgs(config) => config.learning_rate,
-            OptimizerConfig::Adam(config) => config.learning_rate,
+            OptimizerConfig::Lbfgs(config) => {
+                let history = &config.history;
+                number(
+                    *history <= 10_000,
+                    "the history",
+                    history,
+                    "10000 pairs at most",
+                )?;
+                let ok = config.tolerance.is_finite() && config.tolerance >= 0.0;
+                number(
+                    ok,
+                    "the tolerance",
+                    &config.tolerance,
+                    "a number of 0 or more",
+                )?;
+                config.learning_rate
+            }
+            OptimizerConfig::Adam(config) => {
+                for beta in [config.beta1, config.beta2] {
+                    number(
+                        (0.0..1.0).contains(&beta),
+                        "a decay of Adam",
+                        &beta,
+                        "0 to below 1",
+                    )?;
+                }
+                number(
+                    positive(config.epsilon),
+                    "epsilon",
+                    &config.epsilon,
+                    "a positive number",
+                )?;
+                config.learning_rate
+            }
         };
+        number(
+            positive(self.tv.range),
+            "the range",
+            &self.tv.range,
+            "a positive number",
+        )?;
         number(
             positive(rate),
             "the learning rate",

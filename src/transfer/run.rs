@@ -41,15 +41,17 @@ pub struct Step<'a, B: Backend> {
     pub elapsed: Duration,
     image: &'a Tensor<B, 4>,
     range: f64,
+    content: &'a Picture,
 }
 
 impl<B: Backend> Step<'_, B> {
-    /// The image that was evaluated.
+    /// The image that was evaluated, with alpha, ICC profile and depth of the content picture.
     ///
     /// # Errors
     /// [`PictureError`] if the image is no picture, which does not happen in a run.
     pub fn picture(&self) -> Result<Picture, PictureError> {
-        Picture::from_tensor(self.image.clone().div_scalar(self.range))
+        let picture = Picture::from_tensor(self.image.clone().div_scalar(self.range))?;
+        Ok(picture.with_attributes_of(self.content))
     }
 }
 
@@ -87,12 +89,13 @@ pub struct Outcome {
 }
 
 /// One scale of a run: where it stands, what it minimises, and how many steps are done already.
-struct Stage<B: Backend> {
+struct Stage<'a, B: Backend> {
     index: usize,
     scales: usize,
     scale: PlannedScale,
     objective: Loss<B>,
     done: usize,
+    content: &'a Picture,
 }
 
 /// Why a step of the optimiser was not completed.
@@ -130,20 +133,11 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     pub fn run(mut self) -> Result<Outcome, Error> {
         let plan = self.plan()?;
         let content = self.content.take().ok_or(Error::NoContent)?;
-        let resume = self.resume.take();
+        let mut resume = self.resume.take();
         let fingerprint = match self.checkpoints.is_some() || resume.is_some() {
             true => self.fingerprint(&content),
             false => 0,
         };
-        if let Some(checkpoint) = &resume {
-            let scale = plan.scales.get(checkpoint.scale);
-            let shape = scale.map(|scale| [1, 3, scale.height, scale.width]);
-            if checkpoint.fingerprint != fingerprint
-                || shape.is_none_or(|shape| checkpoint.image.shape.to_vec() != shape)
-            {
-                return Err(CheckpointError::OtherRun.into());
-            }
-        }
         let mut progress = Progress {
             began: Instant::now(),
             before: resume.as_ref().map_or(Duration::ZERO, |c| c.elapsed),
@@ -154,7 +148,6 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             best: None,
         };
         let first = resume.as_ref().map_or(0, |checkpoint| checkpoint.scale);
-        let mut resume = resume;
         let mut end = End::Finished;
         let mut picture: Option<Picture> = None;
 
@@ -189,6 +182,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                 scale: *scale,
                 objective,
                 done,
+                content: &content,
             };
             let (image, ended) = self.optimize(start, optimizer, &stage, &mut progress)?;
             picture = Some(Picture::from_tensor(image.div_scalar(self.recipe.range))?);
@@ -212,7 +206,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         &mut self,
         start: Tensor<B::InnerBackend, 4>,
         mut optimizer: AnyOptimizer<B::InnerBackend>,
-        stage: &Stage<B>,
+        stage: &Stage<'_, B>,
         progress: &mut Progress<B::InnerBackend>,
     ) -> Result<(Tensor<B::InnerBackend, 4>, End), Error> {
         let layers = stage.objective.layers();
@@ -222,14 +216,23 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         for iteration in stage.done + 1..=stage.scale.iterations {
             // What an interrupted step starts again from; tensors are shared, not copied.
             let before = (image.clone(), optimizer.clone(), progress.evaluations);
+            let mut searching = false;
             let next = optimizer.step(image, |candidate| {
                 let (losses, gradient) =
                     evaluate(self.encoder, &stage.objective, &layers, &candidate, range)
                         .map_err(Interruption::Failed)?;
                 progress.evaluations += 1;
                 let loss = losses.weighted();
+                let trial = std::mem::replace(&mut searching, true);
                 if !loss.is_finite() {
-                    return Err(Interruption::Diverged(losses));
+                    // A trial of the line search that went too far: it will come back.
+                    return match trial {
+                        true => Ok(Evaluation {
+                            loss: f64::INFINITY,
+                            gradient: candidate.zeros_like(),
+                        }),
+                        false => Err(Interruption::Diverged(losses)),
+                    };
                 }
                 if progress
                     .best
@@ -250,6 +253,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     elapsed: progress.elapsed(),
                     image: &candidate,
                     range,
+                    content: stage.content,
                 };
                 let flow = (self.on_step)(&step);
                 progress.losses = Some(losses);
@@ -292,7 +296,11 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             .next()
             .unwrap_or(f64::NAN);
         match progress.best.take() {
-            Some((_, best)) if !sum.is_finite() => Ok((best, End::Finished)),
+            Some((_, best)) if !sum.is_finite() => {
+                let (losses, _) = evaluate(self.encoder, &stage.objective, &layers, &image, range)?;
+                let evaluation = progress.evaluations + 1;
+                Ok((best, End::Diverged { losses, evaluation }))
+            }
             _ => Ok((image, End::Finished)),
         }
     }
@@ -300,7 +308,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// Hands over the state after `iterations` steps of a scale.
     fn take_checkpoint(
         &mut self,
-        stage: &Stage<B>,
+        stage: &Stage<'_, B>,
         iterations: usize,
         (image, optimizer, evaluations): (
             Tensor<B::InnerBackend, 4>,
@@ -325,9 +333,14 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     }
 
     /// A check sum of everything that the course of a run depends on.
-    fn fingerprint(&self, content: &Picture) -> u32 {
+    pub(super) fn fingerprint(&self, content: &Picture) -> u32 {
         let mut sum = flate2::Crc::new();
-        sum.update(format!("{:?} {}", self.recipe, self.seed).as_bytes());
+        let (normalization, pooling) = (self.encoder.normalization(), self.encoder.pooling());
+        let choices = format!(
+            "{:?} {} {normalization:?} {pooling:?}",
+            self.recipe, self.seed
+        );
+        sum.update(choices.as_bytes());
         let styles = self.styles.iter().map(|(style, _)| style);
         for picture in [content].into_iter().chain(styles).chain(&self.start) {
             sum.update(&(picture.width() as u64).to_le_bytes());

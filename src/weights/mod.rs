@@ -1,6 +1,6 @@
 //! Where the parameters of the encoder come from.
 //!
-//! A file of any kind is first read as a list of named tensors ([`source`]), without copying; the
+//! A file of any kind is first read as a list of named tensors, without copying; the
 //! convolutions among them are then found, checked and converted one at a time. Nothing in a file
 //! is ever executed.
 

@@ -49,6 +49,8 @@ struct Attribute {
     name: String,
     #[prost(int64, tag = "3")]
     int: i64,
+    #[prost(bytes = "bytes", tag = "4")]
+    text: Bytes,
     #[prost(message, optional, tag = "5")]
     tensor: Option<OnnxTensor>,
     #[prost(int64, repeated, tag = "8")]
@@ -103,6 +105,7 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
         constants.insert(&tensor.name, tensor);
     }
     let mut convolutions: Vec<Pair> = Vec::new();
+    let mut foreign: Option<&str> = None;
     for node in &graph.nodes {
         match node.operator.as_str() {
             "Constant" => {
@@ -123,6 +126,15 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
             }
             "Conv" => {
                 let number = convolutions.len() + 1;
+                if number > 16 {
+                    return Err("it holds more than VGG19's 16 convolutions".to_string());
+                }
+                if let Some(operator) = foreign {
+                    return Err(format!(
+                        "there is an operator {operator} before convolution {number}, which VGG19 \
+                         has not; is it another network, such as one with batch normalisation?"
+                    ));
+                }
                 check_convolution(node, number)?;
                 let input = |index: usize| {
                     let name = node.inputs.get(index).filter(|name| !name.is_empty())?;
@@ -140,7 +152,9 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
                     bias: input(2).transpose()?,
                 });
             }
-            _ => {}
+            "Relu" | "MaxPool" | "AveragePool" | "Dropout" => {}
+            // The classifier's; before a convolution they would change what it sees.
+            other => foreign = foreign.or(Some(other)),
         }
     }
     Ok(Source {
@@ -152,6 +166,15 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
 
 /// Refuses convolutions that are not VGG19's: its own have stride 1, padding 1 and nothing else.
 fn check_convolution(node: &Node, number: usize) -> Result<(), String> {
+    let padded = node.attributes.iter().any(|attribute| {
+        attribute.name == "pads" && !attribute.ints.is_empty()
+            || attribute.name == "auto_pad" && attribute.text.starts_with(b"SAME")
+    });
+    if !padded {
+        return Err(format!(
+            "convolution {number} has no padding, where VGG19 has 1 pixel"
+        ));
+    }
     for attribute in &node.attributes {
         let ok = match attribute.name.as_str() {
             "strides" | "dilations" | "pads" => attribute.ints.iter().all(|&value| value == 1),

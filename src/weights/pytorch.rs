@@ -135,13 +135,18 @@ enum Object {
 /// The stack machine of Python's `pickle` (protocols 2 to 4), without calls.
 struct Machine {
     arena: Vec<Object>,
+    /// Bytes and items that copies may still take. Everything else comes from the file itself, once.
+    budget: usize,
 }
 
 impl Machine {
     /// Interprets the pickle at the start of `bytes`; returns its result and its length.
     fn run(bytes: &[u8]) -> Result<(Self, Id, usize), String> {
         let bytes = &bytes[..bytes.len().min(MAX_PICKLE)];
-        let mut machine = Self { arena: Vec::new() };
+        let mut machine = Self {
+            arena: Vec::new(),
+            budget: MAX_PICKLE,
+        };
         let mut code = Code { bytes, at: 0 };
         let mut stack: Vec<Id> = Vec::new();
         let mut marks: Vec<usize> = Vec::new();
@@ -274,6 +279,8 @@ impl Machine {
                 0x93 => {
                     let name = stack.pop().ok_or_else(empty)?;
                     let module = stack.pop().ok_or_else(empty)?;
+                    let length = machine.text(module)?.len() + machine.text(name)?.len();
+                    machine.spend(length)?;
                     Object::Global(
                         machine.text(module)?.to_string(),
                         machine.text(name)?.to_string(),
@@ -283,6 +290,11 @@ impl Machine {
                 b'R' | 0x81 => {
                     let arguments = stack.pop().ok_or_else(empty)?;
                     let callee = stack.pop().ok_or_else(empty)?;
+                    if let Ok(&[entries]) = machine.items(arguments)
+                        && let Ok(entries) = machine.items(entries)
+                    {
+                        machine.spend(entries.len())?;
+                    }
                     match machine.answer(callee, arguments)? {
                         Answer::Existing(id) => {
                             stack.push(id);
@@ -306,6 +318,13 @@ impl Machine {
             stack.push(machine.arena.len());
             machine.arena.push(object);
         }
+    }
+
+    /// Accounts for a copy.
+    fn spend(&mut self, amount: usize) -> Result<(), String> {
+        let rest = self.budget.checked_sub(amount);
+        self.budget = rest.ok_or("the pickle repeats itself without end")?;
+        Ok(())
     }
 
     fn text(&self, id: Id) -> Result<&str, String> {
@@ -453,6 +472,9 @@ impl Machine {
                 continue;
             };
             let shape = self.sizes(*shape)?;
+            if shape.len() > 8 {
+                return Err(format!("`{name}` has {} dimensions", shape.len()));
+            }
             let reach = |sizes: &[usize]| {
                 sizes
                     .iter()

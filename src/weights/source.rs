@@ -168,7 +168,7 @@ impl Source {
                 None => "it holds no tensors".to_string(),
             });
         }
-        let readouts = (0..)
+        let readouts = (0..16)
             .map_while(|index| tensors.remove(&format!("readout.{index}.weight")))
             .collect();
         Ok(Self {

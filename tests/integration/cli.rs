@@ -537,6 +537,66 @@ fn checkpoints_that_do_not_fit_are_refused() {
     );
 }
 
+/// A reader that goes away must not cost the picture.
+#[test]
+fn a_closed_standard_error_does_not_end_a_run() {
+    let files = Files::new();
+    let output = files.path("out.png");
+    let mut child = impasto(&["stylize", &files.scene, &files.style, "-o", &output])
+        .args([
+            "--weights",
+            &files.weights,
+            "--size",
+            "48",
+            "--iterations",
+            "3",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(Path::new(&output).exists());
+}
+
+#[test]
+fn a_refused_run_leaves_an_old_log_alone() {
+    let files = Files::new();
+    let log = files.write("old.jsonl", b"old lines");
+    let nowhere = files.path("missing/checkpoint");
+    let output = files.stylize("out.png", &["--log", &log, "--checkpoint", &nowhere]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(fs::read(&log).unwrap(), b"old lines");
+    let wide = files.stylize("wide.webp", &["--log", &log, "--size", "20000"]);
+    assert_eq!(wide.status.code(), Some(2));
+    assert!(stderr(&wide).contains("16383"), "{}", stderr(&wide));
+    assert_eq!(fs::read(&log).unwrap(), b"old lines");
+}
+
+#[cfg(unix)]
+#[test]
+fn names_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt;
+    let files = Files::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.jpg");
+    let content = files.folder.path().join(name);
+    fs::copy(&files.scene, &content).unwrap();
+    let mut command = impasto(&["stylize"]);
+    command.arg(&content);
+    command.args([
+        &files.style,
+        "-o",
+        &files.path("out.png"),
+        "--weights",
+        &files.weights,
+    ]);
+    let output = command
+        .args(["--size", "48", "--iterations", "2"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 #[test]
 fn a_run_that_would_need_too_much_memory_is_not_begun() {
     let files = Files::new();

@@ -235,6 +235,17 @@ fn alpha_and_colour_profile_travel_to_the_output() {
         assert_eq!(back.icc_profile(), Some(&profile[..]), "{name}");
         assert_eq!(back.alpha().is_some(), alpha, "{name}");
     }
+    // Reading lays the colours over white; writing them beside alpha takes that back.
+    let copy = folder.path().join("copy.png");
+    content.save(&copy).unwrap();
+    let copied = image::open(&copy).unwrap().into_rgba8();
+    for (a, b) in glass
+        .pixels()
+        .zip(copied.pixels())
+        .filter(|(a, _)| a[3] > 0)
+    {
+        assert_eq!(a, b);
+    }
     // A profile for CMYK would be wrong beside RGB.
     profile[16..20].copy_from_slice(b"CMYK");
     let mut encoder = image::codecs::png::PngEncoder::new(fs::File::create(&input).unwrap());

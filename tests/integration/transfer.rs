@@ -262,6 +262,52 @@ fn layer_weights_multiply_their_layers() {
     assert!((weighted.value - expected).abs() <= 1e-9 * expected);
 }
 
+/// A blow-up along the search line is no end: the search comes back from it.
+#[test]
+fn the_line_search_recovers_from_infinity() {
+    let encoder = encoder();
+    let recipe = Recipe {
+        coarsest: 40,
+        optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+            // The first trial lies where the loss is infinite.
+            learning_rate: 1e30,
+            line_search: LineSearch::StrongWolfe,
+            ..LbfgsConfig::default()
+        }),
+        iterations: 2,
+        ..recipe()
+    };
+    let outcome = transfer(&encoder).recipe(recipe).run().unwrap();
+    assert_eq!(outcome.end, End::Finished);
+    assert!(outcome.picture.rgb().iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn a_term_of_ones_own_takes_part_in_a_run() {
+    #[derive(Debug)]
+    struct Darkness;
+    impl<B: burn::tensor::backend::Backend> impasto::loss::Term<B> for Darkness {
+        fn layers(&self) -> Vec<Layer> {
+            Vec::new()
+        }
+        fn value(&self, image: &Tensor<B, 4>, _: &impasto::Features<B>) -> Tensor<B, 1> {
+            image.clone().powi_scalar(2).mean()
+        }
+        fn describe(&self) -> String {
+            "mean square of the pixels".to_string()
+        }
+    }
+    let encoder = encoder();
+    let brightness = |picture: &Picture| picture.rgb().iter().sum::<f32>();
+    let plain = transfer(&encoder).run().unwrap();
+    let dark = transfer(&encoder)
+        .term("darkness", 1e4, Darkness)
+        .run()
+        .unwrap();
+    assert!(dark.losses.unwrap().get("darkness").is_some());
+    assert!(brightness(&dark.picture) < 0.8 * brightness(&plain.picture));
+}
+
 #[test]
 fn what_cannot_run_says_so_before_it_begins() {
     let encoder = encoder();

@@ -180,28 +180,71 @@ fn not_a_number_among_the_weights_is_found() {
     );
 }
 
+/// A protobuf field that holds bytes.
+fn field(number: u8, contents: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2, contents.len() as u8];
+    bytes.extend(contents);
+    bytes
+}
+
+/// An ONNX node with one input beside its constants.
+fn node(operator: &[u8], constants: &[&[u8]], attributes: &[u8]) -> Vec<u8> {
+    let mut bytes = field(1, b"x");
+    constants
+        .iter()
+        .for_each(|name| bytes.extend(field(1, name)));
+    bytes.extend([field(2, b"y"), field(4, operator), attributes.to_vec()].concat());
+    field(1, &bytes)
+}
+
+/// Padding of one pixel, as an attribute.
+fn padded() -> Vec<u8> {
+    field(
+        5,
+        &[field(1, b"pads"), vec![0x40, 1, 0x40, 1, 0x40, 1, 0x40, 1]].concat(),
+    )
+}
+
+#[test]
+fn onnx_graphs_of_other_networks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |nodes: &[Vec<u8>]| [vec![0x08, 8], field(7, &nodes.concat())].concat();
+    let conv = || node(b"Conv", &[], &padded());
+    // Batch normalisation would silently be left out.
+    let normalised = model(&[node(b"BatchNormalization", &[], &[]), conv()]);
+    refused(
+        &file(&folder, "bn.onnx", &normalised),
+        &["BatchNormalization"],
+    );
+    let unpadded = model(&[node(b"Conv", &[b"w"], &[])]);
+    refused(&file(&folder, "valid.onnx", &unpadded), &["padding"]);
+    let strided = field(5, &[field(1, b"strides"), vec![0x40, 2, 0x40, 2]].concat());
+    let strided = model(&[node(b"Conv", &[b"w"], &[padded(), strided].concat())]);
+    refused(
+        &file(&folder, "strided.onnx", &strided),
+        &["strides", "another network"],
+    );
+    let constant = model(&[node(b"Conv", &[b"w"], &padded())]);
+    refused(
+        &file(&folder, "unknown.onnx", &constant),
+        &["`w`", "no constant"],
+    );
+    refused(
+        &file(&folder, "bare.onnx", &model(&[])),
+        &["no convolutions"],
+    );
+}
+
 #[test]
 fn external_data_of_an_onnx_model_stay_in_its_folder() {
     // One Conv node whose kernel lies in another file: model { graph { node, initializer } }.
-    fn field(number: u8, contents: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![number << 3 | 2, contents.len() as u8];
-        bytes.extend(contents);
-        bytes
-    }
     let model = |location: &str| {
         let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
         let mut tensor = vec![0x08, 2, 0x08, 3, 0x08, 3, 0x08, 3, 0x10, 1];
         tensor.extend(field(8, b"w"));
         tensor.extend(field(13, &entry));
         tensor.extend([0x70, 1]);
-        let node = [
-            field(1, b"x"),
-            field(1, b"w"),
-            field(2, b"y"),
-            field(4, b"Conv"),
-        ]
-        .concat();
-        let graph = [field(1, &node), field(5, &tensor)].concat();
+        let graph = [node(b"Conv", &[b"w"], &padded()), field(5, &tensor)].concat();
         [vec![0x08, 8], field(7, &graph)].concat()
     };
     let folder = tempfile::tempdir().unwrap();
