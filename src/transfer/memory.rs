@@ -7,15 +7,19 @@ use crate::encoder::{Layer, LayerKind};
 use crate::optim::OptimizerConfig;
 
 /// The program, its threads and the pictures.
-const BASE: u64 = 60 << 20;
+const BASE: u64 = 100 << 20;
+
+/// Tensors of the largest size that come on top of what is kept while a gradient passes: the gradients
+/// themselves, and the copies and columns of the convolutions (fitted to the measurements in
+/// `BENCHMARKS.md`).
+const ON_TOP: u64 = 8;
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// About how many bytes an evaluation at this many pixels needs at its peak, with everything
     /// that is kept between evaluations.
     ///
     /// Autodiff keeps what every convolution, ReLU and pool put out (pools also where their maxima
-    /// were, in eight bytes each); on the way back three tensors of the largest size come on top.
-    /// `BENCHMARKS.md` compares this with measurements.
+    /// were, in eight bytes each); on the way back [`ON_TOP`] tensors of the largest size are added.
     ///
     /// The targets of the largest style, of `style_pixels`, are computed without autodiff; that is
     /// counted where it needs more.
@@ -55,6 +59,6 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             .sum();
         // Without autodiff no more than a block's input, output and the taps are there at once.
         let style = 4 * width as u64 * style_pixels * 5;
-        BASE + weights + originals + images * 12 * pixels + (kept + 3 * largest).max(style)
+        BASE + weights + originals + images * 12 * pixels + (kept + ON_TOP * largest).max(style)
     }
 }
