@@ -26,6 +26,8 @@ pub struct Checkpoint {
     pub(super) elapsed: Duration,
     pub(super) fingerprint: u32,
     pub(super) image: TensorData,
+    /// The image of least loss at the scale, with its loss.
+    pub(super) best: (f64, TensorData),
     pub(super) optimizer: OptimizerState<TensorData>,
     /// Whatever the program that runs the transfer wants to find again; kept as it is.
     pub note: String,
@@ -129,6 +131,7 @@ impl Checkpoint {
             .iter()
             .map(|(key, value)| (format!("optimizer.{key}"), *value))
             .collect();
+        numbers.insert("best.loss".into(), self.best.0.to_bits());
         numbers.insert("scale".into(), self.scale as u64);
         numbers.insert("iterations".into(), self.iterations as u64);
         numbers.insert("evaluations".into(), self.evaluations as u64);
@@ -139,8 +142,12 @@ impl Checkpoint {
 
     fn tensors(&self) -> impl Iterator<Item = (String, &TensorData)> {
         let optimizer = self.optimizer.tensors.iter();
-        std::iter::once(("image".to_string(), &self.image))
-            .chain(optimizer.map(|(name, data)| (format!("optimizer.{name}"), data)))
+        [
+            ("image".to_string(), &self.image),
+            ("best".to_string(), &self.best.1),
+        ]
+        .into_iter()
+        .chain(optimizer.map(|(name, data)| (format!("optimizer.{name}"), data)))
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
@@ -156,7 +163,7 @@ impl Checkpoint {
                 .and_then(|value| value.parse::<u64>().ok());
             number.ok_or_else(|| format!("`{key}` is missing"))
         };
-        let mut image = None;
+        let mut images = BTreeMap::new();
         let mut optimizer = OptimizerState::default();
         for (name, view) in file.tensors() {
             let values: Vec<f32> = view
@@ -174,7 +181,9 @@ impl Checkpoint {
                 Some(name) => {
                     optimizer.tensors.insert(name.to_string(), data);
                 }
-                None => image = Some(data),
+                None => {
+                    images.insert(name, data);
+                }
             }
         }
         for (key, value) in metadata {
@@ -188,7 +197,11 @@ impl Checkpoint {
             evaluations: number("evaluations")? as usize,
             elapsed: Duration::from_nanos(number("elapsed")?),
             fingerprint: number("fingerprint")? as u32,
-            image: image.ok_or("`image` is missing")?,
+            image: images.remove("image").ok_or("`image` is missing")?,
+            best: (
+                f64::from_bits(number("best.loss")?),
+                images.remove("best").ok_or("`best` is missing")?,
+            ),
             optimizer,
             note: metadata.get(NOTE).cloned().unwrap_or_default(),
         })

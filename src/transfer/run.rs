@@ -75,8 +75,8 @@ pub enum End {
 /// What a run results in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The result; if the run was stopped or diverged, the best picture of the scale it had
-    /// reached.
+    /// The result: the picture after the last step, or the one of least loss at the last scale if
+    /// that is better, or if the run was stopped or diverged.
     pub picture: Picture,
     /// How the run ended.
     pub end: End,
@@ -164,6 +164,8 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     optimizer
                         .restore(checkpoint.optimizer.map(tensor))
                         .map_err(|_| CheckpointError::OtherRun)?;
+                    let (loss, best) = checkpoint.best;
+                    progress.best = Some((loss, tensor(best)));
                     (tensor(checkpoint.image), checkpoint.iterations)
                 }
                 (None, coarser) => {
@@ -173,6 +175,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                             .to_tensor(&self.device()),
                         None => self.first_image(&scaled),
                     };
+                    progress.best = None;
                     (image.mul_scalar(self.recipe.range), 0)
                 }
             };
@@ -212,7 +215,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let layers = stage.objective.layers();
         let range = self.recipe.range;
         let mut image = start.clone();
-        progress.best = Some((f64::INFINITY, start));
+        progress.best.get_or_insert((f64::INFINITY, start));
         for iteration in stage.done + 1..=stage.scale.iterations {
             // What an interrupted step starts again from; tensors are shared, not copied.
             let before = (image.clone(), optimizer.clone(), progress.evaluations);
@@ -287,22 +290,17 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             let (_, best) = progress.best.take().expect("set before the first step");
             return Ok((best, end));
         }
-        // The last step has not been evaluated: make sure that it led to a picture.
-        let sum: f64 = image
-            .clone()
-            .sum()
-            .into_data()
-            .iter()
-            .next()
-            .unwrap_or(f64::NAN);
-        match progress.best.take() {
-            Some((_, best)) if !sum.is_finite() => {
-                let (losses, _) = evaluate(self.encoder, &stage.objective, &layers, &image, range)?;
+        // The last step has not been evaluated, and without a line search it may have gone too far.
+        let losses = judge(self.encoder, &stage.objective, &layers, &image, range)?;
+        let last = losses.weighted();
+        Ok(match progress.best.take() {
+            Some((_, best)) if !last.is_finite() => {
                 let evaluation = progress.evaluations + 1;
-                Ok((best, End::Diverged { losses, evaluation }))
+                (best, End::Diverged { losses, evaluation })
             }
-            _ => Ok((image, End::Finished)),
-        }
+            Some((least, best)) if least < last => (best, End::Finished),
+            _ => (image, End::Finished),
+        })
     }
 
     /// Hands over the state after `iterations` steps of a scale.
@@ -324,6 +322,10 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                 evaluations,
                 elapsed: progress.elapsed(),
                 fingerprint: progress.fingerprint,
+                best: match &progress.best {
+                    Some((loss, best)) => (*loss, keep(best.clone())),
+                    None => (f64::INFINITY, keep(image.clone())),
+                },
                 image: keep(image),
                 optimizer: optimizer.state().map(keep),
                 note: String::new(),
@@ -382,6 +384,19 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             (Init::Content | Init::Style, _) => content.to_tensor(&device),
         }
     }
+}
+
+/// The loss alone, at an image with values in `[0, range]`.
+fn judge<B: AutodiffBackend>(
+    encoder: &Vgg19<B>,
+    objective: &Loss<B>,
+    layers: &[Layer],
+    image: &Tensor<B::InnerBackend, 4>,
+    range: f64,
+) -> Result<LossValues, Error> {
+    let unit = Tensor::<B, 4>::from_inner(image.clone()).div_scalar(range);
+    let features = encoder.features(unit.clone(), layers)?;
+    Ok(objective.evaluate(&unit, &features).read())
 }
 
 /// Loss and gradient at an image with values in `[0, range]`.

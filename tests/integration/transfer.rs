@@ -262,6 +262,33 @@ fn layer_weights_multiply_their_layers() {
     assert!((weighted.value - expected).abs() <= 1e-9 * expected);
 }
 
+/// The result is never worse than an image that the run has seen.
+#[test]
+fn a_last_step_that_goes_too_far_is_not_the_result() {
+    let encoder = encoder();
+    let mut seen = Vec::new();
+    let outcome = transfer(&encoder)
+        .recipe(Recipe {
+            coarsest: 40,
+            iterations: 2,
+            // Steps that grow far beyond the pixels' range, but stay finite.
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 1e3,
+                ..AdamConfig::default()
+            }),
+            ..recipe()
+        })
+        .on_step(|step| {
+            seen.push((step.losses.weighted(), step.picture().unwrap()));
+            ControlFlow::Continue(())
+        })
+        .run()
+        .unwrap();
+    assert_eq!(outcome.end, End::Finished);
+    assert!(seen[1].0 > seen[0].0);
+    assert_eq!(outcome.picture, seen[0].1);
+}
+
 /// A blow-up along the search line is no end: the search comes back from it.
 #[test]
 fn the_line_search_recovers_from_infinity() {
