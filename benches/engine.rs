@@ -84,6 +84,8 @@ fn lbfgs_step(c: &mut Criterion) {
     for (size, history) in [(256, 20), (512, 20), (512, 100)] {
         let mut optimizer = Lbfgs::new(LbfgsConfig {
             history,
+            // Slow enough that the gradient does not vanish before the history is full.
+            learning_rate: 0.1,
             ..LbfgsConfig::default()
         });
         let curvature = image(size) + 0.5;
