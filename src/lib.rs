@@ -39,6 +39,7 @@
 //! | [`loss`] | content, Gram matrices, total variation, terms of your own |
 //! | [`optim`] | L-BFGS and Adam on a bare image tensor |
 //! | [`transfer`] | [`Recipe`] and [`StyleTransfer`], the loop |
+//! | [`kernel`] | the fast operations under the encoder and the losses, for each backend |
 //!
 //! Each part is usable alone on plain Burn tensors.
 //!
@@ -57,6 +58,7 @@
 mod atomic;
 pub mod encoder;
 mod error;
+pub mod kernel;
 pub mod loss;
 pub mod optim;
 pub mod picture;
@@ -65,6 +67,7 @@ pub mod weights;
 
 pub use encoder::{EncoderError, Features, Layer, Normalization, Pooling, Vgg19, Vgg19Config};
 pub use error::Error;
+pub use kernel::{AutodiffBackend, Backend};
 pub use picture::{Picture, PictureError};
 pub use transfer::{Init, Outcome, Recipe, RecipeError, Step, StyleTransfer};
 pub use weights::{Vgg19Weights, WeightsError};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::backend::AutodiffBackend;
+use impasto::kernel::AutodiffBackend;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

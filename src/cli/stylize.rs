@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use burn::tensor::backend::AutodiffBackend;
+use impasto::kernel::AutodiffBackend;
 use impasto::picture::{Format, check_folder, check_output};
 use impasto::transfer::{Checkpoint, End, Plan};
 use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};

@@ -1,12 +1,14 @@
 //! From an image to what VGG19 sees in it: [`Vgg19`], its [`Layer`]s and their [`Features`].
 
+mod convolution;
 mod layer;
 mod normalization;
 mod vgg19;
 
+pub use crate::kernel::Pooling;
 pub use layer::{Layer, LayerKind};
 pub use normalization::Normalization;
-pub use vgg19::{Features, Pooling, Vgg19, Vgg19Config};
+pub use vgg19::{Features, Vgg19, Vgg19Config};
 
 /// What can go wrong when an image is encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,23 +8,12 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::{Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 
-use super::{EncoderError, Layer, LayerKind, Normalization};
+use super::convolution::Prepared;
+use super::{EncoderError, Layer, LayerKind, Normalization, Pooling};
+use crate::kernel::{self, Then};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
-
-/// How the 2×2 windows that end each block are reduced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The largest value, as VGG19 was trained.
-    #[default]
-    Max,
-    /// The mean, which Gatys et al. (2015) found to give slightly smoother pictures.
-    Average,
-}
 
 /// Shape of a network with VGG19's topology.
 #[derive(Config, Debug)]
@@ -69,7 +58,7 @@ impl Vgg19Config {
 /// ```
 #[derive(Module, Debug)]
 pub struct Vgg19<B: Backend> {
-    convolutions: Vec<Conv2d<B>>,
+    convolutions: Vec<Prepared<B>>,
     /// 1×1 convolutions of the slim built-in encoder, one for each ReLU output; empty for VGG19.
     readouts: Vec<Conv2d<B>>,
     #[module(skip)]
@@ -97,15 +86,14 @@ impl<B: Backend> Vgg19<B> {
     pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
         let normalization = weights.normalization;
         let (convolutions, readouts) = weights.into_parts();
-        let build = |layers: Vec<Convolution>| {
-            layers
-                .into_iter()
-                .map(|layer| frozen_convolution(layer, device))
-                .collect()
-        };
+        let build = |layer| same_size_convolution(layer, device);
         Self {
-            convolutions: build(convolutions),
-            readouts: build(readouts),
+            convolutions: convolutions
+                .into_iter()
+                .map(build)
+                .map(Prepared::new)
+                .collect(),
+            readouts: readouts.into_iter().map(build).collect(),
             normalization,
             pooling: Pooling::default(),
         }
@@ -130,12 +118,13 @@ impl<B: Backend> Vgg19<B> {
 
     /// Where the parameters live.
     pub fn device(&self) -> B::Device {
-        self.convolutions[0].weight.val().device()
+        self.convolutions[0].layer().weight.val().device()
     }
 
     /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
-        let layers = self.convolutions.iter().chain(&self.readouts);
+        let convolutions = self.convolutions.iter().map(Prepared::layer);
+        let layers = convolutions.chain(&self.readouts);
         layers.flat_map(|layer| {
             let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
             [Some(layer.weight.val().into_data()), bias]
@@ -146,7 +135,7 @@ impl<B: Backend> Vgg19<B> {
 
     /// How many convolutions the weights reach, and the channels of the first.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let [width, ..] = self.convolutions[0].weight.val().dims();
+        let [width, ..] = self.convolutions[0].layer().weight.val().dims();
         (self.convolutions.len(), width)
     }
 
@@ -190,6 +179,18 @@ impl<B: Backend> Vgg19<B> {
         }
         Ok(())
     }
+}
+
+impl<B: kernel::Backend> Vgg19<B> {
+    /// Prepares the weights of all layers up to the deepest of `taps`, which
+    /// [`features`](Self::features) does otherwise at its first call. A copy made afterwards, such as
+    /// [`valid`](burn::module::AutodiffModule::valid), shares what was prepared.
+    pub fn prepare(&self, taps: &[Layer]) {
+        let depth = taps.iter().map(|layer| layer.depth()).max().unwrap_or(0);
+        for convolution in self.convolutions.iter().take(depth) {
+            convolution.weights();
+        }
+    }
 
     /// What the layers in `taps` respond to `image`, computed no further than the deepest of them.
     ///
@@ -214,42 +215,73 @@ impl<B: Backend> Vgg19<B> {
         let Some(&deepest) = taps.iter().max() else {
             return Ok(features);
         };
-
-        let mut x = self.normalization.apply(image);
-        for layer in Layer::all().take_while(|&layer| layer <= deepest) {
-            let index = layer.depth() - 1;
-            x = match layer.kind() {
-                LayerKind::Convolution => self.convolutions[index].forward(x),
-                LayerKind::Relu => relu(x),
-                LayerKind::Pool => self.pool(x),
-            };
-            if taps.contains(&layer) {
-                let response = match self.readouts.get(index) {
-                    Some(readout) => readout.forward(x.clone()),
-                    None => x.clone(),
-                };
+        let tapped = |layer| taps.contains(&layer);
+        let mut keep = |layer, x: &Tensor<B, 4>| {
+            if tapped(layer) {
                 features.taps.push(Tap {
                     layer,
                     channels: self.channels(layer),
-                    response,
+                    response: self.read_out(layer, x.clone()),
                 });
+            }
+        };
+
+        let mut x = self.normalization.apply(image);
+        let mut layers = Layer::all()
+            .take_while(|&layer| layer <= deepest)
+            .peekable();
+        // A convolution goes together with what follows it, as far as nobody looks in between.
+        for prepared in &self.convolutions {
+            let Some(convolution) = layers.next() else {
+                break;
+            };
+            let rectified = layers.next_if(|layer| layer.kind() == LayerKind::Relu);
+            let pooled = layers.next_if(|layer| layer.kind() == LayerKind::Pool);
+            let then = match (rectified, pooled) {
+                (Some(relu), Some(_)) if !tapped(convolution) && !tapped(relu) => {
+                    Then::ReluPool(self.pooling)
+                }
+                (Some(_), _) if !tapped(convolution) => Then::Relu,
+                _ => Then::Nothing,
+            };
+            x = B::convolve(x, &prepared.weights(), then);
+            keep(convolution, &x);
+            if let Some(layer) = rectified {
+                if then == Then::Nothing {
+                    x = relu(x);
+                }
+                keep(layer, &x);
+            }
+            if let Some(layer) = pooled {
+                if !matches!(then, Then::ReluPool(_)) {
+                    x = B::pool(x, self.pooling);
+                }
+                keep(layer, &x);
             }
         }
         Ok(features)
     }
 
-    /// 2×2 windows, stride 2; an odd last row or column is left out, as in Caffe's and
-    /// torchvision's own use of the network.
-    fn pool(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        match self.pooling {
-            Pooling::Max => max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false),
-            Pooling::Average => avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false),
+    /// What a layer's channels stand for: themselves, or those of VGG19 in a slim encoder.
+    fn read_out(&self, layer: Layer, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let Some(readout) = self.readouts.get(layer.depth() - 1) else {
+            return x;
+        };
+        // A 1×1 convolution is a matrix product, and so is its gradient.
+        let [batch, channels, height, width] = x.dims();
+        let weight = readout.weight.val();
+        let [channels_out, ..] = weight.dims();
+        let weight = weight.reshape([1, channels_out, channels]);
+        let mut y = weight.matmul(x.reshape([batch, channels, height * width]));
+        if let Some(bias) = &readout.bias {
+            y = y + bias.val().reshape([1, channels_out, 1]);
         }
+        y.reshape([batch, channels_out, height, width])
     }
 }
 
 /// A same-size convolution with stride 1 that holds the given values.
-fn frozen_convolution<B: Backend>(layer: Convolution, device: &B::Device) -> Conv2d<B> {
+fn same_size_convolution<B: Backend>(layer: Convolution, device: &B::Device) -> Conv2d<B> {
     let [channels_out, channels_in, height, width] = layer.shape;
     let mut convolution = Conv2dConfig::new([channels_in, channels_out], [height, width])
         .with_padding(PaddingConfig2d::Explicit(

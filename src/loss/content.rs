@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::Term;
 use crate::encoder::{Features, Layer};
+use crate::kernel;
 
 /// Content loss at one layer: `mean((F − T)²)` over all elements, for the features `F` of the image
 /// and `T` of the content picture.
@@ -33,7 +34,8 @@ impl<B: Backend> Term<B> for ContentTerm<B> {
         let response = features.get(self.layer);
         let [_, channels, ..] = response.dims();
         let difference = response.clone() - self.target.clone();
-        let mean = difference.powi_scalar(2).mean();
+        let count = difference.shape().num_elements();
+        let mean = kernel::sum(difference.powi_scalar(2)) / count as f64;
         // A slim encoder's channels stand for more of them (see `Features::channels`).
         mean.mul_scalar(channels as f64 / features.channels(self.layer) as f64)
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Term;
 use crate::encoder::{Features, Layer};
+use crate::kernel;
 
 /// How the squared error of a Gram matrix is scaled. `C` channels, `H·W` positions; `G` and `A` are
 /// [`gram_matrix`] of the image and of the style, which are divided by `H·W` already.
@@ -43,12 +44,8 @@ impl GramNormalization {
 ///
 /// Style representation of Gatys et al. (CVPR 2016). They normalise in the loss; dividing here
 /// lets targets from differently sized pictures compare.
-pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
-    let [batch, channels, height, width] = features.dims();
-    let rows = features.reshape([batch, channels, height * width]);
-    rows.clone()
-        .matmul(rows.swap_dims(1, 2))
-        .div_scalar((height * width) as f64)
+pub fn gram_matrix<B: kernel::Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+    B::gram(features)
 }
 
 /// Style loss at one layer: the squared error of its Gram matrix, scaled by a
@@ -74,7 +71,7 @@ impl<B: Backend> StyleTerm<B> {
     }
 }
 
-impl<B: Backend> Term<B> for StyleTerm<B> {
+impl<B: kernel::Backend> Term<B> for StyleTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }
@@ -84,7 +81,7 @@ impl<B: Backend> Term<B> for StyleTerm<B> {
         let factor = self.normalization.factor(features.channels(self.layer));
         // Scaled before squaring, where the largest values are.
         let error = (gram - self.target.clone()).mul_scalar(factor.sqrt());
-        error.powi_scalar(2).sum()
+        kernel::sum(error.powi_scalar(2))
     }
 
     fn describe(&self) -> String {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Term;
 use crate::encoder::{Features, Layer};
+use crate::kernel;
 
 /// What is summed over neighbouring pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +49,8 @@ impl<B: Backend> Term<B> for TotalVariation {
     fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
         let [_, _, height, width] = image.dims();
         let size = |differences: Tensor<B, 4>| match self.norm {
-            VariationNorm::L1 => differences.abs().sum(),
-            VariationNorm::L2 => differences.powi_scalar(2).sum(),
+            VariationNorm::L1 => kernel::sum(differences.abs()),
+            VariationNorm::L2 => kernel::sum(differences.powi_scalar(2)),
         };
         let mut total = Tensor::zeros([1], &image.device());
         for (axis, length) in [(2, height), (3, width)] {

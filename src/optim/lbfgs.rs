@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Trial};
 use super::{Evaluation, Optimizer, OptimizerState, dot};
+use crate::kernel;
 
 /// Least curvature `yᵀs` of a pair that enters the history, as in `torch.optim.LBFGS`; below it the
 /// approximation of the Hessian would lose its positive sign.
@@ -95,7 +96,7 @@ impl<B: Backend> Lbfgs<B> {
         let largest = gradient.clone().abs().max();
         let rate = self.config.learning_rate;
         let Some((s, previous)) = self.last.take() else {
-            let [largest, l1] = read([largest, gradient.clone().abs().sum()]);
+            let [largest, l1] = read([largest, kernel::sum(gradient.clone().abs())]);
             return (largest, rate * (1.0 / l1).min(1.0));
         };
         let y = gradient.clone() - previous;

@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel;
+
 pub use adam::{Adam, AdamConfig};
 pub use lbfgs::{Lbfgs, LbfgsConfig, LineSearch};
 
@@ -192,5 +194,5 @@ impl<B: Backend> Optimizer<B> for AnyOptimizer<B> {
 
 /// Sum of the products of corresponding elements, shape `[1]`, on the device.
 fn dot<B: Backend>(a: &Tensor<B, 4>, b: &Tensor<B, 4>) -> Tensor<B, 1> {
-    (a.clone() * b.clone()).sum()
+    kernel::sum(a.clone() * b.clone())
 }

@@ -1,6 +1,6 @@
 //! How much memory a run needs, before it is begun.
 
-use burn::tensor::backend::AutodiffBackend;
+use crate::kernel::AutodiffBackend;
 
 use super::StyleTransfer;
 use crate::encoder::{Layer, LayerKind};

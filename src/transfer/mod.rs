@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use burn::tensor::backend::AutodiffBackend;
+use crate::kernel::AutodiffBackend;
 
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};

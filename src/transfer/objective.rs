@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::kernel::AutodiffBackend;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
 
 use super::StyleTransfer;
 use crate::Error;
@@ -18,6 +18,8 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// The targets are computed without autodiff, so that nothing of their way is kept.
     pub(super) fn objective(&self, content: &Picture, size: usize) -> Result<Loss<B>, Error> {
         let recipe = &self.recipe;
+        // Before copies without autodiff are made of it, so that they share what was prepared.
+        self.encoder.prepare(&self.layers());
         let mut parts = Vec::new();
         if recipe.content_weight > 0.0 {
             let terms = self.content_terms(content)?;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -13,6 +13,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, keep};
 use super::{Init, PlannedScale, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
+use crate::kernel::AutodiffBackend;
 use crate::loss::{Loss, LossValues};
 use crate::optim::{AnyOptimizer, Evaluation, Optimizer};
 use crate::picture::{Picture, PictureError};

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::fs;
 
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use impasto::kernel::{AutodiffBackend, Backend};
 use impasto::loss::{
     ContentTerm, GramNormalization, Loss, Reduction, StyleTerm, Term, TotalVariation,
     VariationNorm, gram_matrix,

@@ -2,10 +2,10 @@
 //! loop of its own beside the ready-made one.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use impasto::loss::{ContentTerm, Loss, Term};
 use impasto::optim::{Adam, AdamConfig, Evaluation, Optimizer};
-use impasto::{Error, Features, Layer, Picture, Recipe, StyleTransfer, Vgg19};
+use impasto::{AutodiffBackend, Error, Features, Layer, Picture, Recipe, StyleTransfer, Vgg19};
 
 /// Paints `content` in the style of `style`, on whatever backend.
 pub fn paint<B: AutodiffBackend>(

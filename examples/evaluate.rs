@@ -1,0 +1,139 @@
+//! One side of `benches/compare.py`: evaluates the loss of style transfer, once for each line that
+//! it reads, and answers with a line of JSON.
+//!
+//! `evaluate WEIGHTS SIZE [flex|ndarray]`; the lines are `evaluate` (loss and gradient, in seconds)
+//! and `layers` (each convolution alone, forward and backward, with the pool where one follows).
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use burn::backend::{Autodiff, Flex};
+use burn::module::AutodiffModule;
+use burn::tensor::{Tensor, TensorData};
+use impasto::kernel::{Convolution, Engine, Pooling, Then};
+use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm, gram_matrix};
+use impasto::{Layer, Vgg19};
+use serde_json::{Value, json};
+
+type Failure = Box<dyn std::error::Error>;
+
+const STYLE: [Layer; 5] = [
+    Layer::RELU1_1,
+    Layer::RELU2_1,
+    Layer::RELU3_1,
+    Layer::RELU4_1,
+    Layer::RELU5_1,
+];
+
+/// The same numbers as in `compare.py`: value `i` is the top 24 bits of `i · 2654435761 mod 2³²`.
+fn picture<B: Engine>(size: usize, offset: u32) -> Tensor<B, 4> {
+    let values: Vec<f32> = (0..3 * (size * size) as u32)
+        .map(|i| (i.wrapping_add(offset).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0)
+        .collect();
+    let data = TensorData::new(values, [1, 3, size, size]);
+    Tensor::from_data(data, &Default::default())
+}
+
+fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
+    let encoder = Vgg19::<Autodiff<B>>::load(weights, &Default::default())?;
+    let layers = [&STYLE[..], &[Layer::RELU4_2]].concat();
+    encoder.prepare(&layers);
+    let targets = encoder.valid().features(picture(size, 1), &layers)?;
+    let mut terms: Vec<_> = STYLE
+        .into_iter()
+        .map(|layer| {
+            let target = Tensor::from_inner(gram_matrix(targets.get(layer).clone()));
+            let term = StyleTerm::new(layer, GramNormalization::PerPosition, target);
+            Loss::term(layer.to_string(), 1.0, term)
+        })
+        .collect();
+    let target = Tensor::from_inner(targets.get(Layer::RELU4_2).clone());
+    let term = ContentTerm::new(Layer::RELU4_2, target);
+    terms.push(Loss::term("content", 1.0, term));
+    drop(targets);
+    let loss: Loss<Autodiff<B>> = Loss::sum("total", 1.0, terms);
+    let image = picture::<B>(size, 7);
+
+    for line in std::io::stdin().lock().lines() {
+        let answer = match line?.as_str() {
+            "evaluate" => {
+                let start = Instant::now();
+                let image = Tensor::<Autodiff<B>, 4>::from_inner(image.clone()).require_grad();
+                let features = encoder.features(image.clone(), &layers)?;
+                let evaluated = loss.evaluate(&image, &features);
+                drop(features);
+                let mut gradients = evaluated.total.backward();
+                let gradient = image.grad_remove(&mut gradients);
+                let gradient = gradient.ok_or("no gradient")?;
+                let loss = evaluated.read().weighted();
+                let seconds = start.elapsed().as_secs_f64();
+                let norm = gradient
+                    .powi_scalar(2)
+                    .sum()
+                    .into_data()
+                    .iter::<f64>()
+                    .sum::<f64>();
+                json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt()})
+            }
+            "layers" => json!(each_layer::<B>(size)),
+            other => return Err(format!("what is `{other}`?").into()),
+        };
+        println!("{answer}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Seconds of every convolution up to conv5_1, forward and backward, on random values.
+fn each_layer<B: Engine>(size: usize) -> Vec<Value> {
+    let device = Default::default();
+    let mut channels_in = 3;
+    let mut rows = Vec::new();
+    for index in 0..13 {
+        let layer = Layer::convolution(index);
+        let (channels_out, side) = (layer.channels(64), size / layer.stride());
+        let pooled = index + 1 < 16 && Layer::convolution(index + 1).block() != layer.block();
+        let then = match pooled {
+            true => Then::ReluPool(Pooling::Max),
+            false => Then::Relu,
+        };
+        let uniform = burn::tensor::Distribution::Uniform(-1.0, 1.0);
+        let weight = Tensor::random([channels_out, channels_in, 3, 3], uniform, &device);
+        let weights = Convolution::<B>::new(weight, Tensor::zeros([channels_out], &device));
+        let x = Tensor::random([1, channels_in, side, side], uniform, &device);
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..9 {
+            let start = Instant::now();
+            let (y, mask) = <B as Engine>::convolve(x.clone(), &weights, then, true);
+            times[0].push(start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            let gradient = B::convolve_backward(y, &weights, then, mask, [side, side]);
+            times[1].push(start.elapsed().as_secs_f64());
+            drop(gradient);
+        }
+        let [forward, backward] = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        });
+        let multiplications = 9 * channels_in * channels_out * side * side;
+        rows.push(json!({
+            "layer": layer.to_string(), "pool": pooled, "side": side,
+            "multiplications": multiplications, "forward": forward, "backward": backward,
+        }));
+        channels_in = channels_out;
+    }
+    rows
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [weights, size, backend @ ..] = &arguments[..] else {
+        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray]".into());
+    };
+    match backend.first().map(String::as_str) {
+        None | Some("flex") => serve::<Flex>(weights, size.parse()?),
+        #[cfg(feature = "ndarray")]
+        Some("ndarray") => serve::<burn::backend::NdArray>(weights, size.parse()?),
+        Some(other) => Err(format!("no backend `{other}` in this build").into()),
+    }
+}

@@ -1,0 +1,120 @@
+//! A 3×3 convolution as a Burn module, with weights that are prepared once.
+
+use std::sync::OnceLock;
+
+use burn::module::{
+    AutodiffModule, Content, Devices, HasAutodiffModule, Module, ModuleDisplay,
+    ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+};
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+use crate::kernel;
+
+/// A [`Conv2d`] that keeps what the engine makes of its kernel, as long as the kernel stays the same.
+#[derive(Clone, Debug)]
+pub struct Prepared<B: Backend> {
+    layer: Conv2d<B>,
+    packed: OnceLock<Tensor<B, 1>>,
+}
+
+impl<B: Backend> Prepared<B> {
+    pub fn new(layer: Conv2d<B>) -> Self {
+        Self {
+            layer,
+            packed: OnceLock::new(),
+        }
+    }
+
+    pub fn layer(&self) -> &Conv2d<B> {
+        &self.layer
+    }
+}
+
+impl<B: kernel::Backend> Prepared<B> {
+    /// The weights as the engine takes them.
+    pub fn weights(&self) -> kernel::Convolution<B> {
+        let weight = self.layer.weight.val();
+        let [channels_out, ..] = weight.dims();
+        let bias = match &self.layer.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([channels_out], &weight.device()),
+        };
+        let packed = self.packed.get_or_init(|| B::pack(weight.clone()));
+        kernel::Convolution {
+            weight,
+            bias,
+            packed: packed.clone(),
+        }
+    }
+}
+
+/// As the layer inside does it; whatever may change the kernel forgets what was made of it.
+impl<B: Backend> Module<B> for Prepared<B> {
+    type Record = <Conv2d<B> as Module<B>>::Record;
+
+    fn collect_devices(&self, devices: Devices<B>) -> Devices<B> {
+        self.layer.collect_devices(devices)
+    }
+
+    fn fork(self, device: &B::Device) -> Self {
+        Self::new(self.layer.fork(device))
+    }
+
+    fn to_device(self, device: &B::Device) -> Self {
+        Self::new(self.layer.to_device(device))
+    }
+
+    fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
+        self.layer.visit(visitor);
+    }
+
+    fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
+        Self::new(self.layer.map(mapper))
+    }
+
+    fn load_record(self, record: Self::Record) -> Self {
+        Self::new(self.layer.load_record(record))
+    }
+
+    fn into_record(self) -> Self::Record {
+        self.layer.into_record()
+    }
+}
+
+impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
+    type InnerModule = Prepared<B::InnerBackend>;
+
+    fn valid(&self) -> Self::InnerModule {
+        Prepared {
+            layer: self.layer.valid(),
+            packed: match self.packed.get() {
+                Some(packed) => packed.clone().inner().into(),
+                None => OnceLock::new(),
+            },
+        }
+    }
+
+    fn from_inner(module: Self::InnerModule) -> Self {
+        Self {
+            layer: Conv2d::from_inner(module.layer),
+            packed: match module.packed.into_inner() {
+                Some(packed) => Tensor::from_inner(packed).into(),
+                None => OnceLock::new(),
+            },
+        }
+    }
+}
+
+impl<B: AutodiffBackend> HasAutodiffModule<B> for Prepared<B::InnerBackend> {
+    type TrainModule = Prepared<B>;
+}
+
+impl<B: Backend> ModuleDisplayDefault for Prepared<B> {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.layer.content(content)
+    }
+}
+
+impl<B: Backend> ModuleDisplay for Prepared<B> {}

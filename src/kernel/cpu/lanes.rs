@@ -1,0 +1,107 @@
+//! What the engine computes with: sixteen neighbours at a time, on whatever vectors there are.
+
+use pulp::{Arch, Scalar128b, Simd, WithSimd};
+
+/// Neighbours that are computed together: one cache line of `f32`.
+pub const LANES: usize = 16;
+
+/// One value for each of sixteen neighbours.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Lanes(pub [f32; LANES]);
+
+impl Lanes {
+    pub const ZERO: Self = Self([0.0; LANES]);
+
+    /// The vector that begins at lane `x`.
+    #[inline(always)]
+    pub fn load<S: Simd>(&self, x: usize) -> S::f32s {
+        let lanes = &self.0[x..x + S::F32_LANES];
+        // SAFETY: `S::f32s` is plain data of `F32_LANES` values, all within the slice.
+        unsafe { lanes.as_ptr().cast::<S::f32s>().read_unaligned() }
+    }
+
+    /// Overwrites the lanes from `x` on.
+    #[inline(always)]
+    pub fn store<S: Simd>(&mut self, x: usize, vector: S::f32s) {
+        let lanes = &mut self.0[x..x + S::F32_LANES];
+        // SAFETY: `S::f32s` is plain data of `F32_LANES` values, all within the slice.
+        unsafe {
+            lanes.as_mut_ptr().cast::<S::f32s>().write_unaligned(vector);
+        }
+    }
+}
+
+/// One bit mask for each of sixteen neighbours.
+pub type Bits = [u32; LANES];
+
+/// The vector of bit masks that begins at lane `x`.
+#[inline(always)]
+pub fn load_bits<S: Simd>(bits: &Bits, x: usize) -> S::u32s {
+    let lanes = &bits[x..x + S::U32_LANES];
+    // SAFETY: `S::u32s` is plain data of `U32_LANES` values, all within the slice.
+    unsafe { lanes.as_ptr().cast::<S::u32s>().read_unaligned() }
+}
+
+/// Overwrites the bit masks from lane `x` on.
+#[inline(always)]
+pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
+    let lanes = &mut bits[x..x + S::U32_LANES];
+    // SAFETY: `S::u32s` is plain data of `U32_LANES` values, all within the slice.
+    unsafe {
+        lanes.as_mut_ptr().cast::<S::u32s>().write_unaligned(vector);
+    }
+}
+
+/// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or arrays of
+/// four in plain Rust.
+pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
+    match Arch::new() {
+        Arch::Scalar => Scalar128b.vectorize(task),
+        arch => arch.dispatch(task),
+    }
+}
+
+/// Rows to columns.
+#[inline(always)]
+pub fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        let [a, b, c, d]: [__m128; 4] = bytemuck::cast(rows);
+        // SAFETY: SSE is part of x86-64.
+        unsafe {
+            let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+            let (ef, gh) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+            bytemuck::cast([
+                _mm_movelh_ps(ab, cd),
+                _mm_movehl_ps(cd, ab),
+                _mm_movelh_ps(ef, gh),
+                _mm_movehl_ps(gh, ef),
+            ])
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let [a, b, c, d] = rows;
+        [
+            [a[0], b[0], c[0], d[0]],
+            [a[1], b[1], c[1], d[1]],
+            [a[2], b[2], c[2], d[2]],
+            [a[3], b[3], c[3], d[3]],
+        ]
+    }
+}
+
+/// Asks for the cache line at `address`, which may lie anywhere.
+#[inline(always)]
+pub fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -1,0 +1,27 @@
+//! The engine of the CPU backends: plain functions on slices of `f32`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`lanes`] | vectors of whatever width the machine has |
+//! | [`product`] | the inner loop, a matrix product in registers |
+//! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
+//! | [`patch`] | pixels ↔ tiles |
+//! | [`convolution`] | the 3×3 convolution with what follows it, and its gradient |
+//! | [`pool`], [`gram`] | the pool alone, Gram matrices |
+//! | [`memory`] | memory that is used again |
+//!
+//! Everything that runs on vectors is `#[inline(always)]` down from a `WithSimd::with_simd`, and
+//! takes no vectors through closures of the standard library: only so does it become part of the
+//! function that is compiled for those vectors.
+
+// Loops over fixed small ranges, which index several arrays at once, are what gets unrolled.
+#![allow(clippy::needless_range_loop)]
+
+pub mod convolution;
+pub mod gram;
+mod lanes;
+pub mod memory;
+mod patch;
+pub mod pool;
+mod product;
+pub mod winograd;

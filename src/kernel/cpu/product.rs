@@ -1,0 +1,292 @@
+//! The inner loop of everything: a small matrix product that stays in registers.
+
+use pulp::{Simd, WithSimd};
+
+use super::lanes::{LANES, prefetch};
+
+/// Rows of the left factor that are computed together.
+pub const ROWS: usize = 6;
+
+/// Steps along the shared dimension between two strides of the left factor.
+pub const BLOCK: usize = 6;
+
+/// Where the left factor lies. The element of step `k` and row `i` is
+/// `at[(k / BLOCK) * stride + (k % BLOCK) * STEP + i * ROW]`, for the `STEP` and `ROW` of the
+/// product.
+#[derive(Clone, Copy)]
+pub struct Left {
+    /// The element of step 0 and row 0.
+    pub at: *const f32,
+    /// Distance of two blocks of steps.
+    pub stride: usize,
+}
+
+/// Where the right factor lies: `panels` panels, each with [`LANES`] values for each step.
+#[derive(Clone, Copy)]
+pub struct Right {
+    /// The first value of the first panel.
+    pub at: *const f32,
+    /// Distance of two panels.
+    pub next: usize,
+    /// How many panels there are.
+    pub panels: usize,
+}
+
+/// Where the product goes: for each row and panel, [`LANES`] values.
+#[derive(Clone, Copy)]
+pub struct Output {
+    /// The first value of the first row and panel.
+    pub at: *mut f32,
+    /// Distance of two rows.
+    pub row: usize,
+    /// Distance of two panels.
+    pub next: usize,
+    /// Whether the product is added to what is there.
+    pub add: bool,
+}
+
+/// `output[i, lane] = Σ_k left[k, i] · right[k, lane]` for up to [`ROWS`] rows and any number of
+/// panels, summed in the order of `k` with one accumulator, so that the result does not depend on
+/// how rows and panels are cut.
+///
+/// # Safety
+/// All elements that the arguments describe must lie within allocations that are valid for reading
+/// (`left`, `right`) and for reading and writing, from this thread only (`output`).
+#[inline(always)]
+pub unsafe fn product<S: Simd, const STEP: usize, const ROW: usize>(
+    simd: S,
+    rows: usize,
+    steps: usize,
+    left: Left,
+    mut right: Right,
+    mut output: Output,
+) {
+    // Where a register holds a whole panel (AVX-512), one panel alone would wait for its own sums.
+    let together = if S::F32_LANES == LANES { 4 } else { 1 };
+    while right.panels > 0 {
+        let panels = match right.panels >= together {
+            true => together,
+            false => 1,
+        };
+        // SAFETY: as promised by the caller; the panels are within the described ones.
+        unsafe { rows_of::<S, STEP, ROW>(simd, rows, panels, steps, left, right, output) };
+        right.panels -= panels;
+        right.at = right.at.wrapping_add(panels * right.next);
+        output.at = output.at.wrapping_add(panels * output.next);
+    }
+}
+
+/// Chooses the number of rows, panels and vectors at compile time.
+///
+/// # Safety
+/// See [`product`].
+#[inline(always)]
+unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
+    simd: S,
+    rows: usize,
+    panels: usize,
+    steps: usize,
+    left: Left,
+    right: Right,
+    output: Output,
+) {
+    macro_rules! tile {
+        ($rows:literal, $panels:literal, $vectors:literal) => {
+            simd.vectorize(Tile::<$rows, $panels, $vectors, STEP, ROW> {
+                steps,
+                left,
+                right,
+                output,
+            })
+        };
+    }
+    macro_rules! tiles {
+        ($panels:literal, $vectors:literal) => {
+            match rows {
+                1 => tile!(1, $panels, $vectors),
+                2 => tile!(2, $panels, $vectors),
+                3 => tile!(3, $panels, $vectors),
+                4 => tile!(4, $panels, $vectors),
+                5 => tile!(5, $panels, $vectors),
+                _ => tile!(6, $panels, $vectors),
+            }
+        };
+    }
+    match (LANES / S::F32_LANES, panels) {
+        (1, 1) => tiles!(1, 1),
+        (1, _) => tiles!(4, 1),
+        (2, _) => tiles!(1, 2),
+        _ => tiles!(1, 4),
+    }
+}
+
+/// `R` rows times `P` panels of `V` vectors: a function of its own for each combination, since it is
+/// called from several places and never for less than a hundred multiplications.
+struct Tile<const R: usize, const P: usize, const V: usize, const STEP: usize, const ROW: usize> {
+    steps: usize,
+    left: Left,
+    right: Right,
+    output: Output,
+}
+
+impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const ROW: usize> WithSimd
+    for Tile<R, P, V, STEP, ROW>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            steps,
+            left,
+            right,
+            output,
+        } = self;
+        debug_assert_eq!(V * S::F32_LANES, LANES);
+        let zero = simd.splat_f32s(0.0);
+        let mut sums = [[[zero; V]; P]; R];
+        let mut a = left.at;
+        let mut b = right.at;
+        // SAFETY: the caller of `product` promises that every element read and written is there;
+        // vectors are read and written unaligned.
+        unsafe {
+            macro_rules! step {
+                ($j:expr) => {
+                    let mut values = [[zero; V]; P];
+                    for p in 0..P {
+                        for v in 0..V {
+                            let at = b.add($j * LANES + p * right.next + v * S::F32_LANES);
+                            values[p][v] = at.cast::<S::f32s>().read_unaligned();
+                        }
+                    }
+                    for i in 0..R {
+                        let factor = simd.splat_f32s(*a.add($j * STEP + i * ROW));
+                        for p in 0..P {
+                            for v in 0..V {
+                                let sum = sums[i][p][v];
+                                sums[i][p][v] = simd.mul_add_e_f32s(factor, values[p][v], sum);
+                            }
+                        }
+                    }
+                };
+            }
+            for _ in 0..steps / BLOCK {
+                if ROW != 1 {
+                    // The rows jump from block to block, which no hardware foresees.
+                    let ahead = a.wrapping_add(8 * left.stride);
+                    prefetch(ahead);
+                    prefetch(ahead.wrapping_add(LANES));
+                    prefetch(ahead.wrapping_add(2 * LANES));
+                }
+                for j in 0..BLOCK {
+                    step!(j);
+                }
+                a = a.wrapping_add(left.stride);
+                b = b.add(BLOCK * LANES);
+            }
+            for j in 0..steps % BLOCK {
+                step!(j);
+            }
+            for i in 0..R {
+                for p in 0..P {
+                    for v in 0..V {
+                        let at = i * output.row + p * output.next + v * S::F32_LANES;
+                        let at = output.at.add(at).cast::<S::f32s>();
+                        let mut sum = sums[i][p][v];
+                        if output.add {
+                            sum = simd.add_f32s(at.read_unaligned(), sum);
+                        }
+                        at.write_unaligned(sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pulp::{Scalar128b, Scalar256b, Scalar512b, WithSimd};
+
+    struct Case<'a> {
+        rows: usize,
+        steps: usize,
+        panels: usize,
+        left: &'a [f32],
+        right: &'a [f32],
+        output: &'a mut [f32],
+    }
+
+    impl WithSimd for Case<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let left = Left {
+                at: self.left.as_ptr(),
+                stride: BLOCK * ROWS,
+            };
+            let right = Right {
+                at: self.right.as_ptr(),
+                next: self.steps * LANES,
+                panels: self.panels,
+            };
+            let output = Output {
+                at: self.output.as_mut_ptr(),
+                row: self.panels * LANES,
+                next: LANES,
+                add: true,
+            };
+            // SAFETY: the slices have the sizes that the test below gives them.
+            unsafe { product::<S, ROWS, 1>(simd, self.rows, self.steps, left, right, output) };
+        }
+    }
+
+    proptest! {
+        /// Every width of vector, number of rows and of panels, against the sums written out; and
+        /// all the same to the bit among those without fused multiplication.
+        #[test]
+        fn products_are_those_of_the_definition(
+            rows in 1usize..=6, steps in 0usize..20, panels in 1usize..7, seed in any::<u64>(),
+        ) {
+            let mut random = crate::kernel::tests::numbers(seed);
+            let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| random()).collect() };
+            let (left, right) = (draw(steps * ROWS), draw(panels * steps * LANES));
+            let start = draw(rows * panels * LANES);
+            let run = |vectors: usize| {
+                let mut found = start.clone();
+                let case = Case {
+                    rows, steps, panels, left: &left, right: &right, output: &mut found,
+                };
+                match vectors {
+                    0 => super::super::lanes::dispatch(case),
+                    4 => Scalar128b.vectorize(case),
+                    8 => Scalar256b.vectorize(case),
+                    _ => Scalar512b.vectorize(case),
+                }
+                found
+            };
+            let native = run(0);
+            let plain = run(4);
+            prop_assert_eq!(&plain, &run(8));
+            prop_assert_eq!(&plain, &run(16));
+            for i in 0..rows {
+                for p in 0..panels {
+                    for lane in 0..LANES {
+                        let at = (i * panels + p) * LANES + lane;
+                        let sum: f64 = (0..steps)
+                            .map(|k| {
+                                let right = right[(p * steps + k) * LANES + lane];
+                                left[k * ROWS + i] as f64 * right as f64
+                            })
+                            .sum();
+                        let expected = start[at] as f64 + sum;
+                        prop_assert!((plain[at] as f64 - expected).abs() < 1e-5);
+                        prop_assert!((native[at] as f64 - expected).abs() < 1e-5);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Every operation by ordinary Burn operations: what an [`Engine`](super::Engine) does by default,
+//! and what fast ones are tested against.
+//!
+//! Masks are packed 32 bits to an integer.
+
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+use super::{Convolution, Mask, Pooling, Then};
+
+/// Bits in an element of a mask, of whatever width the backend's integers have.
+const BITS: usize = 32;
+
+/// The kernel of the gradient: rotated by 180°, channels swapped.
+pub fn pack<B: Backend>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
+    weight.flip([2, 3]).swap_dims(0, 1).flatten(0, 3)
+}
+
+fn padded<B: Backend>(
+    x: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 4> {
+    conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1))
+}
+
+/// See [`Engine::convolve`](super::Engine::convolve).
+pub fn convolve<B: Backend>(
+    x: Tensor<B, 4>,
+    convolution: &Convolution<B>,
+    then: Then,
+    keep: bool,
+) -> (Tensor<B, 4>, Option<Mask<B>>) {
+    let Convolution { weight, bias, .. } = convolution;
+    let x = padded(x, weight.clone(), Some(bias.clone()));
+    match then {
+        Then::Nothing => (x, None),
+        Then::Relu => {
+            let x = relu(x);
+            let mask = keep.then(|| pack_bits(x.clone().greater_elem(0)));
+            (x, mask)
+        }
+        Then::ReluPool(pooling) => {
+            let x = relu(x);
+            let (pooled, _) = pool(x.clone(), pooling, false);
+            let mask = keep.then(|| {
+                let alive = x.clone().greater_elem(0);
+                pack_bits(match pooling {
+                    Pooling::Average => alive,
+                    Pooling::Max => alive.bool_and(winners(&x)),
+                })
+            });
+            (pooled, mask)
+        }
+    }
+}
+
+/// See [`Engine::convolve_backward`](super::Engine::convolve_backward).
+pub fn convolve_backward<B: Backend>(
+    gradient: Tensor<B, 4>,
+    convolution: &Convolution<B>,
+    then: Then,
+    mask: Option<Mask<B>>,
+    [height, width]: [usize; 2],
+) -> Tensor<B, 4> {
+    let [channels_out, channels_in, ..] = convolution.weight.dims();
+    let gradient = match then {
+        Then::ReluPool(Pooling::Average) => spread(gradient, [height, width]) * 0.25,
+        Then::ReluPool(Pooling::Max) => spread(gradient, [height, width]),
+        _ => gradient,
+    };
+    let gradient = match mask {
+        Some(mask) => {
+            let alive = unpack_bits(mask, gradient.dims());
+            gradient.mask_fill(alive.bool_not(), 0.0)
+        }
+        None => gradient,
+    };
+    let packed = convolution.packed.clone();
+    padded(
+        gradient,
+        packed.reshape([channels_in, channels_out, 3, 3]),
+        None,
+    )
+}
+
+/// See [`Engine::pool`](super::Engine::pool).
+pub fn pool<B: Backend>(
+    x: Tensor<B, 4>,
+    pooling: Pooling,
+    keep: bool,
+) -> (Tensor<B, 4>, Option<Mask<B>>) {
+    let [batch, channels, height, width] = x.dims();
+    match pooling {
+        _ if height < 2 || width < 2 => {
+            let shape = [batch, channels, height / 2, width / 2];
+            (Tensor::zeros(shape, &x.device()), None)
+        }
+        Pooling::Average => (avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false), None),
+        Pooling::Max => {
+            let mask = keep.then(|| {
+                let [a, b, c, d] = corners(winners(&x));
+                let (right, lower) = (b.bool_or(d.clone()), c.bool_or(d));
+                drop(a);
+                pack_bits(Tensor::cat(vec![right, lower], 0))
+            });
+            let pooled = max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false);
+            (pooled, mask)
+        }
+    }
+}
+
+/// See [`Engine::pool_backward`](super::Engine::pool_backward).
+pub fn pool_backward<B: Backend>(
+    gradient: Tensor<B, 4>,
+    pooling: Pooling,
+    mask: Option<Mask<B>>,
+    size: [usize; 2],
+) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = gradient.dims();
+    let (Pooling::Max, Some(mask)) = (pooling, mask) else {
+        return spread(gradient, size) * 0.25;
+    };
+    let bits: Tensor<B, 4, Bool> = unpack_bits(mask, [2 * batch, channels, height, width]);
+    let right = bits.clone().narrow(0, 0, batch);
+    let lower = bits.narrow(0, batch, batch);
+    let (left, upper) = (right.clone().bool_not(), lower.clone().bool_not());
+    let winners = merge([
+        upper.clone().bool_and(left.clone()),
+        upper.bool_and(right.clone()),
+        lower.clone().bool_and(left),
+        lower.bool_and(right),
+    ]);
+    let winners = pad(winners.float(), size).greater_elem(0.5);
+    spread(gradient, size).mask_fill(winners.bool_not(), 0.0)
+}
+
+/// See [`Engine::gram`](super::Engine::gram).
+pub fn gram<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, channels, height, width] = features.dims();
+    let rows = features.reshape([batch, channels, height * width]);
+    rows.clone()
+        .matmul(rows.swap_dims(1, 2))
+        .div_scalar((height * width) as f64)
+}
+
+/// See [`Engine::gram_backward`](super::Engine::gram_backward).
+pub fn gram_backward<B: Backend>(features: Tensor<B, 4>, gradient: Tensor<B, 3>) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = features.dims();
+    let rows = features.reshape([batch, channels, height * width]);
+    let symmetric = gradient.clone() + gradient.swap_dims(1, 2);
+    symmetric
+        .div_scalar((height * width) as f64)
+        .matmul(rows)
+        .reshape([batch, channels, height, width])
+}
+
+/// Which pixel of each window is its first largest; false in an odd last row or column.
+fn winners<B: Backend>(x: &Tensor<B, 4>) -> Tensor<B, 4, Bool> {
+    let [_, _, height, width] = x.dims();
+    if height < 2 || width < 2 {
+        return x.zeros_like().greater_elem(1);
+    }
+    let even = x.clone().narrow(2, 0, height / 2 * 2);
+    let even = even.narrow(3, 0, width / 2 * 2);
+    let [a, b, c, d] = corners(even);
+    let most = a
+        .clone()
+        .max_pair(b.clone())
+        .max_pair(c.clone().max_pair(d.clone()));
+    let first = a.equal(most.clone());
+    let second = b.equal(most.clone()).bool_and(first.clone().bool_not());
+    let found = first.clone().bool_or(second.clone());
+    let third = c.equal(most.clone()).bool_and(found.clone().bool_not());
+    let found = found.bool_or(third.clone());
+    let fourth = d.equal(most).bool_and(found.bool_not());
+    let winners = merge([first, second, third, fourth]);
+    pad(winners.float(), [height, width]).greater_elem(0.5)
+}
+
+/// The four pixels of each window: upper left, upper right, lower left, lower right.
+fn corners<B: Backend, K: burn::tensor::BasicOps<B>>(x: Tensor<B, 4, K>) -> [Tensor<B, 4, K>; 4] {
+    let [batch, channels, height, width] = x.dims();
+    let (height, width) = (height / 2, width / 2);
+    let windows = x.narrow(2, 0, 2 * height).narrow(3, 0, 2 * width).reshape([
+        batch * channels,
+        height,
+        2,
+        width,
+        2,
+    ]);
+    [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| {
+        let corner = windows.clone().narrow(2, i, 1).narrow(4, j, 1);
+        corner.reshape([batch, channels, height, width])
+    })
+}
+
+/// The inverse of [`corners`].
+fn merge<B: Backend, K: burn::tensor::BasicOps<B>>(
+    corners: [Tensor<B, 4, K>; 4],
+) -> Tensor<B, 4, K> {
+    let [batch, channels, height, width] = corners[0].dims();
+    let [a, b, c, d] = corners.map(|x| x.reshape([batch * channels, height, 1, width, 1]));
+    let (upper, lower) = (Tensor::cat(vec![a, b], 4), Tensor::cat(vec![c, d], 4));
+    let windows: Tensor<B, 5, K> = Tensor::cat(vec![upper, lower], 2);
+    windows.reshape([batch, channels, 2 * height, 2 * width])
+}
+
+/// Each value four times, and zeros in an odd last row or column.
+fn spread<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = x.dims();
+    if height * width == 0 {
+        return Tensor::zeros([batch, channels, size[0], size[1]], &x.device());
+    }
+    pad(merge([x.clone(), x.clone(), x.clone(), x]), size)
+}
+
+/// Zeros below and right, up to `size`.
+fn pad<B: Backend>(x: Tensor<B, 4>, [height, width]: [usize; 2]) -> Tensor<B, 4> {
+    let [_, _, rows, columns] = x.dims();
+    if (rows, columns) == (height, width) {
+        return x;
+    }
+    x.pad(
+        (0, width - columns, 0, height - rows),
+        PadMode::Constant(0.0),
+    )
+}
+
+/// 32 elements to an integer.
+pub(super) fn pack_bits<B: Backend>(bits: Tensor<B, 4, Bool>) -> Mask<B> {
+    let device = bits.device();
+    let count = bits.shape().num_elements();
+    let bits = bits.int().reshape([count]);
+    let missing = count.next_multiple_of(BITS) - count;
+    let bits = match missing {
+        0 => bits,
+        _ => Tensor::cat(vec![bits, Tensor::zeros([missing], &device)], 0),
+    };
+    let words = bits.reshape([-1, BITS as i32]) * places(&device);
+    words.sum_dim(1).flatten(0, 1)
+}
+
+/// The inverse of [`pack_bits`].
+fn unpack_bits<B: Backend>(mask: Mask<B>, shape: [usize; 4]) -> Tensor<B, 4, Bool> {
+    let device = mask.device();
+    let words: Tensor<B, 2, Int> = mask.unsqueeze_dim(1);
+    let bits = words.bitwise_and(places(&device)).not_equal_elem(0);
+    let count = shape.iter().product();
+    bits.flatten::<1>(0, 1).narrow(0, 0, count).reshape(shape)
+}
+
+/// The values of the bits, `[1, 32]`; the last one negative, as 32-bit integers have it.
+fn places<B: Backend>(device: &B::Device) -> Tensor<B, 2, Int> {
+    let places: Vec<i32> = (0..BITS).map(|bit| 1 << bit).collect();
+    Tensor::from_data(TensorData::new(places, [1, BITS]), device)
+}

@@ -1,0 +1,332 @@
+//! The CPU engine against the plain operations, on random shapes.
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::activation::relu;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Bool, DType, Tensor, TensorData};
+use proptest::prelude::*;
+
+use super::{Backend, Convolution, Engine, Mask, Pooling, Then, plain};
+
+/// Relative to the largest value of a tensor.
+const TOLERANCE: f32 = 3e-5;
+
+const ALL: [Then; 4] = [
+    Then::Nothing,
+    Then::Relu,
+    Then::ReluPool(Pooling::Max),
+    Then::ReluPool(Pooling::Average),
+];
+
+/// Seeded numbers between −1 and 1.
+pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+fn random<B: burn::tensor::backend::Backend, const D: usize>(
+    shape: [usize; D],
+    seed: u64,
+) -> Tensor<B, D> {
+    let mut draw = numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1));
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Default::default())
+}
+
+fn convolution<B: Backend>(channels_in: usize, channels_out: usize, seed: u64) -> Convolution<B> {
+    let weight = random([channels_out, channels_in, 3, 3], seed);
+    let scale = (9.0 * channels_in as f64).sqrt();
+    Convolution::new(weight / scale, random([channels_out], seed + 1) * 0.1)
+}
+
+#[track_caller]
+fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex, D>) {
+    assert_eq!(found.dims(), expected.dims());
+    let found: Vec<f32> = found.to_data().to_vec().unwrap();
+    let expected: Vec<f32> = expected.to_data().to_vec().unwrap();
+    let largest = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= TOLERANCE * largest,
+            "{found} instead of {expected} at {index}, where the largest is {largest}"
+        );
+    }
+}
+
+/// Bits of a mask of the engine, which has 16 for each tile of 4×4.
+fn alive(mask: Mask<Flex>, [batch, channels, height, width]: [usize; 4]) -> Tensor<Flex, 4, Bool> {
+    let bytes = mask.into_data();
+    let tiles: Vec<u16> = bytes
+        .bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&b| u16::from_le_bytes(b))
+        .collect();
+    let (rows, columns) = (height.div_ceil(4), width.div_ceil(4));
+    let bit = |plane: usize, y: usize, x: usize| {
+        let tile = tiles[(plane * rows + y / 4) * columns + x / 4];
+        tile >> (y % 4 * 4 + x % 4) & 1 == 1
+    };
+    let planes = 0..batch * channels;
+    let bits: Vec<bool> = planes
+        .flat_map(|plane| (0..height).flat_map(move |y| (0..width).map(move |x| (plane, y, x))))
+        .map(|(plane, y, x)| bit(plane, y, x))
+        .collect();
+    let shape = [batch, channels, height, width];
+    Tensor::from_data(TensorData::new(bits, shape), &Default::default())
+}
+
+/// One shape, everything that may follow, forward and backward.
+fn check_convolution(
+    batch: usize,
+    channels_in: usize,
+    channels_out: usize,
+    size: [usize; 2],
+    seed: u64,
+) {
+    let [height, width] = size;
+    let weights = convolution::<Flex>(channels_in, channels_out, seed);
+    // As the plain operations have it.
+    let rotated = Convolution {
+        packed: plain::pack(weights.weight.clone()),
+        ..weights.clone()
+    };
+    let x = random([batch, channels_in, height, width], seed + 2);
+    let before = plain::convolve(x.clone(), &rotated, Then::Nothing, false).0;
+    for then in ALL {
+        let (found, mask) = <Flex as Engine>::convolve(x.clone(), &weights, then, true);
+        let (again, none) = <Flex as Engine>::convolve(x.clone(), &weights, then, false);
+        let (expected, _) = plain::convolve(x.clone(), &rotated, then, false);
+        assert_close(&found, &expected);
+        assert_eq!(found.to_data(), again.to_data());
+        assert!(none.is_none());
+
+        let gradient = random(found.dims(), seed + 3);
+        let masked = mask.clone().map(|mask| {
+            let alive = alive(mask, before.dims());
+            // Where a value is not zero but for rounding, the mask says whether it is positive.
+            if then != Then::ReluPool(Pooling::Max) {
+                let signs = before.clone().greater_elem(0);
+                let wrong = alive.clone().float() - signs.float();
+                let near = before.clone().abs().greater_elem(1e-5).float();
+                assert_eq!((wrong * near).abs().sum().into_scalar(), 0.0);
+            }
+            plain::pack_bits(alive)
+        });
+        let expected = plain::convolve_backward(gradient.clone(), &rotated, then, masked, size);
+        let found = <Flex as Engine>::convolve_backward(gradient, &weights, then, mask, size);
+        assert_close(&found, &expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolutions_of_any_shape(
+        batch in 1usize..3, channels_in in 1usize..20, channels_out in 1usize..60,
+        height in 1usize..30, width in 1usize..90, seed in any::<u32>(),
+    ) {
+        check_convolution(batch, channels_in, channels_out, [height, width], seed.into());
+    }
+
+    #[test]
+    fn pools_of_any_shape(
+        batch in 1usize..3, channels in 1usize..5, height in 2usize..20, width in 2usize..20,
+        seed in any::<u32>(),
+    ) {
+        let seed = u64::from(seed);
+        // Few different values, so that many are equal.
+        let x = (random::<Flex, 4>([batch, channels, height, width], seed) * 3.0).round();
+        for pooling in [Pooling::Max, Pooling::Average] {
+            let (found, mask) = <Flex as Engine>::pool(x.clone(), pooling, true);
+            let (expected, plain_mask) = plain::pool(x.clone(), pooling, true);
+            assert_close(&found, &expected);
+            let gradient = random(found.dims(), seed + 1);
+            let size = [height, width];
+            let found = <Flex as Engine>::pool_backward(gradient.clone(), pooling, mask, size);
+            assert_close(&found, &plain::pool_backward(gradient.clone(), pooling, plain_mask, size));
+
+            let x = Tensor::<Autodiff<Flex>, 4>::from_inner(x.clone()).require_grad();
+            let y = match pooling {
+                Pooling::Max => max_pool2d(x.clone(), [2, 2], [2, 2], [0, 0], [1, 1], false),
+                Pooling::Average => avg_pool2d(x.clone(), [2, 2], [2, 2], [0, 0], false, false),
+            };
+            let loss = (y * Tensor::from_inner(gradient)).sum();
+            assert_close(&found, &x.grad(&loss.backward()).unwrap());
+        }
+    }
+
+    #[test]
+    fn gram_matrices_of_any_shape(
+        batch in 1usize..3, channels in 1usize..70, height in 1usize..40, width in 1usize..40,
+        seed in any::<u32>(),
+    ) {
+        let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
+        assert_close(&<Flex as Engine>::gram(features.clone()), &plain::gram(features.clone()));
+        let gradient = random([batch, channels, channels], u64::from(seed) + 1);
+        assert_close(
+            &<Flex as Engine>::gram_backward(features.clone(), gradient.clone()),
+            &plain::gram_backward(features, gradient),
+        );
+    }
+}
+
+#[test]
+fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
+    let cases = [
+        (1, 1, [1, 1]),
+        (3, 64, [33, 70]),
+        (64, 3, [2, 2]),
+        (1, 513, [5, 3]),
+        (513, 1, [1, 9]),
+        (513, 97, [4, 17]),
+        (48, 50, [1, 300]),
+        (50, 48, [300, 1]),
+    ];
+    for (seed, (channels_in, channels_out, size)) in cases.into_iter().enumerate() {
+        check_convolution(1, channels_in, channels_out, size, seed as u64);
+    }
+}
+
+/// The operations by hand give the gradient that Burn's own ones give.
+#[test]
+fn gradients_are_those_of_the_plain_operations() {
+    type B = Autodiff<Flex>;
+    let (height, width) = (13, 22);
+    let weights = convolution::<B>(5, 7, 1);
+    let target = random::<Flex, 4>([2, 5, height, width], 2);
+    for then in ALL {
+        let gradient = |fast: bool| {
+            let x = Tensor::<B, 4>::from_inner(target.clone()).require_grad();
+            let y = if fast {
+                <B as Backend>::convolve(x.clone(), &weights, then)
+            } else {
+                let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+                let bias = Some(weights.bias.clone());
+                let y = conv2d(x.clone(), weights.weight.clone(), bias, options);
+                match then {
+                    Then::Nothing => y,
+                    Then::Relu => relu(y),
+                    Then::ReluPool(Pooling::Max) => {
+                        max_pool2d(relu(y), [2, 2], [2, 2], [0, 0], [1, 1], false)
+                    }
+                    Then::ReluPool(Pooling::Average) => {
+                        avg_pool2d(relu(y), [2, 2], [2, 2], [0, 0], false, false)
+                    }
+                }
+            };
+            let gram = match fast {
+                true => <B as Backend>::gram(y.clone()),
+                false => plain::gram(y.clone()),
+            };
+            let factors = Tensor::from_inner(random(y.dims(), 3));
+            let loss = (y * factors).sum() + gram.powi_scalar(2).sum();
+            x.grad(&loss.backward()).unwrap()
+        };
+        assert_close(&gradient(true), &gradient(false));
+    }
+}
+
+/// A convolution in double precision takes the plain way, and shows how small the error of the fast
+/// one is.
+#[test]
+fn the_error_is_that_of_single_precision() {
+    let weights = convolution::<Flex>(256, 64, 5);
+    let x = random::<Flex, 4>([1, 256, 16, 16], 6);
+    let double = Convolution::new(
+        weights.weight.clone().cast(DType::F64),
+        weights.bias.clone().cast(DType::F64),
+    );
+    let (exact, _) =
+        <Flex as Engine>::convolve(x.clone().cast(DType::F64), &double, Then::Relu, false);
+    let (found, _) = <Flex as Engine>::convolve(x, &weights, Then::Relu, false);
+    let exact: Vec<f64> = exact.into_data().to_vec().unwrap();
+    let found: Vec<f32> = found.into_data().to_vec().unwrap();
+    let square = |x: f64| x * x;
+    let errors: f64 = exact
+        .iter()
+        .zip(&found)
+        .map(|(e, f)| square(e - f64::from(*f)))
+        .sum();
+    let size: f64 = exact.iter().map(|&e| square(e)).sum();
+    assert!(
+        (errors / size).sqrt() < 1e-5,
+        "{:e}",
+        (errors / size).sqrt()
+    );
+}
+
+/// With one thread or several, every bit is the same.
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    type B = Autodiff<Flex>;
+    let first = convolution::<B>(3, 40, 1);
+    let second = convolution::<B>(40, 130, 2);
+    let image = random::<Flex, 4>([1, 3, 97, 131], 3);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let x = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
+            let y = <B as Backend>::convolve(x.clone(), &first, Then::Relu);
+            let pooled = <B as Backend>::pool(y.clone(), Pooling::Max);
+            let deep = <B as Backend>::convolve(pooled, &second, Then::ReluPool(Pooling::Average));
+            let grams = [y, deep].map(<B as Backend>::gram);
+            let loss = grams.map(|gram| super::sum(gram.powi_scalar(2)));
+            let [a, b] = loss;
+            let loss = a + b;
+            let gradient = x.grad(&loss.backward()).unwrap();
+            (loss.into_data(), gradient.into_data())
+        })
+    };
+    let expected = run(1);
+    for threads in 2..=5 {
+        assert_eq!(run(threads), expected);
+    }
+}
+
+/// NdArray computes with the same engine, and keeps the same masks.
+#[cfg(feature = "ndarray")]
+#[test]
+fn ndarray_gives_the_same_bits() {
+    use burn::backend::NdArray;
+
+    fn run<B: Engine>() -> Vec<TensorData> {
+        let weights = convolution::<B>(7, 9, 1);
+        let x = random::<B, 4>([2, 7, 11, 13], 2);
+        let mut all = Vec::new();
+        for then in ALL {
+            let (y, mask) = <B as Engine>::convolve(x.clone(), &weights, then, true);
+            let gradient = random(y.dims(), 3);
+            all.push(y.to_data());
+            let gradient = B::convolve_backward(gradient, &weights, then, mask, [11, 13]);
+            all.push(gradient.into_data());
+        }
+        let (y, mask) = <B as Engine>::pool(x.clone(), Pooling::Max, true);
+        all.push(y.to_data());
+        all.push(B::pool_backward(y, Pooling::Max, mask, [11, 13]).into_data());
+        let gram = <B as Engine>::gram(x.clone());
+        all.push(gram.to_data());
+        all.push(B::gram_backward(x, gram).into_data());
+        all
+    }
+    assert_eq!(run::<Flex>(), run::<NdArray>());
+}
+
+/// A picture of NaN does not turn into one of zeros, which would look converged.
+#[test]
+fn nan_is_passed_on() {
+    let weights = convolution::<Flex>(3, 4, 1);
+    let x = Tensor::full([1, 3, 8, 8], f32::NAN, &Default::default());
+    for then in ALL {
+        let (y, _) = <Flex as Engine>::convolve(x.clone(), &weights, then, false);
+        assert!(y.into_data().iter::<f32>().all(f32::is_nan), "{then:?}");
+    }
+}
