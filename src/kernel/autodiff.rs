@@ -5,6 +5,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorPrimitive};
 
 use super::{Backend, Convolution, Engine, Mask, Pooling, Then};
@@ -127,9 +128,17 @@ impl<B: Engine> Backward<B, 1> for Gram {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let features = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-            let gradient = B::gram_backward(features, tensor(gradient));
-            gradient.into_primitive().tensor()
-        });
+        let gradient = tensor(grads.consume::<B>(&ops.node));
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        // The features of large images are large: what the layers behind gave already is added to in
+        // place, where otherwise two tensors of that size would become a third.
+        let mut known = Autodiff::<B>::from_inner(features.clone().into_primitive().tensor());
+        known.node = parent.clone();
+        let sum = grads.remove(&known).map(tensor);
+        drop(known);
+        let sum = B::gram_backward(features, gradient, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }

@@ -26,6 +26,19 @@ impl Host for Flex {
         Tensor::from_primitive(TensorPrimitive::Float(tensor))
     }
 
+    fn change<const D: usize>(
+        x: Tensor<Self, D>,
+        change: impl FnOnce(&mut [f32]),
+    ) -> Tensor<Self, D> {
+        let x = x.into_primitive().tensor();
+        let mut x = match x.is_contiguous() {
+            true => x,
+            false => x.to_contiguous(),
+        };
+        change(x.storage_mut());
+        Tensor::from_primitive(TensorPrimitive::Float(x))
+    }
+
     fn bytes(mask: &Mask<Self>) -> Bits {
         Bits(mask.clone().into_primitive())
     }

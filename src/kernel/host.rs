@@ -22,6 +22,12 @@ pub(super) trait Host: backend::Backend {
     /// A tensor of these `f32`.
     fn tensor<const D: usize>(memory: Recycled, shape: [usize; D]) -> Tensor<Self, D>;
 
+    /// The tensor with its values changed, in place if nobody else holds it.
+    fn change<const D: usize>(
+        x: Tensor<Self, D>,
+        change: impl FnOnce(&mut [f32]),
+    ) -> Tensor<Self, D>;
+
     /// The bytes that [`mask`](Self::mask) was made of.
     fn bytes(mask: &Mask<Self>) -> Self::Bytes;
 
@@ -80,8 +86,9 @@ macro_rules! host_engine {
             fn gram_backward(
                 features: Tensor<Self, 4>,
                 gradient: Tensor<Self, 3>,
+                sum: Option<Tensor<Self, 4>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::gram_backward(features, gradient)
+                $crate::kernel::host::gram_backward(features, gradient, sum)
             }
         }
     };
@@ -225,6 +232,7 @@ pub(super) fn gram<B: Host>(features: Tensor<B, 4>) -> Tensor<B, 3> {
 pub(super) fn gram_backward<B: Host>(
     features: Tensor<B, 4>,
     gradient: Tensor<B, 3>,
+    sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
     let [batch, channels, height, width] = features.dims();
     let positions = height * width;
@@ -233,14 +241,21 @@ pub(super) fn gram_backward<B: Host>(
         _ => B::floats(&features),
     };
     let (Some(values), Some(gradients)) = (values, B::floats(&gradient)) else {
-        return plain::gram_backward(features, gradient);
+        return plain::gram_backward(features, gradient, sum);
     };
-    filled([batch, channels, height, width], |output| {
+    let add = |output: &mut [f32]| {
         let images = values.chunks_exact(channels * positions);
         let matrices = gradients.chunks_exact(channels * channels);
         let outputs = output.chunks_exact_mut(channels * positions);
         for ((features, matrix), output) in images.zip(matrices).zip(outputs) {
             grams::backward(matrix, features, channels, positions, output);
         }
-    })
+    };
+    match sum {
+        Some(sum) => B::change(sum, add),
+        None => filled([batch, channels, height, width], |output| {
+            output.fill(0.0);
+            add(output);
+        }),
+    }
 }

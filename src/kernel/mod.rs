@@ -139,9 +139,14 @@ pub trait Engine: backend::Backend {
         plain::gram(features)
     }
 
-    /// The gradient with respect to the features: `(dG + dGᵀ)·F / (height·width)`.
-    fn gram_backward(features: Tensor<Self, 4>, gradient: Tensor<Self, 3>) -> Tensor<Self, 4> {
-        plain::gram_backward(features, gradient)
+    /// The gradient with respect to the features, `(dG + dGᵀ)·F / (height·width)`, added to `sum`,
+    /// what other uses of the features gave already.
+    fn gram_backward(
+        features: Tensor<Self, 4>,
+        gradient: Tensor<Self, 3>,
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        plain::gram_backward(features, gradient, sum)
     }
 }
 

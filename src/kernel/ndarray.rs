@@ -35,6 +35,15 @@ where
         Tensor::from_data(data, &Default::default())
     }
 
+    fn change<const D: usize>(
+        x: Tensor<Self, D>,
+        change: impl FnOnce(&mut [f32]),
+    ) -> Tensor<Self, D> {
+        let mut data = x.into_data();
+        change(bytemuck::cast_slice_mut(&mut data.bytes));
+        Tensor::from_data(data, &Default::default())
+    }
+
     fn bytes(mask: &Mask<Self>) -> Bytes {
         mask.to_data().bytes
     }

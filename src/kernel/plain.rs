@@ -148,14 +148,22 @@ pub fn gram<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
 }
 
 /// See [`Engine::gram_backward`](super::Engine::gram_backward).
-pub fn gram_backward<B: Backend>(features: Tensor<B, 4>, gradient: Tensor<B, 3>) -> Tensor<B, 4> {
+pub fn gram_backward<B: Backend>(
+    features: Tensor<B, 4>,
+    gradient: Tensor<B, 3>,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
     let [batch, channels, height, width] = features.dims();
     let rows = features.reshape([batch, channels, height * width]);
     let symmetric = gradient.clone() + gradient.swap_dims(1, 2);
-    symmetric
+    let product = symmetric
         .div_scalar((height * width) as f64)
         .matmul(rows)
-        .reshape([batch, channels, height, width])
+        .reshape([batch, channels, height, width]);
+    match sum {
+        Some(sum) => sum + product,
+        None => product,
+    }
 }
 
 /// Which pixel of each window is its first largest; false in an odd last row or column.

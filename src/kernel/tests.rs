@@ -172,10 +172,14 @@ proptest! {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
         assert_close(&<Flex as Engine>::gram(features.clone()), &plain::gram(features.clone()));
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
-        assert_close(
-            &<Flex as Engine>::gram_backward(features.clone(), gradient.clone()),
-            &plain::gram_backward(features, gradient),
-        );
+        for sum in [None, Some(random(features.dims(), u64::from(seed) + 2))] {
+            let (features, gradient) = (features.clone(), gradient.clone());
+            let expected = plain::gram_backward(features.clone(), gradient.clone(), sum.clone());
+            let shared = sum.clone();
+            let found = <Flex as Engine>::gram_backward(features, gradient, sum);
+            assert_close(&found, &expected);
+            prop_assert!(shared.is_none_or(|sum| sum.into_data() != found.into_data()));
+        }
     }
 }
 
@@ -314,7 +318,7 @@ fn ndarray_gives_the_same_bits() {
         all.push(B::pool_backward(y, Pooling::Max, mask, [11, 13]).into_data());
         let gram = <B as Engine>::gram(x.clone());
         all.push(gram.to_data());
-        all.push(B::gram_backward(x, gram).into_data());
+        all.push(B::gram_backward(x.clone(), gram, Some(x)).into_data());
         all
     }
     assert_eq!(run::<Flex>(), run::<NdArray>());

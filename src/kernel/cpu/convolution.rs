@@ -219,6 +219,21 @@ impl Pass<'_> {
     }
 }
 
+/// Finished pixels of a panel, before they are placed.
+struct Tiles {
+    whole: [[Lanes; TILE]; TILE],
+    pooled: [[Lanes; 2]; 2],
+    bits: Bits,
+}
+
+impl Tiles {
+    const ZERO: Self = Self {
+        whole: [[Lanes::ZERO; TILE]; TILE],
+        pooled: [[Lanes::ZERO; 2]; 2],
+        bits: [0; LANES],
+    };
+}
+
 /// How many panels a block has on this machine.
 struct PanelsAtOnce;
 
@@ -329,12 +344,19 @@ impl WithSimd for Block<'_> {
                     }
                 }
             }
+            let mut tiles = Tiles::ZERO;
             for (index, panel) in panels.clone().enumerate() {
                 let runs = grid.runs(panel);
                 for channel in 0..group {
                     let products = &products[(channel * panel_count + index) * POINTS..];
                     if let Some(products) = products.first_chunk() {
-                        pass.finish(simd, image, first + channel, panel, &runs, products);
+                        pass.finish(
+                            simd,
+                            [image, first + channel, panel],
+                            &runs,
+                            products,
+                            &mut tiles,
+                        );
                     }
                 }
             }
@@ -405,11 +427,10 @@ impl Pass<'_> {
     fn finish<S: Simd>(
         &self,
         simd: S,
-        image: usize,
-        channel: usize,
-        panel: usize,
+        [image, channel, panel]: [usize; 3],
         runs: &[Run],
         products: &[Lanes; POINTS],
+        tiles: &mut Tiles,
     ) {
         let Geometry {
             channels_in,
@@ -418,7 +439,11 @@ impl Pass<'_> {
             width,
             ..
         } = self.geometry;
-        let mut tiles = [[Lanes::ZERO; TILE]; TILE];
+        let Tiles {
+            whole: tiles,
+            pooled,
+            bits,
+        } = tiles;
         let Direction::Forward { bias, masks } = self.direction else {
             for x in (0..LANES).step_by(S::F32_LANES) {
                 let tile = transform_points(simd, products, x);
@@ -431,13 +456,11 @@ impl Pass<'_> {
             let plane = (image * channels_in + channel) * height * width;
             // SAFETY: `output` has channels_in planes for each image, and this is one of them; the
             // tiles of this block are written by no other.
-            unsafe { place(runs, &tiles, self.output.add(plane), (height, width)) };
+            unsafe { place(runs, tiles, self.output.add(plane), (height, width)) };
             return;
         };
 
         let bias = simd.splat_f32s(bias[channel]);
-        let mut bits: Bits = [0; LANES];
-        let mut pooled = [[Lanes::ZERO; 2]; 2];
         for x in (0..LANES).step_by(S::F32_LANES) {
             let mut tile = transform_points(simd, products, x);
             for row in &mut tile {
@@ -487,7 +510,7 @@ impl Pass<'_> {
                     alive
                 }
             };
-            store_bits::<S>(&mut bits, x, alive);
+            store_bits::<S>(bits, x, alive);
         }
         let index = image * channels_out + channel;
         // SAFETY: `output` has channels_out planes for each image, of the size after `then`, and
@@ -496,8 +519,8 @@ impl Pass<'_> {
             let (height, width) = self.geometry.after(self.then);
             let plane = self.output.add(index * height * width);
             match self.then {
-                Then::ReluPool(_) => place(runs, &pooled, plane, (height, width)),
-                _ => place(runs, &tiles, plane, (height, width)),
+                Then::ReluPool(_) => place(runs, pooled, plane, (height, width)),
+                _ => place(runs, tiles, plane, (height, width)),
             }
         }
         if !masks.is_null() {

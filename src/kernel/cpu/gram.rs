@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lanes, dispatch};
+use super::lanes::{LANES, Lanes, dispatch, transpose};
 use super::memory::Recycled;
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 
@@ -40,15 +40,17 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
     sums.par_chunks_mut(side * side)
         .enumerate()
         .for_each(|(part, sums)| {
-            sums.fill(0.0);
             let end = positions.min((part + 1) * length);
+            if part * length >= end {
+                sums.fill(0.0);
+            }
             for first in (part * length..end).step_by(CHUNK) {
                 SCRATCH.with_borrow_mut(|panels| {
                     dispatch(Chunk {
                         features,
-                        channels,
                         positions,
                         chunk: first..end.min(first + CHUNK),
+                        add: first > part * length,
                         panels,
                         sums,
                         side,
@@ -56,25 +58,33 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
                 });
             }
         });
+    // Only what lies right of the diagonal was computed whole.
     let sums = &*sums;
-    gram.par_chunks_mut(channels)
+    gram.par_chunks_exact_mut(channels)
         .enumerate()
         .for_each(|(i, row)| {
-            for (j, value) in row.iter_mut().enumerate() {
-                // Only panels from a row's own on were computed.
-                let at = i.min(j) * side + i.max(j);
-                let sum: f32 = sums.chunks(side * side).map(|part| part[at]).sum();
-                *value = scale * sum;
+            let row = &mut row[i..];
+            row.fill(0.0);
+            for part in sums.chunks_exact(side * side) {
+                for (value, sum) in row.iter_mut().zip(&part[i * side + i..]) {
+                    *value += sum;
+                }
             }
+            row.iter_mut().for_each(|value| *value *= scale);
         });
+    for i in 1..channels {
+        for j in 0..i {
+            gram[i * channels + j] = gram[j * channels + i];
+        }
+    }
 }
 
-/// Adds the products of some positions to a matrix of `side` rows and columns.
+/// Puts the products of some positions into a matrix of `side` rows and columns, or adds them.
 struct Chunk<'a> {
     features: &'a [f32],
-    channels: usize,
     positions: usize,
     chunk: std::ops::Range<usize>,
+    add: bool,
     panels: &'a mut Vec<Lanes>,
     sums: &'a mut [f32],
     side: usize,
@@ -91,18 +101,15 @@ impl WithSimd for Chunk<'_> {
             self.panels.resize(count * steps, Lanes::ZERO);
         }
         let panels = &mut self.panels[..count * steps];
-        // Channels to lanes; lanes without a channel are zero.
         for (panel, values) in panels.chunks_mut(steps).enumerate() {
-            for lane in 0..LANES {
+            let row = |lane: usize| {
                 let channel = panel * LANES + lane;
-                if channel < self.channels {
-                    let row = &self.features[channel * self.positions..][self.chunk.clone()];
-                    for (value, &feature) in values.iter_mut().zip(row) {
-                        value.0[lane] = feature;
-                    }
-                } else {
-                    values.iter_mut().for_each(|value| value.0[lane] = 0.0);
-                }
+                let row = self.features.get(channel * self.positions..)?;
+                row.get(self.chunk.clone())
+            };
+            for lane in (0..LANES).step_by(4) {
+                let rows = [row(lane), row(lane + 1), row(lane + 2), row(lane + 3)];
+                interleave(rows, lane, values);
             }
         }
         for panel in 0..count {
@@ -123,7 +130,7 @@ impl WithSimd for Chunk<'_> {
                     at: self.sums[row * self.side + panel * LANES..].as_mut_ptr(),
                     row: self.side,
                     next: LANES,
-                    add: true,
+                    add: self.add,
                 };
                 // SAFETY: every panel holds `steps` times sixteen values, of which the left factor
                 // reads `rows` from `first` on; the matrix has `side` rows and columns.
@@ -133,8 +140,30 @@ impl WithSimd for Chunk<'_> {
     }
 }
 
-/// The gradient with respect to the features:
-/// `output[i, p] = Σ_j (gradient[i, j] + gradient[j, i]) · features[j, p] / positions`.
+/// Deals four channels out to four lanes; a channel that is not there counts as zero.
+#[inline(always)]
+fn interleave(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lanes]) {
+    let steps = values.len();
+    let mut fours = 0;
+    if let [Some(a), Some(b), Some(c), Some(d)] = rows {
+        fours = steps / 4 * 4;
+        for k in (0..fours).step_by(4) {
+            let four = |row: &[f32]| [row[k], row[k + 1], row[k + 2], row[k + 3]];
+            let columns = transpose([four(a), four(b), four(c), four(d)]);
+            for j in 0..4 {
+                values[k + j].0[lane..lane + 4].copy_from_slice(&columns[j]);
+            }
+        }
+    }
+    for (j, row) in rows.into_iter().enumerate() {
+        for k in fours..steps {
+            values[k].0[lane + j] = row.map_or(0.0, |row| row[k]);
+        }
+    }
+}
+
+/// Adds the gradient with respect to the features:
+/// `output[i, p] += Σ_j (gradient[i, j] + gradient[j, i]) · features[j, p] / positions`.
 ///
 /// # Panics
 /// If a slice has not the length that the sizes tell.
@@ -246,7 +275,7 @@ impl WithSimd for Product<'_> {
                     at,
                     row: positions,
                     next: LANES,
-                    add: false,
+                    add: true,
                 };
                 product::<S, ROWS, 1>(simd, rows, channels, left, right(0, whole), direct);
                 if whole < count {
@@ -260,8 +289,10 @@ impl WithSimd for Product<'_> {
                     let width = self.chunk.len() - whole * LANES;
                     for (i, values) in last[..rows].iter().enumerate() {
                         let at = at.add(i * positions + whole * LANES);
-                        std::slice::from_raw_parts_mut(at, width)
-                            .copy_from_slice(&values.0[..width]);
+                        let row = std::slice::from_raw_parts_mut(at, width);
+                        for (sum, value) in row.iter_mut().zip(&values.0) {
+                            *sum += value;
+                        }
                     }
                 }
             }

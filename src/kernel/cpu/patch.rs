@@ -1,6 +1,6 @@
 //! From planes of pixels to the patches under sixteen tiles, and back.
 
-use super::lanes::{LANES, prefetch, transpose};
+use super::lanes::{LANES, Lanes, prefetch, transpose};
 use super::winograd::{Near, PATCH, Patch, TILE};
 
 /// Tiles of an image, numbered row by row.
@@ -63,8 +63,10 @@ pub struct Run {
     count: usize,
 }
 
-/// Pixels of a run's patches in one row.
-const SPAN: usize = TILE * LANES + 2;
+/// Tiles that are dealt out at once.
+const FOUR: usize = 4;
+/// Pixels of their patches in one row.
+const SPAN: usize = FOUR * TILE + 2;
 
 /// What a plane of pixels stands for.
 #[derive(Clone, Copy, Debug)]
@@ -80,106 +82,89 @@ pub enum Plane<'a> {
 /// tile keep what they held.
 #[inline(always)]
 pub fn gather(grid: Grid, runs: &[Run], plane: Plane<'_>, patch: &mut Patch) {
-    let mut copy = [0.0; SPAN];
     for run in runs {
-        let span = TILE * run.count + 2;
-        let x = TILE * run.column;
         for i in 0..PATCH {
-            let row = &mut patch[i];
             // One row above the tile; beyond `usize` at the upper edge.
             let y = (TILE * run.row + i).wrapping_sub(1);
-            let pixels = match plane {
-                _ if y >= grid.height => None,
-                Plane::Whole(values) => {
-                    let values = &values[y * grid.width..][..grid.width];
-                    Some(whole_span(values, x, span, &mut copy))
+            for tile in (0..run.count).step_by(FOUR) {
+                let x = TILE * (run.column + tile);
+                let pixels = match plane {
+                    _ if y >= grid.height => [0.0; SPAN],
+                    Plane::Whole(values) => whole_span(&values[y * grid.width..][..grid.width], x),
+                    Plane::Pooled(values, factor) => {
+                        let width = grid.width / 2;
+                        match values.get(y / 2 * width..(y / 2 + 1) * width) {
+                            Some(values) => pooled_span(values, x, factor),
+                            None => [0.0; SPAN],
+                        }
+                    }
+                };
+                let lane = run.lane + tile;
+                if run.count - tile >= FOUR {
+                    deal(&pixels, &mut patch[i], lane);
+                } else {
+                    for t in 0..run.count - tile {
+                        for j in 0..PATCH {
+                            patch[i][j].0[lane + t] = pixels[TILE * t + j];
+                        }
+                    }
                 }
-                Plane::Pooled(values, factor) => {
-                    let (height, width) = (grid.height / 2, grid.width / 2);
-                    (y / 2 < height).then(|| {
-                        let values = &values[y / 2 * width..][..width];
-                        pooled_span(values, x, span, factor, &mut copy)
-                    })
-                }
-            };
-            let lanes = run.lane..run.lane + run.count;
-            match pixels {
-                Some(pixels) => scatter(pixels, row, run),
-                None => row.iter_mut().for_each(|j| j.0[lanes.clone()].fill(0.0)),
             }
         }
     }
 }
 
-/// The pixels from `x − 1` on, in place where they all exist.
+/// The pixels of a row from `x − 1` on.
 #[inline(always)]
-fn whole_span<'a>(row: &'a [f32], x: usize, span: usize, copy: &'a mut [f32; SPAN]) -> &'a [f32] {
-    if x > 0 && x - 1 + span <= row.len() {
-        return &row[x - 1..][..span];
+fn whole_span(row: &[f32], x: usize) -> [f32; SPAN] {
+    let mut pixels = [0.0; SPAN];
+    match row.get(x.wrapping_sub(1)..) {
+        Some(there) if there.len() >= SPAN => pixels.copy_from_slice(&there[..SPAN]),
+        _ => {
+            let left = usize::from(x == 0);
+            for (pixel, &value) in pixels[left..].iter_mut().zip(&row[x + left - 1..]) {
+                *pixel = value;
+            }
+        }
     }
-    let left = usize::from(x == 0);
-    let there = &row[x + left - 1..row.len().min(x - 1 + left + span - left)];
-    copy[0] = 0.0;
-    copy[left..left + there.len()].copy_from_slice(there);
-    copy[left + there.len()..span].fill(0.0);
-    &copy[..span]
+    pixels
 }
 
-/// The pixels from `x − 1` on that the values of a pooled row stand for.
+/// The pixels from `x − 1` on, an odd place, that the values of a pooled row stand for.
 #[inline(always)]
-fn pooled_span<'a>(
-    row: &[f32],
-    x: usize,
-    span: usize,
-    factor: f32,
-    copy: &'a mut [f32; SPAN],
-) -> &'a [f32] {
-    let value = |x: usize| row.get(x / 2).map_or(0.0, |value| factor * value);
-    copy[0] = match x {
-        0 => 0.0,
-        _ => value(x - 1),
-    };
-    copy[span - 1] = value(x + span - 2);
-    let inner = &mut copy[1..span - 1];
-    let there = &row[(x / 2).min(row.len())..row.len().min((x + inner.len()) / 2)];
-    for (pair, value) in inner.as_chunks_mut::<2>().0.iter_mut().zip(there) {
-        *pair = [factor * value; 2];
+fn pooled_span(row: &[f32], x: usize, factor: f32) -> [f32; SPAN] {
+    let mut values = [0.0; SPAN / 2 + 1];
+    let first = (x / 2).wrapping_sub(1);
+    match row.get(first..first.wrapping_add(values.len())) {
+        Some(there) => values.copy_from_slice(there),
+        None => {
+            let left = usize::from(x == 0);
+            let there = row.get(x / 2 + left - 1..).unwrap_or(&[]);
+            for (value, &there) in values[left..].iter_mut().zip(there) {
+                *value = there;
+            }
+        }
     }
-    inner[2 * there.len()..].fill(0.0);
-    &copy[..span]
+    let mut pixels = [0.0; SPAN];
+    for i in 0..SPAN {
+        pixels[i] = factor * values[i.div_ceil(2)];
+    }
+    pixels
 }
 
-/// Deals a row of pixels out to the patches: pixel `4t + j` to lane `t` of column `j`.
+/// Deals four patches of a row out to the lanes from `lane` on: pixel `4t + j` to lane `t` of column
+/// `j`.
 #[inline(always)]
-fn scatter(pixels: &[f32], row: &mut [super::lanes::Lanes; PATCH], run: &Run) {
-    let lanes = run.lane..run.lane + run.count;
-    let [a, b, c, d, e, f] = row;
-    let columns = [
-        &mut a.0[lanes.clone()],
-        &mut b.0[lanes.clone()],
-        &mut c.0[lanes.clone()],
-        &mut d.0[lanes.clone()],
-        &mut e.0[lanes.clone()],
-        &mut f.0[lanes],
-    ];
-    let four = |x: usize| -> [f32; 4] { [pixels[x], pixels[x + 1], pixels[x + 2], pixels[x + 3]] };
-    let fours = run.count / 4 * 4;
-    for t in (0..fours).step_by(4) {
-        let x = TILE * t;
-        let inner = transpose([four(x), four(x + 4), four(x + 8), four(x + 12)]);
-        for j in 0..4 {
-            columns[j][t..t + 4].copy_from_slice(&inner[j]);
-        }
-        // Columns 4 and 5 are the first two of the next tile.
-        let outer = transpose([four(x + 2), four(x + 6), four(x + 10), four(x + 14)]);
-        for j in 4..6 {
-            columns[j][t..t + 4].copy_from_slice(&outer[j - 2]);
-        }
+fn deal(pixels: &[f32; SPAN], row: &mut [Lanes; PATCH], lane: usize) {
+    let four = |x: usize| [pixels[x], pixels[x + 1], pixels[x + 2], pixels[x + 3]];
+    let inner = transpose([four(0), four(4), four(8), four(12)]);
+    // Columns 4 and 5 are the first two of the next tile.
+    let outer = transpose([four(2), four(6), four(10), four(14)]);
+    for j in 0..4 {
+        row[j].0[lane..lane + FOUR].copy_from_slice(&inner[j]);
     }
-    for t in fours..run.count {
-        for j in 0..PATCH {
-            columns[j][t] = pixels[TILE * t + j];
-        }
+    for j in 4..PATCH {
+        row[j].0[lane..lane + FOUR].copy_from_slice(&outer[j - 2]);
     }
 }
 
@@ -237,7 +222,7 @@ pub fn gather_masks(grid: Grid, runs: &[Run], masks: &[u16], near: &mut Near) {
 #[inline(always)]
 pub unsafe fn place<const SIDE: usize>(
     runs: &[Run],
-    tiles: &[[super::lanes::Lanes; SIDE]; SIDE],
+    tiles: &[[Lanes; SIDE]; SIDE],
     plane: *mut f32,
     (height, width): (usize, usize),
 ) {
@@ -252,21 +237,32 @@ pub unsafe fn place<const SIDE: usize>(
             let row =
                 unsafe { std::slice::from_raw_parts_mut(plane.add((y + i) * width + x), count) };
             let tiles = &tiles[i];
-            if count == 4 * LANES && SIDE == 4 {
-                for t in (0..LANES).step_by(4) {
-                    let four = |j: usize| -> [f32; 4] {
+            let (fours, rest) = row.as_chunks_mut::<16>();
+            let mut lane = run.lane;
+            if SIDE == TILE {
+                for pixels in fours.iter_mut() {
+                    let four = |j: usize| {
                         let lanes = &tiles[j % SIDE].0;
-                        [lanes[t], lanes[t + 1], lanes[t + 2], lanes[t + 3]]
+                        [
+                            lanes[lane],
+                            lanes[lane + 1],
+                            lanes[lane + 2],
+                            lanes[lane + 3],
+                        ]
                     };
-                    let pixels = transpose([four(0), four(1), four(2), four(3)]);
-                    for k in 0..4 {
-                        row[4 * (t + k)..][..4].copy_from_slice(&pixels[k]);
-                    }
+                    *pixels = bytemuck::cast(transpose([four(0), four(1), four(2), four(3)]));
+                    lane += FOUR;
                 }
             } else {
-                for (x, pixel) in row.iter_mut().enumerate() {
-                    *pixel = tiles[x % SIDE].0[run.lane + x / SIDE];
+                for pixels in fours.iter_mut() {
+                    for x in 0..pixels.len() {
+                        pixels[x] = tiles[x % SIDE].0[lane + x / SIDE];
+                    }
+                    lane += pixels.len() / SIDE;
                 }
+            }
+            for (x, pixel) in rest.iter_mut().enumerate() {
+                *pixel = tiles[x % SIDE].0[lane + x / SIDE];
             }
         }
     }
