@@ -138,6 +138,8 @@ class Program:
         )
 
     def ask(self, question):
+        # The other program's threads may still spin for work.
+        time.sleep(0.3)
         self.process.stdin.write(question + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -182,31 +184,33 @@ def median(values):
     return statistics.median(values)
 
 
-def compare(weights, sizes, rounds, others):
+def compare(weights, sizes, rounds, bf16, ndarray):
     """Evaluations: the table of times and ratios."""
-    print("| size | impasto | PyTorch fp32 | ratio | PyTorch bf16 | ratio | NdArray | ", end="")
-    print("roofline | impasto ÷ roofline | per Mpixel | new pages | peak: impasto | PyTorch |")
-    print("|" + "---|" * 13)
+    others = {}
+    print("| size | impasto | PyTorch fp32 | ratio | roofline | impasto ÷ roofline ", end="")
+    print("| per Mpixel | new pages | peak: impasto | PyTorch | others |")
+    print("|" + "---|" * 11)
     for size in sizes:
         ours = Program(evaluate_binary(), weights, size)
         torch = torch_program(weights, size)
-        bf16 = torch_program(weights, size, "bfloat16") if others else None
-        ndarray = Program(evaluate_binary(), weights, size, "ndarray") if others else None
+        if bf16:
+            others["PyTorch bf16"] = torch_program(weights, size, "bfloat16")
+        if ndarray:
+            others["NdArray"] = Program(evaluate_binary(), weights, size, "ndarray")
         # Once for warming up, and to see that both compute the same.
         a, b = ours.ask("evaluate"), torch.ask("evaluate")
         for name in ["loss", "gradient"]:
             difference = abs(a[name] / b[name] - 1)
             assert difference < 1e-3, f"{name}: {a[name]} and {b[name]}"
         ours.ask("evaluate")
-        times = {"ours": [], "torch": [], "bf16": [], "ndarray": [], "gemm": []}
+        times = {name: [] for name in ["ours", "torch", "gemm", *others]}
         pages = ours.faults()
         for _ in range(rounds):
             times["ours"].append(ours.ask("evaluate")["seconds"])
             times["torch"].append(torch.ask("evaluate")["seconds"])
             times["gemm"].append(torch.ask("gemm")["seconds"])
-            if others:
-                times["bf16"].append(bf16.ask("evaluate")["seconds"])
-                times["ndarray"].append(ndarray.ask("evaluate")["seconds"])
+            for name, program in others.items():
+                times[name].append(program.ask("evaluate")["seconds"])
         pages = (ours.faults() - pages) / rounds
         ours_s, torch_s = median(times["ours"]), median(times["torch"])
         rate = 2 * 2048**3 / median(times["gemm"])
@@ -216,20 +220,17 @@ def compare(weights, sizes, rounds, others):
             f"{ours_s:.3f} s",
             f"{torch_s:.3f} s",
             f"{torch_s / ours_s:.2f}",
-            f"{median(times['bf16']):.3f} s" if others else "",
-            f"{median(times['bf16']) / ours_s:.2f}" if others else "",
-            f"{median(times['ndarray']):.3f} s" if others else "",
             f"{roofline:.3f} s ({rate / 1e9:.0f} GFLOP/s)",
             f"{ours_s / roofline:.2f}",
             f"{ours_s / size**2 * 1e6:.2f} s",
             f"{pages:.0f}",
             f"{ours.peak():.0f} MB",
             f"{torch.peak():.0f} MB",
+            ", ".join(f"{name} {median(times[name]):.3f} s" for name in others),
         ]
         print("| " + " | ".join(row) + " |", flush=True)
-        for program in [ours, torch, bf16, ndarray]:
-            if program:
-                program.close()
+        for program in [ours, torch, *others.values()]:
+            program.close()
 
 
 def layers(weights, size):
@@ -289,7 +290,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 724, 1024])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--others", action="store_true", help="also PyTorch bf16 and NdArray")
+    parser.add_argument("--ndarray", action="store_true", help="also impasto on NdArray")
+    parser.add_argument(
+        "--bf16", action="store_true", help="also PyTorch in bf16 (minutes where the CPU has none)"
+    )
     parser.add_argument("--only", choices=["evaluations", "layers", "memory"])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
@@ -301,7 +305,7 @@ def main():
         weights = Path(folder) / "vgg19.safetensors"
         write_weights(weights)
         if options.only in (None, "evaluations"):
-            compare(weights, options.sizes, options.rounds, options.others)
+            compare(weights, options.sizes, options.rounds, options.bf16, options.ndarray)
         if options.only in (None, "layers"):
             layers(weights, options.sizes[0])
         if options.only in (None, "memory"):

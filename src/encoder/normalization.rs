@@ -51,9 +51,9 @@ impl Normalization {
 
     /// Normalises an RGB image in `[0, 1]`, shape `[batch, 3, height, width]`.
     pub fn apply<B: Backend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
-        let device = image.device();
+        let options = (&image.device(), image.dtype());
         let channel = |values: [f32; 3]| {
-            Tensor::<B, 4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), &device)
+            Tensor::<B, 4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), options)
         };
         let scale = self.std.map(|std| self.range / std);
         let shift = [0, 1, 2].map(|c| self.mean[c] / self.std[c]);

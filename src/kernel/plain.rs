@@ -6,7 +6,7 @@
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
-use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::{Convolution, Mask, Pooling, Then};
@@ -97,7 +97,7 @@ pub fn pool<B: Backend>(
     match pooling {
         _ if height < 2 || width < 2 => {
             let shape = [batch, channels, height / 2, width / 2];
-            (Tensor::zeros(shape, &x.device()), None)
+            (Tensor::zeros(shape, (&x.device(), x.dtype())), None)
         }
         Pooling::Average => (avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false), None),
         Pooling::Max => {
@@ -221,21 +221,25 @@ fn merge<B: Backend, K: burn::tensor::BasicOps<B>>(
 fn spread<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
     let [batch, channels, height, width] = x.dims();
     if height * width == 0 {
-        return Tensor::zeros([batch, channels, size[0], size[1]], &x.device());
+        let shape = [batch, channels, size[0], size[1]];
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
     }
     pad(merge([x.clone(), x.clone(), x.clone(), x]), size)
 }
 
 /// Zeros below and right, up to `size`.
-fn pad<B: Backend>(x: Tensor<B, 4>, [height, width]: [usize; 2]) -> Tensor<B, 4> {
-    let [_, _, rows, columns] = x.dims();
-    if (rows, columns) == (height, width) {
-        return x;
-    }
-    x.pad(
-        (0, width - columns, 0, height - rows),
-        PadMode::Constant(0.0),
-    )
+fn pad<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
+    size.into_iter().zip([2, 3]).fold(x, |x, (size, axis)| {
+        let mut shape = x.dims();
+        shape[axis] = size - shape[axis];
+        match shape[axis] {
+            0 => x,
+            _ => {
+                let zeros = Tensor::zeros(shape, (&x.device(), x.dtype()));
+                Tensor::cat(vec![x, zeros], axis)
+            }
+        }
+    })
 }
 
 /// 32 elements to an integer.

@@ -4,6 +4,8 @@
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "flex")]
+mod engine;
+#[cfg(feature = "flex")]
 mod pictures;
 #[cfg(feature = "flex")]
 mod reference;

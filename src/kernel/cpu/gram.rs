@@ -9,12 +9,17 @@ use super::lanes::{LANES, Lanes, dispatch, transpose};
 use super::memory::Recycled;
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 
-/// Positions that are multiplied at once.
-const CHUNK: usize = 128;
 /// Most parts that the positions are cut into; each has a matrix of its own.
 const PARTS: usize = 8;
-/// Panels of positions that the gradient is computed for at once.
-const PANELS: usize = 4;
+/// Fewest positions of a part, so that they are worth a matrix.
+const PART: usize = 256;
+/// Values that are put into panels at once: as many as stay in the second-level cache.
+const SCRATCH_LEN: usize = 1 << 16;
+
+/// How many positions, in whole panels, are taken at once.
+fn chunk(channels: usize) -> usize {
+    (SCRATCH_LEN / channels / LANES * LANES).clamp(128, 512)
+}
 
 thread_local! {
     /// Features of a chunk, in panels.
@@ -33,8 +38,9 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
         return;
     }
     let side = channels.next_multiple_of(LANES);
-    let parts = positions.div_ceil(CHUNK).clamp(1, PARTS);
-    let length = positions.div_ceil(parts).next_multiple_of(CHUNK);
+    let chunk = chunk(channels);
+    let parts = (positions / PART).clamp(1, PARTS);
+    let length = positions.div_ceil(parts);
     let mut sums = Recycled::new(4 * parts * side * side);
     let sums: &mut [f32] = sums.values_mut();
     sums.par_chunks_mut(side * side)
@@ -44,12 +50,12 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
             if part * length >= end {
                 sums.fill(0.0);
             }
-            for first in (part * length..end).step_by(CHUNK) {
+            for first in (part * length..end).step_by(chunk) {
                 SCRATCH.with_borrow_mut(|panels| {
                     dispatch(Chunk {
                         features,
                         positions,
-                        chunk: first..end.min(first + CHUNK),
+                        chunk: first..end.min(first + chunk),
                         add: first > part * length,
                         panels,
                         sums,
@@ -192,7 +198,7 @@ pub fn backward(
         positions,
         output: output.as_mut_ptr(),
     };
-    let step = PANELS * LANES;
+    let step = chunk(channels.max(1));
     (0..positions.div_ceil(step))
         .into_par_iter()
         .for_each(|task| {
@@ -246,12 +252,15 @@ impl WithSimd for Product<'_> {
             self.panels.resize(size, Lanes::ZERO);
         }
         let (panels, last) = self.panels.split_at_mut(count * channels);
-        for (panel, values) in panels.chunks_mut(channels).enumerate() {
-            let first = self.chunk.start + panel * LANES;
-            let width = LANES.min(self.chunk.end - first);
-            for (channel, value) in values.iter_mut().enumerate() {
-                let row = &features[channel * positions + first..][..width];
-                value.0[..width].copy_from_slice(row);
+        for channel in 0..channels {
+            let row = &features[channel * positions..][self.chunk.clone()];
+            let (whole, rest) = row.as_chunks::<LANES>();
+            for (panel, &values) in whole.iter().enumerate() {
+                panels[panel * channels + channel].0 = values;
+            }
+            if !rest.is_empty() {
+                let last = &mut panels[whole.len() * channels + channel].0;
+                last[..rest.len()].copy_from_slice(rest);
             }
         }
         let whole = self.chunk.len() / LANES;

@@ -1,6 +1,6 @@
 //! What the engine computes with: sixteen neighbours at a time, on whatever vectors there are.
 
-use pulp::{Arch, Scalar128b, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 /// Neighbours that are computed together: one cache line of `f32`.
 pub const LANES: usize = 16;
@@ -57,7 +57,6 @@ pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
 /// four in plain Rust.
 pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
     match Arch::new() {
-        Arch::Scalar => Scalar128b.vectorize(task),
         arch => arch.dispatch(task),
     }
 }

@@ -116,7 +116,8 @@ unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
         (1, 1) => tiles!(1, 1),
         (1, _) => tiles!(4, 1),
         (2, _) => tiles!(1, 2),
-        _ => tiles!(1, 4),
+        (4, _) => tiles!(1, 4),
+        _ => tiles!(1, 16),
     }
 }
 
