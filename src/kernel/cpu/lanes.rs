@@ -53,12 +53,10 @@ pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
     }
 }
 
-/// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON, or arrays of
-/// four in plain Rust.
+/// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON; one number at a
+/// time in plain Rust where there are none.
 pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
-    match Arch::new() {
-        arch => arch.dispatch(task),
-    }
+    Arch::new().dispatch(task)
 }
 
 /// Rows to columns.

@@ -4,7 +4,6 @@
 //! touch. Results of the engine are therefore taken from here and return when their tensor is
 //! dropped.
 
-use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -128,16 +127,16 @@ impl burn_std::AllocationController for Recycled {
         burn_std::AllocationProperty::Other
     }
 
-    unsafe fn memory_mut(&mut self) -> &mut [MaybeUninit<u8>] {
+    unsafe fn memory_mut(&mut self) -> &mut [std::mem::MaybeUninit<u8>] {
         let bytes: &mut [u8] = self;
         // SAFETY: the same size and alignment; the caller promises to write initialised bytes only.
-        unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
+        unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [std::mem::MaybeUninit<u8>]) }
     }
 
-    fn memory(&self) -> &[MaybeUninit<u8>] {
+    fn memory(&self) -> &[std::mem::MaybeUninit<u8>] {
         let bytes: &[u8] = self;
         // SAFETY: the same size and alignment, and every byte is initialised.
-        unsafe { &*(std::ptr::from_ref(bytes) as *const [MaybeUninit<u8>]) }
+        unsafe { &*(std::ptr::from_ref(bytes) as *const [std::mem::MaybeUninit<u8>]) }
     }
 }
 
