@@ -30,11 +30,8 @@ impl Host for Flex {
         x: Tensor<Self, D>,
         change: impl FnOnce(&mut [f32]),
     ) -> Tensor<Self, D> {
-        let x = x.into_primitive().tensor();
-        let mut x = match x.is_contiguous() {
-            true => x,
-            false => x.to_contiguous(),
-        };
+        // A view of a larger tensor is copied; the tensor itself is held by nobody else again.
+        let mut x = x.into_primitive().tensor().to_contiguous();
         change(x.storage_mut());
         Tensor::from_primitive(TensorPrimitive::Float(x))
     }

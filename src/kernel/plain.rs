@@ -102,9 +102,8 @@ pub fn pool<B: Backend>(
         Pooling::Average => (avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false), None),
         Pooling::Max => {
             let mask = keep.then(|| {
-                let [a, b, c, d] = corners(winners(&x));
+                let [_, b, c, d] = corners(winners(&x));
                 let (right, lower) = (b.bool_or(d.clone()), c.bool_or(d));
-                drop(a);
                 pack_bits(Tensor::cat(vec![right, lower], 0))
             });
             let pooled = max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false);

@@ -172,7 +172,10 @@ proptest! {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
         assert_close(&<Flex as Engine>::gram(features.clone()), &plain::gram(features.clone()));
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
-        for sum in [None, Some(random(features.dims(), u64::from(seed) + 2))] {
+        let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
+        // Nothing, a tensor of its own, and views of a larger one.
+        let view = |first| Some(whole.clone().narrow(0, first, batch));
+        for sum in [None, Some(random(features.dims(), 7)), view(0), view(1)] {
             let (features, gradient) = (features.clone(), gradient.clone());
             let expected = plain::gram_backward(features.clone(), gradient.clone(), sum.clone());
             let shared = sum.clone();
