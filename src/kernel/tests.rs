@@ -197,6 +197,12 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         (513, 97, [4, 17]),
         (48, 50, [1, 300]),
         (50, 48, [300, 1]),
+        // Panels that are read and written in place: within a row, over two rows, over four; beside
+        // ones that are not.
+        (6, 7, [12, 192]),
+        (6, 7, [24, 32]),
+        (6, 7, [37, 16]),
+        (6, 7, [21, 131]),
     ];
     for (seed, (channels_in, channels_out, size)) in cases.into_iter().enumerate() {
         check_convolution(1, channels_in, channels_out, size, seed as u64);
@@ -271,31 +277,50 @@ fn the_error_is_that_of_single_precision() {
     );
 }
 
-/// With one thread or several, every bit is the same.
-#[test]
-fn results_do_not_depend_on_the_number_of_threads() {
+/// Loss and gradient of a small network at `image`, with everything that the engine has.
+fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     type B = Autodiff<Flex>;
     let first = convolution::<B>(3, 40, 1);
     let second = convolution::<B>(40, 130, 2);
+    let x = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
+    let y = <B as Backend>::convolve(x.clone(), &first, Then::Relu);
+    let pooled = <B as Backend>::pool(y.clone(), Pooling::Max);
+    let deep = <B as Backend>::convolve(pooled, &second, Then::ReluPool(Pooling::Average));
+    let grams = [y, deep].map(<B as Backend>::gram);
+    let [a, b] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
+    let loss = a + b;
+    let gradient = x.grad(&loss.backward()).unwrap();
+    [loss.into_data(), gradient.into_data()]
+}
+
+/// With one thread or several, every bit is the same.
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
     let image = random::<Flex, 4>([1, 3, 97, 131], 3);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.unwrap().install(|| {
-            let x = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
-            let y = <B as Backend>::convolve(x.clone(), &first, Then::Relu);
-            let pooled = <B as Backend>::pool(y.clone(), Pooling::Max);
-            let deep = <B as Backend>::convolve(pooled, &second, Then::ReluPool(Pooling::Average));
-            let grams = [y, deep].map(<B as Backend>::gram);
-            let loss = grams.map(|gram| super::sum(gram.powi_scalar(2)));
-            let [a, b] = loss;
-            let loss = a + b;
-            let gradient = x.grad(&loss.backward()).unwrap();
-            (loss.into_data(), gradient.into_data())
-        })
+        pool.unwrap().install(|| evaluate(&image))
     };
     let expected = run(1);
     for threads in 2..=5 {
         assert_eq!(run(threads), expected);
+    }
+}
+
+/// Machines with AVX2 and with AVX-512 sum in the same order, and so find the same bits. Where there
+/// is AVX-512, this is also the test of AVX2.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn results_do_not_depend_on_the_width_of_the_vectors() {
+    use super::cpu::NARROW;
+    use std::sync::atomic::Ordering::Relaxed;
+    for size in [[97, 131], [64, 64], [32, 192], [13, 9]] {
+        let image = random::<Flex, 4>([1, 3, size[0], size[1]], 3);
+        let wide = evaluate(&image);
+        NARROW.store(true, Relaxed);
+        let narrow = evaluate(&image);
+        NARROW.store(false, Relaxed);
+        assert_eq!(narrow, wide, "{size:?}");
     }
 }
 

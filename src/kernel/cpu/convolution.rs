@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::lanes::{Bits, LANES, Lanes, dispatch, store_bits};
-use super::patch::{Grid, Plane, Run, foresee, gather, gather_masks, place};
+use super::patch::{Grid, Panel, Pixels, Plane, foresee, gather, gather_masks};
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 use super::winograd::{
     Near, PATCH, POINTS, Patch, TILE, packed_len, transform_patch, transform_points,
@@ -25,7 +25,7 @@ const WIDE_PANELS: usize = 4;
 /// Output channels that are finished at once.
 const GROUP: usize = 8 * ROWS;
 /// How many channels ahead pixels are asked for.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -291,9 +291,8 @@ impl WithSimd for Block<'_> {
 
         let grid = pass.geometry.grid();
         for (index, panel) in panels.clone().enumerate() {
-            let runs = grid.runs(panel);
             let points = &mut patches[index * POINTS * pitch..][..POINTS * pitch];
-            pass.transform_input(simd, image, &runs, depth, points, pitch);
+            pass.transform_input(simd, image, &grid.panel(panel), depth, points, pitch);
         }
 
         let stripes = channels_out.div_ceil(ROWS);
@@ -345,15 +344,15 @@ impl WithSimd for Block<'_> {
                 }
             }
             let mut tiles = Tiles::ZERO;
-            for (index, panel) in panels.clone().enumerate() {
-                let runs = grid.runs(panel);
+            for (index, number) in panels.clone().enumerate() {
+                let panel = grid.panel(number);
                 for channel in 0..group {
                     let products = &products[(channel * panel_count + index) * POINTS..];
                     if let Some(products) = products.first_chunk() {
                         pass.finish(
                             simd,
-                            [image, first + channel, panel],
-                            &runs,
+                            [image, first + channel, number],
+                            &panel,
                             products,
                             &mut tiles,
                         );
@@ -371,7 +370,7 @@ impl Pass<'_> {
         &self,
         simd: S,
         image: usize,
-        runs: &[Run],
+        panel: &Panel,
         depth: usize,
         points: &mut [Lanes],
         pitch: usize,
@@ -395,29 +394,37 @@ impl Pass<'_> {
             Some(_) => (grid.height / 2) * (grid.width / 2),
             None => grid.height * grid.width,
         };
+        let window = panel.window(pooled.is_some());
         for channel in 0..depth {
             let index = image * depth + channel;
-            let values = &self.input[index * size..][..size];
-            foresee(
-                grid,
-                runs,
-                values.as_ptr().wrapping_add(AHEAD * size),
-                pooled.is_some(),
-            );
-            let plane = match pooled {
-                Some(factor) => Plane::Pooled(values, factor),
-                None => Plane::Whole(values),
+            let start = index * size;
+            let ahead = self.input[start..].as_ptr().wrapping_add(AHEAD * size);
+            foresee(panel, ahead, pooled.is_some());
+            let factor = pooled.unwrap_or(1.0);
+            let there = window
+                .as_ref()
+                .and_then(|window| Pixels::there(window, self.input, start, factor));
+            let pixels = match there {
+                Some(pixels) => pixels,
+                None => {
+                    let values = &self.input[start..][..size];
+                    let plane = match pooled {
+                        Some(factor) => Plane::Pooled(values, factor),
+                        None => Plane::Whole(values),
+                    };
+                    gather(panel, plane, &mut patch);
+                    Pixels::Collected(&patch)
+                }
             };
-            gather(grid, runs, plane, &mut patch);
             let points = &mut points[channel..];
             if backward {
                 if let Some(masks) = masks {
                     let masks = &masks[index * grid.tiles()..][..grid.tiles()];
-                    gather_masks(grid, runs, masks, &mut near);
+                    gather_masks(panel, masks, &mut near);
                 }
-                transform_patch(simd, &patch, Some(&near), points, pitch);
+                transform_patch(simd, pixels, Some(&near), points, pitch);
             } else {
-                transform_patch(simd, &patch, None, points, pitch);
+                transform_patch(simd, pixels, None, points, pitch);
             }
         }
     }
@@ -427,8 +434,8 @@ impl Pass<'_> {
     fn finish<S: Simd>(
         &self,
         simd: S,
-        [image, channel, panel]: [usize; 3],
-        runs: &[Run],
+        [image, channel, number]: [usize; 3],
+        panel: &Panel,
         products: &[Lanes; POINTS],
         tiles: &mut Tiles,
     ) {
@@ -444,22 +451,31 @@ impl Pass<'_> {
             pooled,
             bits,
         } = tiles;
+        let canvas = panel.canvas::<TILE>((height, width));
         let Direction::Forward { bias, masks } = self.direction else {
+            let plane = (image * channels_in + channel) * height * width;
+            let plane = self.output.wrapping_add(plane);
             for x in (0..LANES).step_by(S::F32_LANES) {
                 let tile = transform_points(simd, products, x);
+                let mut turned = tile;
                 for i in 0..TILE {
                     for j in 0..TILE {
-                        tiles[TILE - 1 - i][TILE - 1 - j].store::<S>(x, tile[i][j]);
+                        turned[TILE - 1 - i][TILE - 1 - j] = tile[i][j];
                     }
                 }
+                // SAFETY: `output` has channels_in planes for each image, and this is one of them;
+                // the tiles of this block are written by no other.
+                unsafe { canvas.put::<S>(plane, &turned, x, tiles) };
             }
-            let plane = (image * channels_in + channel) * height * width;
-            // SAFETY: `output` has channels_in planes for each image, and this is one of them; the
-            // tiles of this block are written by no other.
-            unsafe { place(runs, tiles, self.output.add(plane), (height, width)) };
+            // SAFETY: as above.
+            unsafe { canvas.place(plane, tiles) };
             return;
         };
 
+        let index = image * channels_out + channel;
+        let (height, width) = self.geometry.after(self.then);
+        let plane = self.output.wrapping_add(index * height * width);
+        let small = panel.canvas::<2>((height, width));
         let bias = simd.splat_f32s(bias[channel]);
         for x in (0..LANES).step_by(S::F32_LANES) {
             let mut tile = transform_points(simd, products, x);
@@ -468,64 +484,51 @@ impl Pass<'_> {
                     *pixel = simd.add_f32s(*pixel, bias);
                 }
             }
-            let alive = match self.then {
-                Then::Nothing => {
-                    for i in 0..TILE {
-                        for j in 0..TILE {
-                            tiles[i][j].store::<S>(x, tile[i][j]);
-                        }
-                    }
-                    continue;
-                }
-                Then::Relu => {
-                    let alive = rectify(simd, &mut tile);
-                    for i in 0..TILE {
-                        for j in 0..TILE {
-                            tiles[i][j].store::<S>(x, tile[i][j]);
-                        }
-                    }
-                    alive
-                }
+            let mut alive = simd.splat_u32s(0);
+            let mut half = [[bias; 2]; 2];
+            match self.then {
+                Then::Nothing => {}
+                Then::Relu => alive = rectify(simd, &mut tile),
                 Then::ReluPool(Pooling::Max) => {
-                    let mut alive = simd.splat_u32s(0);
                     for i in 0..2 {
                         for j in 0..2 {
                             let (most, bit) = largest(simd, &tile, 2 * i, 2 * j);
-                            pooled[i][j].store::<S>(x, most);
+                            half[i][j] = most;
                             alive = simd.or_u32s(alive, bit);
                         }
                     }
-                    alive
                 }
                 Then::ReluPool(Pooling::Average) => {
-                    let alive = rectify(simd, &mut tile);
+                    alive = rectify(simd, &mut tile);
                     for i in 0..2 {
                         for j in 0..2 {
                             let row = |i: usize| simd.add_f32s(tile[i][2 * j], tile[i][2 * j + 1]);
                             let sum = simd.add_f32s(row(2 * i), row(2 * i + 1));
-                            let mean = simd.mul_f32s(sum, simd.splat_f32s(0.25));
-                            pooled[i][j].store::<S>(x, mean);
+                            half[i][j] = simd.mul_f32s(sum, simd.splat_f32s(0.25));
                         }
                     }
-                    alive
                 }
-            };
+            }
+            // SAFETY: `output` has channels_out planes for each image, of the size after `then`, and
+            // this is one of them; the tiles of this block are written by no other.
+            unsafe {
+                match self.then {
+                    Then::ReluPool(_) => small.put::<S>(plane, &half, x, pooled),
+                    _ => canvas.put::<S>(plane, &tile, x, tiles),
+                }
+            }
             store_bits::<S>(bits, x, alive);
         }
-        let index = image * channels_out + channel;
-        // SAFETY: `output` has channels_out planes for each image, of the size after `then`, and
-        // this is one of them; the tiles of this block are written by no other.
+        // SAFETY: as above.
         unsafe {
-            let (height, width) = self.geometry.after(self.then);
-            let plane = self.output.add(index * height * width);
             match self.then {
-                Then::ReluPool(_) => place(runs, pooled, plane, (height, width)),
-                _ => place(runs, tiles, plane, (height, width)),
+                Then::ReluPool(_) => small.place(plane, pooled),
+                _ => canvas.place(plane, tiles),
             }
         }
         if !masks.is_null() {
             let grid = self.geometry.grid();
-            let first = panel * LANES;
+            let first = number * LANES;
             let count = LANES.min(grid.tiles() - first);
             let bits = bits.map(|bits| bits as u16);
             // SAFETY: there is a mask for each image, channel and tile; those of this panel are

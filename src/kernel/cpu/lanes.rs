@@ -56,8 +56,18 @@ pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
 /// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON; one number at a
 /// time in plain Rust where there are none.
 pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
+    #[cfg(all(test, target_arch = "x86_64"))]
+    if NARROW.load(std::sync::atomic::Ordering::Relaxed)
+        && let Some(simd) = pulp::x86::V3::try_new()
+    {
+        return Simd::vectorize(simd, task);
+    }
     Arch::new().dispatch(task)
 }
+
+/// Makes [`dispatch`] choose AVX2 where there is AVX-512 too, to test it there.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub static NARROW: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// Rows to columns.
 #[inline(always)]

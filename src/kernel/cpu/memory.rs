@@ -80,10 +80,7 @@ impl Recycled {
 impl Recycled {
     /// The memory as numbers of some kind.
     pub fn values_mut<T: bytemuck::Pod>(&mut self) -> &mut [T] {
-        match self.bytes {
-            0 => &mut [],
-            _ => bytemuck::cast_slice_mut(self),
-        }
+        bytemuck::cast_slice_mut(self)
     }
 }
 
@@ -101,17 +98,20 @@ impl Deref for Recycled {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.memory
-            .as_ref()
-            .map_or(&[], |memory| &memory[..self.bytes])
+        match &self.memory {
+            Some(memory) => &memory[..self.bytes],
+            // Aligned for any number, as the pages are.
+            None => bytemuck::cast_slice::<u64, u8>(&[]),
+        }
     }
 }
 
 impl DerefMut for Recycled {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory
-            .as_mut()
-            .map_or(&mut [], |memory| &mut memory[..self.bytes])
+        match &mut self.memory {
+            Some(memory) => &mut memory[..self.bytes],
+            None => bytemuck::cast_slice_mut::<u64, u8>(&mut []),
+        }
     }
 }
 
@@ -159,6 +159,6 @@ mod tests {
         drop(again);
         let small = Recycled::new(size / 3);
         assert_ne!(small.as_ptr(), address);
-        assert!(Recycled::new(0).is_empty());
+        assert!(Recycled::new(0).values_mut::<f32>().is_empty());
     }
 }

@@ -5,6 +5,7 @@
 //! | [`lanes`] | vectors of whatever width the machine has |
 //! | [`product`] | the inner loop, a matrix product in registers |
 //! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
+//! | [`deal`] | shuffles between pixels and tiles |
 //! | [`patch`] | pixels ↔ tiles |
 //! | [`convolution`] | the 3×3 convolution with what follows it, and its gradient |
 //! | [`pool`], [`gram`] | the pool alone, Gram matrices |
@@ -18,6 +19,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod convolution;
+mod deal;
 pub mod gram;
 mod lanes;
 pub mod memory;
@@ -25,3 +27,6 @@ mod patch;
 pub mod pool;
 mod product;
 pub mod winograd;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+pub use lanes::NARROW;

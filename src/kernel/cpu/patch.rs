@@ -1,6 +1,9 @@
 //! From planes of pixels to the patches under sixteen tiles, and back.
 
-use super::lanes::{LANES, Lanes, prefetch, transpose};
+use pulp::Simd;
+
+use super::deal::{FOUR, GROUPS, columns, write};
+use super::lanes::{Bits, LANES, Lanes, load_bits, prefetch, transpose};
 use super::winograd::{Near, PATCH, Patch, TILE};
 
 /// Tiles of an image, numbered row by row.
@@ -33,8 +36,19 @@ impl Grid {
         self.tiles().div_ceil(LANES)
     }
 
+    /// The tiles of a panel.
+    pub fn panel(self, panel: usize) -> Panel {
+        let runs = self.runs(panel);
+        let groups = self.groups(&runs);
+        Panel {
+            grid: self,
+            runs,
+            groups,
+        }
+    }
+
     /// The tiles of a panel, cut where a row of tiles ends.
-    pub fn runs(self, panel: usize) -> Vec<Run> {
+    fn runs(self, panel: usize) -> Vec<Run> {
         let first = panel * LANES;
         let end = self.tiles().min(first + LANES);
         let mut runs = Vec::with_capacity(4);
@@ -52,6 +66,43 @@ impl Grid {
         }
         runs
     }
+
+    /// The groups of a panel, if each has four neighbours that lie inside of the image whole.
+    fn groups(self, runs: &[Run]) -> Option<[Place; GROUPS]> {
+        let mut groups = [Place { row: 0, column: 0 }; GROUPS];
+        let mut filled = 0;
+        for run in runs {
+            let inside = TILE * (run.row + 1) <= self.height
+                && TILE * (run.column + run.count) <= self.width;
+            if run.count % FOUR != 0 || !inside {
+                return None;
+            }
+            for tile in (0..run.count).step_by(FOUR) {
+                groups[filled] = Place {
+                    row: run.row,
+                    column: run.column + tile,
+                };
+                filled += 1;
+            }
+        }
+        (filled == GROUPS).then_some(groups)
+    }
+}
+
+/// Sixteen tiles.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    grid: Grid,
+    runs: Vec<Run>,
+    /// Where the first tile of each group of four lies, if all groups are whole.
+    groups: Option<[Place; GROUPS]>,
+}
+
+/// Row and column of a tile.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    row: usize,
+    column: usize,
 }
 
 /// Neighbouring tiles of one row, in the lanes from `lane` on.
@@ -63,8 +114,6 @@ pub struct Run {
     count: usize,
 }
 
-/// Tiles that are dealt out at once.
-const FOUR: usize = 4;
 /// Pixels of their patches in one row.
 const SPAN: usize = FOUR * TILE + 2;
 
@@ -78,11 +127,134 @@ pub enum Plane<'a> {
     Pooled(&'a [f32], f32),
 }
 
+/// A row outside of the image.
+static NOTHING: [f32; 4 * TILE + 4] = [0.0; 4 * TILE + 4];
+
+/// Where the pixels under the tiles of a panel lie in a plane, row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pooled: bool,
+    /// For each group the place one pixel left of its tiles in each row, counted from the first
+    /// pixel of the plane; `None` for a row outside of the image.
+    rows: [[Option<isize>; GROUPS]; PATCH],
+    /// What is read lies in this range.
+    reach: (isize, isize),
+    /// All bits of a tile that has a neighbour on this side, none of one that has none.
+    left: Bits,
+    right: Bits,
+}
+
+impl Panel {
+    /// Where the pixels lie, of a plane of the image or of a 2×2 pool's output, if all groups are
+    /// whole.
+    pub fn window(&self, pooled: bool) -> Option<Window> {
+        let groups = self.groups?;
+        let scale = if pooled { 2 } else { 1 };
+        let (height, width) = (self.grid.height / scale, self.grid.width / scale);
+        let side = TILE / scale;
+        let mut window = Window {
+            pooled,
+            rows: [[None; GROUPS]; PATCH],
+            reach: (0, 0),
+            left: [u32::MAX; LANES],
+            right: [u32::MAX; LANES],
+        };
+        for (group, place) in groups.iter().enumerate() {
+            for (i, row) in window.rows.iter_mut().enumerate() {
+                // One row above the tile; beyond `usize` at the upper edge.
+                let y = (side * place.row + i.div_ceil(scale)).wrapping_sub(1);
+                if y < height {
+                    let at = (y * width + side * place.column) as isize - 1;
+                    row[group] = Some(at);
+                    // Two reads of four tiles, the second one tile further right.
+                    let end = at + (side * (FOUR + 1)) as isize;
+                    window.reach = (window.reach.0.min(at), window.reach.1.max(end));
+                }
+            }
+            if place.column == 0 {
+                window.left[FOUR * group] = 0;
+            }
+            if side * (place.column + FOUR) >= width {
+                window.right[FOUR * group + FOUR - 1] = 0;
+            }
+        }
+        Some(window)
+    }
+}
+
+/// The pixels under the tiles of a panel.
+#[derive(Clone, Copy, Debug)]
+pub enum Pixels<'a> {
+    /// Collected by [`gather`].
+    Collected(&'a Patch),
+    /// Where they lie, in the plane that begins at the pointer, and what they are multiplied with.
+    There(&'a Window, *const f32, f32),
+}
+
+impl<'a> Pixels<'a> {
+    /// The pixels of the plane that begins at `start`, if all that is read lies within `planes`.
+    #[inline(always)]
+    pub fn there(window: &'a Window, planes: &[f32], start: usize, factor: f32) -> Option<Self> {
+        let (first, end) = window.reach;
+        let inside = start as isize + first >= 0 && start as isize + end <= planes.len() as isize;
+        inside.then(|| Self::There(window, planes[start..].as_ptr(), factor))
+    }
+
+    /// Row `i` of all patches, for the lanes from `x` on.
+    #[inline(always)]
+    pub fn row<S: Simd>(self, simd: S, i: usize, x: usize) -> [S::f32s; PATCH] {
+        let zero = simd.splat_f32s(0.0);
+        let (window, plane, factor) = match self {
+            Self::Collected(patch) => {
+                let mut row = [zero; PATCH];
+                for j in 0..PATCH {
+                    row[j] = patch[i][j].load::<S>(x);
+                }
+                return row;
+            }
+            Self::There(window, plane, factor) => (window, plane, factor),
+        };
+        let mut here = [NOTHING.as_ptr(); GROUPS];
+        for (here, at) in here.iter_mut().zip(window.rows[i]) {
+            if let Some(at) = at {
+                *here = plane.wrapping_offset(at);
+            }
+        }
+        let side = if window.pooled { TILE / 2 } else { TILE };
+        let mut next = here;
+        for next in &mut next {
+            *next = next.wrapping_add(side);
+        }
+        // SAFETY: `there` made sure that the values that the rows reach lie within the planes;
+        // `NOTHING` is as long as what is read of a row.
+        let [mut first, b, c, d, e, mut last] = unsafe {
+            if window.pooled {
+                let [a, b] = columns::<S, 2>(simd, here, x);
+                let [c, d] = columns::<S, 2>(simd, next, x);
+                let factor = simd.splat_f32s(factor);
+                let (b, c) = (simd.mul_f32s(factor, b), simd.mul_f32s(factor, c));
+                let (a, d) = (simd.mul_f32s(factor, a), simd.mul_f32s(factor, d));
+                [a, b, b, c, c, d]
+            } else {
+                let [a, b, c, d] = columns::<S, 4>(simd, here, x);
+                let [e, f, ..] = columns::<S, 4>(simd, next, x);
+                [a, b, c, d, e, f]
+            }
+        };
+        let none = simd.splat_u32s(0);
+        let edge = |bits: &Bits| simd.equal_u32s(load_bits::<S>(bits, x), none);
+        first = simd.select_f32s(edge(&window.left), zero, first);
+        last = simd.select_f32s(edge(&window.right), zero, last);
+        [first, b, c, d, e, last]
+    }
+}
+
 /// Collects the pixels under the tiles of a panel, with zeros outside of the image. Lanes without a
 /// tile keep what they held.
 #[inline(always)]
-pub fn gather(grid: Grid, runs: &[Run], plane: Plane<'_>, patch: &mut Patch) {
-    for run in runs {
+pub fn gather(panel: &Panel, plane: Plane<'_>, patch: &mut Patch) {
+    let grid = panel.grid;
+    for run in &panel.runs {
         for i in 0..PATCH {
             // One row above the tile; beyond `usize` at the upper edge.
             let y = (TILE * run.row + i).wrapping_sub(1);
@@ -170,10 +342,10 @@ fn deal(pixels: &[f32; SPAN], row: &mut [Lanes; PATCH], lane: usize) {
 
 /// Asks for what [`gather`] will read of a plane, which may lie anywhere.
 #[inline(always)]
-pub fn foresee(grid: Grid, runs: &[Run], plane: *const f32, pooled: bool) {
+pub fn foresee(panel: &Panel, plane: *const f32, pooled: bool) {
     let scale = if pooled { 2 } else { 1 };
-    let width = grid.width / scale;
-    for run in runs {
+    let width = panel.grid.width / scale;
+    for run in &panel.runs {
         let at = (TILE * run.row / scale * width + TILE * run.column / scale).wrapping_sub(width);
         for i in 0..PATCH / scale {
             for x in (0..TILE * run.count / scale + 2).step_by(LANES) {
@@ -185,9 +357,10 @@ pub fn foresee(grid: Grid, runs: &[Run], plane: *const f32, pooled: bool) {
 
 /// Collects the masks of a panel's tiles and of their neighbours; zero outside of the image.
 #[inline(always)]
-pub fn gather_masks(grid: Grid, runs: &[Run], masks: &[u16], near: &mut Near) {
+pub fn gather_masks(panel: &Panel, masks: &[u16], near: &mut Near) {
+    let grid = panel.grid;
     let columns = grid.columns();
-    for run in runs {
+    for run in &panel.runs {
         for dy in 0..3 {
             let mut row = [0; LANES + 2];
             let tile_row = (run.row + dy).wrapping_sub(1);
@@ -213,57 +386,122 @@ pub fn gather_masks(grid: Grid, runs: &[Run], masks: &[u16], near: &mut Near) {
     }
 }
 
-/// Writes the tiles of a panel, `SIDE` pixels high and wide, into a plane of `height` × `width`
+/// Where the tiles of a panel go, `SIDE` pixels high and wide, in a plane of `height` × `width`
 /// pixels; what lies outside of it is left out.
-///
-/// # Safety
-/// `plane` must be valid for writing `height · width` values, and no other thread may access those
-/// under the tiles of these runs.
-#[inline(always)]
-pub unsafe fn place<const SIDE: usize>(
-    runs: &[Run],
-    tiles: &[[Lanes; SIDE]; SIDE],
-    plane: *mut f32,
-    (height, width): (usize, usize),
-) {
-    for run in runs {
-        let (x, y) = (SIDE * run.column, SIDE * run.row);
-        if x >= width {
-            continue;
+#[derive(Clone, Copy, Debug)]
+pub struct Canvas<'a, const SIDE: usize> {
+    panel: &'a Panel,
+    /// Where each group begins in the plane, if all are whole.
+    groups: Option<[usize; GROUPS]>,
+    height: usize,
+    width: usize,
+}
+
+impl Panel {
+    /// Where the tiles go.
+    pub fn canvas<const SIDE: usize>(&self, (height, width): (usize, usize)) -> Canvas<'_, SIDE> {
+        Canvas {
+            panel: self,
+            groups: self
+                .groups
+                .map(|groups| groups.map(|place| SIDE * (place.row * width + place.column))),
+            height,
+            width,
         }
-        let count = (SIDE * run.count).min(width - x);
-        for i in 0..SIDE.min(height.saturating_sub(y)) {
-            // SAFETY: row `y + i` and the `count` pixels from `x` on are inside of the plane.
-            let row =
-                unsafe { std::slice::from_raw_parts_mut(plane.add((y + i) * width + x), count) };
-            let tiles = &tiles[i];
-            let (fours, rest) = row.as_chunks_mut::<16>();
-            let mut lane = run.lane;
-            if SIDE == TILE {
-                for pixels in fours.iter_mut() {
-                    let four = |j: usize| {
-                        let lanes = &tiles[j % SIDE].0;
-                        [
-                            lanes[lane],
-                            lanes[lane + 1],
-                            lanes[lane + 2],
-                            lanes[lane + 3],
-                        ]
-                    };
-                    *pixels = bytemuck::cast(transpose([four(0), four(1), four(2), four(3)]));
-                    lane += FOUR;
-                }
-            } else {
-                for pixels in fours.iter_mut() {
-                    for x in 0..pixels.len() {
-                        pixels[x] = tiles[x % SIDE].0[lane + x / SIDE];
+    }
+}
+
+impl<const SIDE: usize> Canvas<'_, SIDE> {
+    /// Writes the pixels of some lanes, those from `x` on, or keeps them in `tiles` until
+    /// [`place`](Self::place).
+    ///
+    /// # Safety
+    /// `plane` must be valid for writing `height · width` values, and no other thread may access
+    /// those under the tiles of this panel.
+    #[inline(always)]
+    pub unsafe fn put<S: Simd>(
+        &self,
+        plane: *mut f32,
+        pixels: &[[S::f32s; SIDE]; SIDE],
+        x: usize,
+        tiles: &mut [[Lanes; SIDE]; SIDE],
+    ) {
+        match self.groups {
+            Some(groups) => {
+                for i in 0..SIDE {
+                    let mut to = [plane; GROUPS];
+                    for (to, at) in to.iter_mut().zip(groups) {
+                        *to = to.wrapping_add(at + i * self.width);
                     }
-                    lane += pixels.len() / SIDE;
+                    // SAFETY: whole groups lie inside of the plane.
+                    unsafe { write::<S, SIDE>(pixels[i], to, x) };
                 }
             }
-            for (x, pixel) in rest.iter_mut().enumerate() {
-                *pixel = tiles[x % SIDE].0[lane + x / SIDE];
+            None => {
+                for i in 0..SIDE {
+                    for j in 0..SIDE {
+                        tiles[i][j].store::<S>(x, pixels[i][j]);
+                    }
+                }
             }
         }
+    }
+
+    /// Writes what [`put`](Self::put) has kept.
+    ///
+    /// # Safety
+    /// See [`put`](Self::put).
+    #[inline(always)]
+    pub unsafe fn place(&self, plane: *mut f32, tiles: &[[Lanes; SIDE]; SIDE]) {
+        if self.groups.is_some() {
+            return;
+        }
+        for run in &self.panel.runs {
+            let (x, y) = (SIDE * run.column, SIDE * run.row);
+            if x >= self.width {
+                continue;
+            }
+            let count = (SIDE * run.count).min(self.width - x);
+            for i in 0..SIDE.min(self.height.saturating_sub(y)) {
+                for j in 0..count {
+                    let pixel = tiles[i][j % SIDE].0[run.lane + j / SIDE];
+                    // SAFETY: row `y + i` and the `count` pixels from `x` on are inside of the plane.
+                    unsafe { *plane.add((y + i) * self.width + x + j) = pixel };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups that are whole are read where they lie, unless that would leave the planes: at the
+    /// very first and the very last pixel of all.
+    #[test]
+    fn whole_groups_are_read_in_place() {
+        let grid = |height, width| Grid { height, width };
+        let planes = vec![0.0; 3 * 64 * 64];
+        for pooled in [false, true] {
+            let size = if pooled { 32 * 32 } else { 64 * 64 };
+            for number in 0..16 {
+                let panel = grid(64, 64).panel(number);
+                let window = panel.window(pooled).unwrap();
+                let there = |plane: usize| {
+                    let planes = &planes[..3 * size];
+                    Pixels::there(&window, planes, plane * size, 1.0).is_some()
+                };
+                assert_eq!(there(0), number > 0, "{number}");
+                assert!(there(1), "{number}");
+                assert_eq!(there(2), number < 15, "{number}");
+            }
+        }
+        assert!(grid(16, 16).panel(0).window(false).is_some());
+        assert!(grid(8, 32).panel(0).window(true).is_some());
+        // The last row of tiles is not whole; a row of tiles is not whole; nor is a group.
+        assert!(grid(67, 64).panel(16).window(false).is_none());
+        assert!(grid(64, 63).panel(0).window(false).is_none());
+        assert!(grid(64, 68).panel(1).window(false).is_none());
     }
 }

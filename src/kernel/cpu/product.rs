@@ -172,13 +172,10 @@ impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const RO
                 };
             }
             for _ in 0..steps / BLOCK {
-                if ROW != 1 {
-                    // The rows jump from block to block, which no hardware foresees.
-                    let ahead = a.wrapping_add(8 * left.stride);
-                    prefetch(ahead);
-                    prefetch(ahead.wrapping_add(LANES));
-                    prefetch(ahead.wrapping_add(2 * LANES));
-                }
+                let ahead = a.wrapping_add(8 * left.stride);
+                prefetch(ahead);
+                prefetch(ahead.wrapping_add(LANES));
+                prefetch(ahead.wrapping_add(2 * LANES));
                 for j in 0..BLOCK {
                     step!(j);
                 }

@@ -8,6 +8,7 @@
 use pulp::Simd;
 
 use super::lanes::{Bits, LANES, Lanes, load_bits};
+use super::patch::Pixels;
 use super::product::ROWS;
 
 /// Side of an output tile.
@@ -75,7 +76,7 @@ pub type Near = [[Bits; 3]; 3];
 #[inline(always)]
 pub fn transform_patch<S: Simd>(
     simd: S,
-    patch: &Patch,
+    pixels: Pixels<'_>,
     near: Option<&Near>,
     points: &mut [Lanes],
     pitch: usize,
@@ -83,32 +84,33 @@ pub fn transform_patch<S: Simd>(
     let zero = simd.splat_f32s(0.0);
     for x in (0..LANES).step_by(S::F32_LANES) {
         let mut half = [[zero; PATCH]; PATCH];
-        for j in 0..PATCH {
-            let mut column = [zero; PATCH];
-            for i in 0..PATCH {
-                column[i] = match near {
-                    None => patch[i][j].load::<S>(x),
-                    Some(near) => {
-                        let (i, j) = (PATCH - 1 - i, PATCH - 1 - j);
+        for i in 0..PATCH {
+            let mut row = pixels.row(simd, i, x);
+            match near {
+                None => half[i] = transform_6(simd, row),
+                Some(near) => {
+                    for j in 0..PATCH {
                         // The patch begins one pixel above and left of the tile.
                         let (y, x_in) = (i + TILE - 1, j + TILE - 1);
                         let bits = load_bits::<S>(&near[y / TILE][x_in / TILE], x);
                         let bit = 1 << (y % TILE * TILE + x_in % TILE);
                         let bit = simd.and_u32s(bits, simd.splat_u32s(bit));
                         let dead = simd.equal_u32s(bit, simd.splat_u32s(0));
-                        simd.select_f32s(dead, zero, patch[i][j].load::<S>(x))
+                        row[j] = simd.select_f32s(dead, zero, row[j]);
                     }
-                };
+                    row.reverse();
+                    half[PATCH - 1 - i] = transform_6(simd, row);
+                }
+            }
+        }
+        for j in 0..PATCH {
+            let mut column = [zero; PATCH];
+            for i in 0..PATCH {
+                column[i] = half[i][j];
             }
             let column = transform_6(simd, column);
             for i in 0..PATCH {
-                half[i][j] = column[i];
-            }
-        }
-        for i in 0..PATCH {
-            let row = transform_6(simd, half[i]);
-            for j in 0..PATCH {
-                points[(i * PATCH + j) * pitch].store::<S>(x, row[j]);
+                points[(i * PATCH + j) * pitch].store::<S>(x, column[i]);
             }
         }
     }
