@@ -13,6 +13,10 @@ use memmap2::MmapMut;
 /// evaluations of a loss.
 const PATIENCE: u64 = 200;
 
+/// From this size on, nothing is kept idle beside a new piece that is as large: pages are filled again
+/// sooner than they double the peak.
+const LARGE: usize = (64 << 20) + 1;
+
 /// A piece of memory may hold less than it could by this factor.
 const SLACK: usize = 2;
 
@@ -25,6 +29,19 @@ struct Idle {
 struct Store {
     idle: Vec<Idle>,
     requests: u64,
+}
+
+impl Store {
+    /// Gives at least `bytes` back to the system, largest pieces first, or all there is.
+    fn give_back(&mut self, bytes: usize) {
+        self.idle.sort_by_key(|idle| idle.memory.len());
+        let mut freed = 0;
+        while freed < bytes
+            && let Some(idle) = self.idle.pop()
+        {
+            freed += idle.memory.len();
+        }
+    }
 }
 
 static STORE: Mutex<Store> = Mutex::new(Store {
@@ -61,6 +78,9 @@ impl Recycled {
             .min_by_key(|&index| store.idle[index].memory.len());
         let found = best.map(|index| store.idle.swap_remove(index).memory);
         store.idle.retain(|idle| idle.last + PATIENCE > now);
+        if found.is_none() && bytes >= LARGE {
+            store.give_back(bytes);
+        }
         drop(store);
         let memory = found.unwrap_or_else(|| {
             let memory = MmapMut::map_anon(bytes)
