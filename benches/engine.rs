@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm, gram_matrix};
+use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
 use impasto::optim::{Evaluation, Lbfgs, LbfgsConfig, Optimizer};
 use impasto::{Layer, Picture, Recipe, Vgg19, Vgg19Config};
 
@@ -30,7 +30,7 @@ fn loss(encoder: &Vgg19<B>, size: usize) -> Loss<B> {
         .style_layers
         .iter()
         .map(|&layer| {
-            let gram = Tensor::from_inner(gram_matrix(features.get(layer).clone()));
+            let gram = Tensor::from_inner(features.gram(layer));
             let term = StyleTerm::new(layer, GramNormalization::PerElement, gram);
             Loss::term(layer.to_string(), 1.0, term)
         })

@@ -11,7 +11,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{Convolution, Engine, Pooling, Then};
-use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm, gram_matrix};
+use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
 use impasto::{Layer, Vgg19};
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
     let mut terms: Vec<_> = STYLE
         .into_iter()
         .map(|layer| {
-            let target = Tensor::from_inner(gram_matrix(targets.get(layer).clone()));
+            let target = Tensor::from_inner(targets.gram(layer));
             let term = StyleTerm::new(layer, GramNormalization::PerPosition, target);
             Loss::term(layer.to_string(), 1.0, term)
         })

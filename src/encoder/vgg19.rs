@@ -1,6 +1,7 @@
 //! VGG19's convolutional part as native Burn modules.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
@@ -221,7 +222,9 @@ impl<B: kernel::Backend> Vgg19<B> {
                 features.taps.push(Tap {
                     layer,
                     channels: self.channels(layer),
-                    response: self.read_out(layer, x.clone()),
+                    seen: x.clone(),
+                    readout: self.readout(layer),
+                    response: OnceLock::new(),
                 });
             }
         };
@@ -262,21 +265,11 @@ impl<B: kernel::Backend> Vgg19<B> {
         Ok(features)
     }
 
-    /// What a layer's channels stand for: themselves, or those of VGG19 in a slim encoder.
-    fn read_out(&self, layer: Layer, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let Some(readout) = self.readouts.get(layer.depth() - 1) else {
-            return x;
-        };
-        // A 1×1 convolution is a matrix product, and so is its gradient.
-        let [batch, channels, height, width] = x.dims();
-        let weight = readout.weight.val();
-        let [channels_out, ..] = weight.dims();
-        let weight = weight.reshape([1, channels_out, channels]);
-        let mut y = weight.matmul(x.reshape([batch, channels, height * width]));
-        if let Some(bias) = &readout.bias {
-            y = y + bias.val().reshape([1, channels_out, 1]);
-        }
-        y.reshape([batch, channels_out, height, width])
+    /// What turns a slim encoder's channels into those that stand for VGG19's, `[channels, channels]`.
+    fn readout(&self, layer: Layer) -> Option<Tensor<B, 2>> {
+        let weight = self.readouts.get(layer.depth() - 1)?.weight.val();
+        let [channels_out, channels_in, ..] = weight.dims();
+        Some(weight.reshape([channels_out, channels_in]))
     }
 }
 
@@ -313,7 +306,27 @@ pub struct Features<B: Backend> {
 struct Tap<B: Backend> {
     layer: Layer,
     channels: usize,
-    response: Tensor<B, 4>,
+    /// What the encoder's own channels hold.
+    seen: Tensor<B, 4>,
+    readout: Option<Tensor<B, 2>>,
+    /// What is read out of them, once somebody asks for it.
+    response: OnceLock<Tensor<B, 4>>,
+}
+
+impl<B: Backend> Tap<B> {
+    fn response(&self) -> &Tensor<B, 4> {
+        let Some(readout) = &self.readout else {
+            return &self.seen;
+        };
+        self.response.get_or_init(|| {
+            // A 1×1 convolution is a matrix product, and so is its gradient.
+            let [batch, channels, height, width] = self.seen.dims();
+            let [channels_out, _] = readout.dims();
+            let flat = self.seen.clone().reshape([batch, channels, height * width]);
+            let response = readout.clone().unsqueeze::<3>().matmul(flat);
+            response.reshape([batch, channels_out, height, width])
+        })
+    }
 }
 
 impl<B: Backend> Features<B> {
@@ -322,7 +335,31 @@ impl<B: Backend> Features<B> {
     /// # Panics
     /// If the layer was not among the taps.
     pub fn get(&self, layer: Layer) -> &Tensor<B, 4> {
-        &self.tap(layer).response
+        self.tap(layer).response()
+    }
+
+    /// The Gram matrix of one layer, [`gram_matrix`](crate::loss::gram_matrix) of its response:
+    /// `[batch, channels, channels]`.
+    ///
+    /// A slim encoder's read-out R does not have to be applied at every position for it: the Gram
+    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S.
+    ///
+    /// # Panics
+    /// If the layer was not among the taps.
+    pub fn gram(&self, layer: Layer) -> Tensor<B, 3>
+    where
+        B: kernel::Backend,
+    {
+        let tap = self.tap(layer);
+        let gram = B::gram(tap.seen.clone());
+        match &tap.readout {
+            None => gram,
+            Some(readout) => {
+                let readout = readout.clone().unsqueeze::<3>();
+                let transposed = readout.clone().transpose();
+                readout.matmul(gram).matmul(transposed)
+            }
+        }
     }
 
     /// The number of channels to normalise a loss with: those of the layer in the network that the
@@ -337,7 +374,7 @@ impl<B: Backend> Features<B> {
 
     /// The responses with their layers, shallow to deep.
     pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
-        self.taps.iter().map(|tap| (tap.layer, &tap.response))
+        self.taps.iter().map(|tap| (tap.layer, tap.response()))
     }
 
     fn tap(&self, layer: Layer) -> &Tap<B> {

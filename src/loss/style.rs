@@ -77,7 +77,7 @@ impl<B: kernel::Backend> Term<B> for StyleTerm<B> {
     }
 
     fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let gram = gram_matrix(features.get(self.layer).clone());
+        let gram = features.gram(self.layer);
         let factor = self.normalization.factor(features.channels(self.layer));
         // Scaled before squaring, where the largest values are.
         let error = (gram - self.target.clone()).mul_scalar(factor.sqrt());

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::StyleTransfer;
 use crate::Error;
 use crate::encoder::Layer;
-use crate::loss::{ContentTerm, Loss, StyleTerm, gram_matrix};
+use crate::loss::{ContentTerm, Loss, StyleTerm};
 use crate::picture::Picture;
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
@@ -62,7 +62,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             let image = style.resize(width, height).to_tensor(&self.device());
             let features = encoder.features(image, &layers)?;
             for (target, &layer) in targets.iter_mut().zip(&layers) {
-                let gram = gram_matrix(features.get(layer).clone());
+                let gram = features.gram(layer);
                 let gram = gram.mul_scalar(weight / total);
                 *target = Some(match target.take() {
                     Some(sum) => sum + gram,

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::Tensor;
+use impasto::loss::gram_matrix;
 use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use impasto::transfer::{End, LayerWeights};
 use impasto::{Error, Init, Layer, Picture, Recipe, StyleTransfer, Vgg19};
@@ -391,6 +392,28 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     assert_eq!(features.get(Layer::RELU4_2).dims(), [1, 128, 6, 6]);
     assert_eq!(features.channels(Layer::RELU4_2), 512);
     assert_eq!(features.channels(Layer::RELU1_1), 64);
+    // The Gram matrix through the read-out is that of what is read out, and so is its gradient.
+    for layer in layers {
+        let [found, expected] = [true, false].map(|folded| {
+            let image = image.clone().detach().require_grad();
+            let features = encoder.features(image.clone(), &[layer]).unwrap();
+            let gram = match folded {
+                true => features.gram(layer),
+                false => gram_matrix(features.get(layer).clone()),
+            };
+            let gradients = gram.clone().powi_scalar(2).sum().backward();
+            [
+                gram.inner().into_data().iter().collect::<Vec<f32>>(),
+                image.grad(&gradients).unwrap().into_data().iter().collect(),
+            ]
+        });
+        for (found, expected) in found.iter().zip(&expected) {
+            let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-4 * largest, "{layer}");
+            }
+        }
+    }
     for layer in [Layer::RELU5_2, Layer::CONV3_1, Layer::POOL2] {
         let error = encoder.features(image.clone(), &[layer]).unwrap_err();
         assert!(error.to_string().contains(&layer.to_string()), "{error}");

@@ -290,9 +290,10 @@ impl WithSimd for Block<'_> {
         let (patches, products) = scratch.split_at_mut(patches_len);
 
         let grid = pass.geometry.grid();
-        for (index, panel) in panels.clone().enumerate() {
+        let panels: Vec<Panel> = panels.map(|number| grid.panel(number)).collect();
+        for (index, panel) in panels.iter().enumerate() {
             let points = &mut patches[index * POINTS * pitch..][..POINTS * pitch];
-            pass.transform_input(simd, image, &grid.panel(panel), depth, points, pitch);
+            pass.transform_input(simd, image, panel, depth, points, pitch);
         }
 
         let stripes = channels_out.div_ceil(ROWS);
@@ -344,18 +345,11 @@ impl WithSimd for Block<'_> {
                 }
             }
             let mut tiles = Tiles::ZERO;
-            for (index, number) in panels.clone().enumerate() {
-                let panel = grid.panel(number);
+            for (index, panel) in panels.iter().enumerate() {
                 for channel in 0..group {
                     let products = &products[(channel * panel_count + index) * POINTS..];
                     if let Some(products) = products.first_chunk() {
-                        pass.finish(
-                            simd,
-                            [image, first + channel, number],
-                            &panel,
-                            products,
-                            &mut tiles,
-                        );
+                        pass.finish(simd, [image, first + channel], panel, products, &mut tiles);
                     }
                 }
             }
@@ -434,7 +428,7 @@ impl Pass<'_> {
     fn finish<S: Simd>(
         &self,
         simd: S,
-        [image, channel, number]: [usize; 3],
+        [image, channel]: [usize; 2],
         panel: &Panel,
         products: &[Lanes; POINTS],
         tiles: &mut Tiles,
@@ -528,16 +522,15 @@ impl Pass<'_> {
         }
         if !masks.is_null() {
             let grid = self.geometry.grid();
-            let first = number * LANES;
-            let count = LANES.min(grid.tiles() - first);
+            let tiles = panel.tiles.clone();
             let bits = bits.map(|bits| bits as u16);
             // SAFETY: there is a mask for each image, channel and tile; those of this panel are
             // written by no other thread.
             let masks = unsafe {
-                let at = masks.add(index * grid.tiles() + first);
-                std::slice::from_raw_parts_mut(at, count)
+                let at = masks.add(index * grid.tiles() + tiles.start);
+                std::slice::from_raw_parts_mut(at, tiles.len())
             };
-            masks.copy_from_slice(&bits[..count]);
+            masks.copy_from_slice(&bits[..tiles.len()]);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! From planes of pixels to the patches under sixteen tiles, and back.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::deal::{FOUR, GROUPS, columns, write};
@@ -38,28 +40,29 @@ impl Grid {
 
     /// The tiles of a panel.
     pub fn panel(self, panel: usize) -> Panel {
-        let runs = self.runs(panel);
+        let first = panel * LANES;
+        let tiles = first..self.tiles().min(first + LANES);
+        let runs = self.runs(tiles.clone());
         let groups = self.groups(&runs);
         Panel {
             grid: self,
+            tiles,
             runs,
             groups,
         }
     }
 
-    /// The tiles of a panel, cut where a row of tiles ends.
-    fn runs(self, panel: usize) -> Vec<Run> {
-        let first = panel * LANES;
-        let end = self.tiles().min(first + LANES);
+    /// Some tiles, cut where a row of tiles ends.
+    fn runs(self, tiles: Range<usize>) -> Vec<Run> {
         let mut runs = Vec::with_capacity(4);
-        let mut tile = first;
-        while tile < end {
+        let mut tile = tiles.start;
+        while tile < tiles.end {
             let (row, column) = (tile / self.columns(), tile % self.columns());
-            let count = (self.columns() - column).min(end - tile);
+            let count = (self.columns() - column).min(tiles.end - tile);
             runs.push(Run {
                 row,
                 column,
-                lane: tile - first,
+                lane: tile - tiles.start,
                 count,
             });
             tile += count;
@@ -92,6 +95,8 @@ impl Grid {
 /// Sixteen tiles.
 #[derive(Clone, Debug)]
 pub struct Panel {
+    /// The numbers of its tiles.
+    pub tiles: Range<usize>,
     grid: Grid,
     runs: Vec<Run>,
     /// Where the first tile of each group of four lies, if all groups are whole.
