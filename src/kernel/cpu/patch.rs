@@ -202,7 +202,8 @@ impl<'a> Pixels<'a> {
     pub fn there(window: &'a Window, planes: &[f32], start: usize, factor: f32) -> Option<Self> {
         let (first, end) = window.reach;
         let inside = start as isize + first >= 0 && start as isize + end <= planes.len() as isize;
-        inside.then(|| Self::There(window, planes[start..].as_ptr(), factor))
+        // A pointer to all planes, since the pixel left of the first lies before `start`.
+        inside.then(|| Self::There(window, planes.as_ptr().wrapping_add(start), factor))
     }
 
     /// Row `i` of all patches, for the lanes from `x` on.
@@ -345,7 +346,7 @@ fn deal(pixels: &[f32; SPAN], row: &mut [Lanes; PATCH], lane: usize) {
     }
 }
 
-/// Asks for what [`gather`] will read of a plane, which may lie anywhere.
+/// Asks for what will be read of a plane, which may lie anywhere.
 #[inline(always)]
 pub fn foresee(panel: &Panel, plane: *const f32, pooled: bool) {
     let scale = if pooled { 2 } else { 1 };

@@ -172,6 +172,8 @@ impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const RO
                 };
             }
             for _ in 0..steps / BLOCK {
+                // Backward the rows jump from block to block, which no hardware foresees; forward they
+                // are asked for a little earlier than it does.
                 let ahead = a.wrapping_add(8 * left.stride);
                 prefetch(ahead);
                 prefetch(ahead.wrapping_add(LANES));
