@@ -248,6 +248,62 @@ fn gradients_are_those_of_the_plain_operations() {
     }
 }
 
+/// The gradient of the fast operations is the slope of the plain ones in double precision, along
+/// itself and along single pixels.
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    type B = Autodiff<Flex>;
+    let weights = convolution::<B>(5, 7, 1);
+    let exact = Convolution::<Flex>::new(
+        weights.weight.clone().inner().cast(DType::F64),
+        weights.bias.clone().inner().cast(DType::F64),
+    );
+    // Panels read in place, and one that is collected.
+    for (height, width) in [(13, 22), (12, 64)] {
+        let start = random::<Flex, 4>([1, 5, height, width], 2);
+        for then in ALL {
+            let x = Tensor::<B, 4>::from_inner(start.clone()).require_grad();
+            let y = <B as Backend>::convolve(x.clone(), &weights, then);
+            let factors = random::<Flex, 4>(y.dims(), 3);
+            let gram = <B as Backend>::gram(y.clone());
+            let loss = (y * Tensor::from_inner(factors.clone())).sum() + gram.powi_scalar(2).sum();
+            let gradient = x.grad(&loss.backward()).unwrap();
+
+            let factors = factors.cast(DType::F64);
+            let value = |x: Tensor<Flex, 4>| -> f64 {
+                let (y, _) = <Flex as Engine>::convolve(x, &exact, then, false);
+                let gram = <Flex as Engine>::gram(y.clone());
+                let loss = (y * factors.clone()).sum() + gram.powi_scalar(2).sum();
+                loss.into_data().iter().next().unwrap()
+            };
+            let pixel = |c: usize, y: usize, x: usize| {
+                let direction = start.zeros_like();
+                let one = Tensor::ones([1, 1, 1, 1], &Default::default());
+                direction.slice_assign([0..1, c..c + 1, y..y + 1, x..x + 1], one)
+            };
+            let directions = [
+                gradient.clone(),
+                pixel(0, 0, 0),
+                pixel(4, height - 1, width - 1),
+                pixel(2, 5, 15),
+            ];
+            let size: f32 = gradient.clone().powi_scalar(2).sum().sqrt().into_scalar();
+            for direction in directions {
+                let expected: f32 = (gradient.clone() * direction.clone()).sum().into_scalar();
+                let step = direction.cast(DType::F64) * 1e-5;
+                let here = start.clone().cast(DType::F64);
+                let difference = value(here.clone() + step.clone()) - value(here - step);
+                let found = difference / 2e-5;
+                let error = (found - f64::from(expected)).abs();
+                assert!(
+                    error < 1e-3 * f64::from(size.max(expected.abs())),
+                    "{then:?} {height}×{width}: {found} and {expected}"
+                );
+            }
+        }
+    }
+}
+
 /// A convolution in double precision takes the plain way, and shows how small the error of the fast
 /// one is.
 #[test]
