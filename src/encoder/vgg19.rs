@@ -134,16 +134,18 @@ impl<B: Backend> Vgg19<B> {
         })
     }
 
-    /// How many convolutions the weights reach, and the channels of the first.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        let [width, ..] = self.convolutions[0].layer().weight.val().dims();
-        (self.convolutions.len(), width)
+    /// Channels of each convolution that the weights reach.
+    pub(crate) fn widths(&self) -> Vec<usize> {
+        let width = |prepared: &Prepared<B>| prepared.layer().weight.val().dims()[0];
+        self.convolutions.iter().map(width).collect()
     }
 
     /// Channels of a layer in the network that this one is or stands for.
     fn channels(&self, layer: Layer) -> usize {
-        let (_, width) = self.size();
-        layer.channels(if self.is_slim() { 64 } else { width })
+        match self.is_slim() {
+            true => layer.channels(64),
+            false => self.widths()[layer.depth() - 1],
+        }
     }
 
     /// Whether this is a slim network that stands for VGG19 through read-outs.

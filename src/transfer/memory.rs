@@ -22,12 +22,11 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// that is kept between evaluations; or the targets of the largest style, of `style_pixels`,
     /// where they need more.
     pub(super) fn memory(&self, pixels: usize, style_pixels: usize) -> u64 {
-        let (convolutions, width) = self.encoder.size();
-        let weights: u64 = (0..convolutions)
-            .map(|index| {
-                let channels = |index: usize| Layer::convolution(index).channels(width) as u64;
-                9 * channels(index) * if index == 0 { 3 } else { channels(index - 1) }
-            })
+        let widths = self.encoder.widths();
+        let inputs = std::iter::once(&3).chain(&widths);
+        let weights: u64 = inputs
+            .zip(&widths)
+            .map(|(&channels_in, &channels_out)| 9 * (channels_in * channels_out) as u64)
             .sum();
         let images = match self.recipe.optimizer {
             OptimizerConfig::Lbfgs(config) => {
@@ -47,14 +46,15 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
 
     /// The features that the losses read, one bit for each other ReLU output, and what is in work.
     fn features(&self, pixels: usize) -> u64 {
-        let (_, width) = self.encoder.size();
+        let widths = self.encoder.widths();
         let taps = self.layers();
         let deepest = taps.iter().max().copied().unwrap_or(Layer::CONV1_1);
         let mut kept = 0;
         let mut largest = 0;
         for layer in Layer::all().take_while(|&layer| layer <= deepest) {
             let stride = layer.stride() as u64;
-            let values = layer.channels(width) as u64 * (pixels as u64).div_ceil(stride * stride);
+            let values =
+                widths[layer.depth() - 1] as u64 * (pixels as u64).div_ceil(stride * stride);
             largest = largest.max(4 * values);
             if taps.contains(&layer) {
                 kept += 4 * values;

@@ -146,9 +146,16 @@ impl Source {
                 self.convolutions.len()
             )));
         }
-        let mut convolutions = Vec::with_capacity(self.convolutions.len());
+        let slim = !self.readouts.is_empty();
+        let mut convolutions: Vec<Convolution> = Vec::with_capacity(self.convolutions.len());
         for (index, pair) in self.convolutions.iter().enumerate() {
-            let expected = expected_shape(index, width);
+            let mut expected = expected_shape(index, width);
+            if slim {
+                // The widths are the file's own choice; they only have to fit each other.
+                let channels_out = pair.weight.shape.first().copied().unwrap_or(0);
+                let channels_in = convolutions.last().map_or(3, |layer| layer.shape[0]);
+                expected = [channels_out.clamp(1, 1024), channels_in, 3, 3];
+            }
             convolutions.push(pair.weight.convert(path, &expected).and_then(|weight| {
                 let bias = match &pair.bias {
                     Some(bias) => bias.convert(path, &expected[..1])?,
@@ -161,22 +168,22 @@ impl Source {
                 })
             })?);
         }
+        if slim && self.readouts.len() != convolutions.len() {
+            return Err(error(format!(
+                "it holds {} read-outs for {} convolutions",
+                self.readouts.len(),
+                convolutions.len()
+            )));
+        }
         let mut readouts = Vec::with_capacity(self.readouts.len());
         for (index, readout) in self.readouts.iter().enumerate() {
-            let channels = Layer::convolution(index.min(15)).channels(width);
+            let channels = convolutions[index].shape[0];
             let shape = [channels, channels, 1, 1];
             readouts.push(Convolution {
                 weight: readout.convert(path, &shape)?,
                 shape,
                 bias: None,
             });
-        }
-        if !readouts.is_empty() && readouts.len() != convolutions.len() {
-            return Err(error(format!(
-                "it holds {} read-outs for {} convolutions",
-                readouts.len(),
-                convolutions.len()
-            )));
         }
         let normalization = match self.normalization {
             Some(normalization) => normalization,

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use impasto::{Normalization, Vgg19Weights, WeightsError};
+use burn::backend::Flex;
+use burn::tensor::Tensor;
+use impasto::{Layer, Normalization, Vgg19, Vgg19Weights, WeightsError};
 use proptest::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::data;
 
@@ -166,6 +169,59 @@ fn foreign_networks_are_refused_with_what_was_expected() {
         ],
     );
     refused(&normalised, &["features.3.weight", "another network"]);
+}
+
+/// A safetensors file of these tensors, all values 0.5.
+fn safetensors(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let values: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, shape)| 0.5f32.to_le_bytes().repeat(shape.iter().product()))
+        .collect();
+    let views = tensors.iter().zip(&values).map(|((name, shape), values)| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), values).unwrap();
+        (name.to_string(), view)
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+#[test]
+fn slim_networks_choose_their_widths() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, second: [usize; 4], readout: &[usize]| {
+        let tensors: [(&str, &[usize]); 6] = [
+            ("features.0.weight", &[3, 3, 3, 3]),
+            ("features.0.bias", &[3]),
+            ("features.2.weight", &second),
+            ("features.2.bias", &[second[0]]),
+            ("readout.0.weight", &[3, 3, 1, 1]),
+            ("readout.1.weight", readout),
+        ];
+        file(&folder, name, &safetensors(&tensors))
+    };
+    let path = write("slim.safetensors", [7, 3, 3, 3], &[7, 7, 1, 1]);
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.convolutions()[1].shape, [7, 3, 3, 3]);
+    let encoder = Vgg19::<Flex>::from_weights(weights, &Default::default());
+    let image = Tensor::ones([1, 3, 4, 5], &Default::default());
+    let features = encoder.features(image, &[Layer::RELU1_2]).unwrap();
+    assert_eq!(features.get(Layer::RELU1_2).dims(), [1, 7, 4, 5]);
+    assert_eq!(features.channels(Layer::RELU1_2), 64);
+
+    let path = write("gap.safetensors", [7, 4, 3, 3], &[7, 7, 1, 1]);
+    refused(&path, &["features.2.weight", "[7, 3, 3, 3]"]);
+    let path = write("readout.safetensors", [7, 3, 3, 3], &[6, 7, 1, 1]);
+    refused(&path, &["readout.1.weight", "[7, 7, 1, 1]"]);
+    let path = write("empty.safetensors", [0, 3, 3, 3], &[0, 0, 1, 1]);
+    refused(&path, &["features.2.weight", "[1, 3, 3, 3]"]);
+    let tensors: [(&str, &[usize]); 5] = [
+        ("features.0.weight", &[3, 3, 3, 3]),
+        ("features.0.bias", &[3]),
+        ("features.2.weight", &[7, 3, 3, 3]),
+        ("features.2.bias", &[7]),
+        ("readout.0.weight", &[3, 3, 1, 1]),
+    ];
+    let path = file(&folder, "fewer.safetensors", &safetensors(&tensors));
+    refused(&path, &["1 read-outs for 2 convolutions"]);
 }
 
 #[test]
