@@ -39,6 +39,7 @@
 //! | [`loss`] | content, Gram matrices, total variation, terms of your own |
 //! | [`optim`] | L-BFGS and Adam on a bare image tensor |
 //! | [`transfer`] | [`Recipe`] and [`StyleTransfer`], the loop |
+//! | `view` | feature maps, the figure of Gatys et al., evolution and curves of a run (feature `views`) |
 //! | [`kernel`] | the fast operations under the encoder and the losses, for each backend |
 //!
 //! Each part is usable alone on plain Burn tensors.
@@ -51,6 +52,7 @@
 //! | `builtin` (default) | the slim encoder, 1.8 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
 //! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
+//! | `views` | sheets of feature maps and reconstructions, animations, curves |
 //! | `cli` | the program `impasto` and what only it needs |
 
 #![warn(missing_docs)]
@@ -63,6 +65,8 @@ pub mod loss;
 pub mod optim;
 pub mod picture;
 pub mod transfer;
+#[cfg(feature = "views")]
+pub mod view;
 pub mod weights;
 
 pub use encoder::{EncoderError, Features, Layer, Normalization, Pooling, Vgg19, Vgg19Config};

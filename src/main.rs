@@ -13,8 +13,15 @@ use cli::args::{Arguments, Command};
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Stylize(arguments) => cli::stylize::run(&arguments),
+        Command::Stylize(arguments) => cli::stylize::run(&arguments, None),
+        Command::Reconstruct(what) => cli::reconstruct::run(&what, None),
+        Command::Figure(arguments) => cli::views::figure(&arguments),
+        Command::Features(arguments) => cli::views::features(&arguments),
         Command::Resume { checkpoint } => cli::resume::run(&checkpoint),
+        Command::Layers { size, json } => {
+            cli::lists::layers(size.into(), json);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Recipes => {
             cli::lists::recipes();
             Ok(ExitCode::SUCCESS)

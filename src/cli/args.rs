@@ -32,10 +32,26 @@ pub enum Command {
         after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
     )]
     Stylize(Box<Stylize>),
+    /// Rebuild a picture from what the network keeps of it
+    #[command(subcommand)]
+    Reconstruct(Reconstruct),
+    /// Draw the figure of Gatys et al. (2015): what each depth keeps of a content and of a style
+    Figure(Box<Figure>),
+    /// Draw what the channels of a layer respond to
+    Features(Box<Features>),
     /// Go on with a run from its checkpoint, to the same result as without the interruption
     Resume {
         /// The file that --checkpoint wrote
         checkpoint: PathBuf,
+    },
+    /// Print VGG19's architecture: what each layer is, sees and costs
+    Layers {
+        /// Width and height of the image in pixels
+        #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+        size: u16,
+        /// Print a list of JSON objects instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// List the recipes, with all their numbers and where these come from
     Recipes,
@@ -65,6 +81,141 @@ pub struct Stylize {
     pub engine: Engine,
     #[command(flatten)]
     pub reports: Reports,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Reconstruct {
+    /// Rebuild IMAGE from the responses of one layer alone, from noise
+    #[command(
+        after_help = "Example:\n  impasto reconstruct content photo.jpg --layer relu3_1 -o out.png"
+    )]
+    Content(Box<ReconstructContent>),
+    /// Make a texture with the correlations between channels that IMAGE has, from noise
+    #[command(
+        after_help = "Example:\n  impasto reconstruct style painting.jpg --layers relu1_1,relu2_1 \
+                      --canvas 512x256 -o out.png"
+    )]
+    Style(Box<ReconstructStyle>),
+}
+
+#[derive(Debug, Args)]
+pub struct ReconstructContent {
+    /// The picture to rebuild
+    pub image: PathBuf,
+    /// The layer to rebuild it from
+    #[arg(long, value_name = "LAYER", default_value = "relu4_2")]
+    pub layer: Layer,
+    /// Where to write the result: .png, .jpg, .webp or .tiff
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub effort: Effort,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub reports: Reports,
+}
+
+#[derive(Debug, Args)]
+pub struct ReconstructStyle {
+    /// The picture whose texture to make
+    pub image: PathBuf,
+    /// The layers whose correlations to keep, each with a weight if you like [default: relu1_1 to
+    /// relu5_1]
+    #[arg(long, value_name = "LAYER[:X],…", value_delimiter = ',')]
+    pub layers: Option<Vec<WeightedLayer>>,
+    /// Size of the texture in pixels [default: the picture's at --size]
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_canvas)]
+    pub canvas: Option<(usize, usize)>,
+    /// Where to write the result: .png, .jpg, .webp or .tiff
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub effort: Effort,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub reports: Reports,
+}
+
+/// How a reconstruction is made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Picture")]
+pub struct Effort {
+    /// Longest side of the picture as the network sees it, in pixels
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub size: usize,
+    /// Optimiser steps at each scale
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub iterations: usize,
+    /// How much smoothness counts (total variation): more removes noise that the layers do not see
+    /// [default: the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub tv_weight: Option<f64>,
+    /// Seed of the noise that it starts from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Figure {
+    /// The picture whose contents to rebuild
+    pub content: PathBuf,
+    /// The picture whose style to rebuild
+    pub style: PathBuf,
+    /// Where to write the sheet: .png, .jpg, .webp or .tiff
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Longest side of each of the twelve pictures in pixels
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub size: usize,
+    /// Optimiser steps for each picture [default: the reconstructions']
+    #[arg(long, value_name = "N")]
+    pub iterations: Option<usize>,
+    /// Seed of the noise that every picture starts from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub struct Features {
+    /// The picture that the network looks at
+    pub image: PathBuf,
+    /// The layer whose channels to show, strongest first
+    #[arg(long, value_name = "LAYER", default_value = "relu3_1")]
+    pub layer: Layer,
+    /// Show the first channels of every ReLU output instead, a row for each
+    #[arg(long, conflicts_with = "layer")]
+    pub all: bool,
+    /// How many channels to show [default: 36, or 6 of each layer with --all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub channels: Option<u16>,
+    /// What is white: the largest response of each map, or of all that are shown
+    #[arg(long, value_name = "NAME", default_value = "each")]
+    pub scaling: Scaling,
+    /// Longest side of the picture as the network sees it, in pixels
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub size: usize,
+    /// Longest side of each map on the sheet in pixels
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = clap::value_parser!(u16).range(8..=2048))]
+    pub cell: u16,
+    /// Where to write the sheet: .png, .jpg, .webp or .tiff
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub engine: Engine,
 }
 
 /// What the result shall look like.
@@ -154,6 +305,12 @@ pub struct Reports {
     /// Write one JSON object for each evaluation, a line each
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Write how the picture came about: a labelled strip, or an animation if the name ends in .gif
+    #[arg(long, value_name = "FILE")]
+    pub evolution: Option<PathBuf>,
+    /// Write the curves of all loss terms, as .svg
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Keep the state of the run in this file, for `impasto resume`
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -180,6 +337,12 @@ pub enum Optimizer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scaling {
+    Each,
+    Shared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Encoder {
     Auto,
     Builtin,
@@ -191,6 +354,17 @@ pub enum Encoder {
 pub struct WeightedLayer {
     layer: Layer,
     weight: Option<f64>,
+}
+
+impl WeightedLayer {
+    /// Makes these the style layers of a recipe, with weights if any were named.
+    pub fn choose(layers: &[Self], recipe: &mut Recipe) {
+        recipe.style_layers = layers.iter().map(|entry| entry.layer).collect();
+        if layers.iter().any(|entry| entry.weight.is_some()) {
+            let weight = |entry: &Self| entry.weight.unwrap_or(1.0);
+            recipe.layer_weights = LayerWeights::Each(layers.iter().map(weight).collect());
+        }
+    }
 }
 
 impl std::str::FromStr for WeightedLayer {
@@ -213,6 +387,18 @@ impl std::str::FromStr for WeightedLayer {
             weight,
         })
     }
+}
+
+/// `512x256`.
+fn parse_canvas(text: &str) -> Result<(usize, usize), String> {
+    let side = |side: &str| {
+        side.parse()
+            .ok()
+            .filter(|side| (1..=1 << 16).contains(side))
+    };
+    let sides = text.split_once(['x', '×']);
+    let sides = sides.and_then(|(width, height)| side(width).zip(side(height)));
+    sides.ok_or("expected a size such as 512x256".to_string())
 }
 
 fn parse_depth(text: &str) -> Result<Depth, String> {
@@ -258,11 +444,7 @@ impl Choices {
             Some(file) => start = Some(Path::new(file)),
         }
         if let Some(layers) = &self.style_layers {
-            recipe.style_layers = layers.iter().map(|entry| entry.layer).collect();
-            if layers.iter().any(|entry| entry.weight.is_some()) {
-                let weight = |entry: &WeightedLayer| entry.weight.unwrap_or(1.0);
-                recipe.layer_weights = LayerWeights::Each(layers.iter().map(weight).collect());
-            }
+            WeightedLayer::choose(layers, &mut recipe);
         }
         match (self.optimizer, recipe.optimizer) {
             (Some(Optimizer::Lbfgs), OptimizerConfig::Adam(_)) => {

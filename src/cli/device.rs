@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use impasto::kernel::AutodiffBackend;
 
+use super::Failure;
+use super::args::Engine;
+
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -21,6 +24,22 @@ pub trait Job {
 
     /// Does the work.
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output;
+}
+
+/// Does a job on the device and with the threads that the user chose.
+pub fn run_on<T, J: Job<Output = Result<T, Failure>>>(
+    engine: &Engine,
+    job: J,
+) -> Result<T, Failure> {
+    if let Some(threads) = engine.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .map_err(Failure::other)?;
+    }
+    let device = engine.device;
+    let missing = || Err(Failure::usage(format!("this build has no {device}")));
+    device.run(job).unwrap_or_else(missing)
 }
 
 impl Device {

@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use impasto::Recipe;
+use impasto::encoder::{LayerFacts, architecture};
 
 use super::args::Arguments;
 use super::device::Device;
@@ -61,6 +62,44 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("optimiser", format!("{:?}", recipe.optimizer)),
         ("pixel values", format!("0 to {}", recipe.range)),
     ]
+}
+
+/// VGG19's layers, for an image of `size` × `size` pixels.
+pub fn layers(size: usize, json: bool) {
+    let layers = architecture(size, size);
+    if json {
+        let text = serde_json::to_string_pretty(&layers).unwrap_or_default();
+        return print(&format!("{text}\n"));
+    }
+    let million = |value: u64| value as f64 / 1e6;
+    let row = |name: &str, size: &str, parameters, field: &str, work, memory| {
+        print(&format!(
+            "{name:8} {size:>14} {parameters:>12} {field:>10} {work:>12.1} {memory:>10.2}\n"
+        ));
+    };
+    print(&format!(
+        "{:8} {:>14} {:>12} {:>10} {:>12} {:>10}\n",
+        "layer", "output", "parameters", "sees px", "10⁶ products", "memory MB"
+    ));
+    for facts in &layers {
+        row(
+            &facts.layer.to_string(),
+            &format!("{}×{}×{}", facts.channels, facts.width, facts.height),
+            facts.parameters,
+            &facts.receptive_field.to_string(),
+            million(facts.multiplications),
+            million(facts.memory),
+        );
+    }
+    let sum = |value: fn(&LayerFacts) -> u64| layers.iter().map(value).sum::<u64>();
+    row(
+        "all",
+        "",
+        sum(|facts| facts.parameters),
+        "",
+        million(sum(|facts| facts.multiplications)),
+        million(sum(|facts| facts.memory)),
+    );
 }
 
 /// All devices and whether this build can use them.

@@ -2,11 +2,15 @@
 
 pub mod args;
 pub mod device;
+mod encoder;
 pub mod lists;
 mod log;
+mod paint;
 mod progress;
+pub mod reconstruct;
 pub mod resume;
 pub mod stylize;
+pub mod views;
 
 use std::error::Error;
 use std::io::Write;

@@ -1,11 +1,13 @@
 //! From an image to what VGG19 sees in it: [`Vgg19`], its [`Layer`]s and their [`Features`].
 
+mod architecture;
 mod convolution;
 mod layer;
 mod normalization;
 mod vgg19;
 
 pub use crate::kernel::Pooling;
+pub use architecture::{LayerFacts, architecture};
 pub use layer::{Layer, LayerKind};
 pub use normalization::Normalization;
 pub use vgg19::{Features, Vgg19, Vgg19Config};

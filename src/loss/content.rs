@@ -1,6 +1,6 @@
 //! How far the picture's contents have moved.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{ElementConversion, Tensor, backend::Backend};
 
 use super::Term;
 use crate::encoder::{Features, Layer};
@@ -25,19 +25,32 @@ impl<B: Backend> ContentTerm<B> {
     }
 }
 
+impl<B: Backend> ContentTerm<B> {
+    /// The value for an image without any response, to which others can be related. `channels` as
+    /// [`Features::channels`] has them.
+    pub fn magnitude(&self, channels: usize) -> f64 {
+        self.mean_square(self.target.clone(), channels)
+            .into_scalar()
+            .elem()
+    }
+
+    /// A slim encoder's channels stand for more of them, of which there are `channels`.
+    fn mean_square(&self, difference: Tensor<B, 4>, channels: usize) -> Tensor<B, 1> {
+        let [_, own, ..] = difference.dims();
+        let count = difference.shape().num_elements();
+        let mean = kernel::sum(difference.powi_scalar(2)) / count as f64;
+        mean.mul_scalar(own as f64 / channels as f64)
+    }
+}
+
 impl<B: Backend> Term<B> for ContentTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }
 
     fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let response = features.get(self.layer);
-        let [_, channels, ..] = response.dims();
-        let difference = response.clone() - self.target.clone();
-        let count = difference.shape().num_elements();
-        let mean = kernel::sum(difference.powi_scalar(2)) / count as f64;
-        // A slim encoder's channels stand for more of them (see `Features::channels`).
-        mean.mul_scalar(channels as f64 / features.channels(self.layer) as f64)
+        let difference = features.get(self.layer).clone() - self.target.clone();
+        self.mean_square(difference, features.channels(self.layer))
     }
 
     fn describe(&self) -> String {

@@ -1,6 +1,6 @@
 //! Style as correlations between feature channels.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{ElementConversion, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::Term;
@@ -69,6 +69,20 @@ impl<B: Backend> StyleTerm<B> {
             target,
         }
     }
+
+    /// The value for an image without any response, to which others can be related. `channels` as
+    /// [`Features::channels`] has them.
+    pub fn magnitude(&self, channels: usize) -> f64 {
+        self.squared(self.target.clone(), channels)
+            .into_scalar()
+            .elem()
+    }
+
+    fn squared(&self, difference: Tensor<B, 3>, channels: usize) -> Tensor<B, 1> {
+        // Scaled before squaring, where the largest values are.
+        let scale = self.normalization.factor(channels).sqrt();
+        kernel::sum(difference.mul_scalar(scale).powi_scalar(2))
+    }
 }
 
 impl<B: kernel::Backend> Term<B> for StyleTerm<B> {
@@ -77,11 +91,8 @@ impl<B: kernel::Backend> Term<B> for StyleTerm<B> {
     }
 
     fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let gram = features.gram(self.layer);
-        let factor = self.normalization.factor(features.channels(self.layer));
-        // Scaled before squaring, where the largest values are.
-        let error = (gram - self.target.clone()).mul_scalar(factor.sqrt());
-        kernel::sum(error.powi_scalar(2))
+        let difference = features.gram(self.layer) - self.target.clone();
+        self.squared(difference, features.channels(self.layer))
     }
 
     fn describe(&self) -> String {

@@ -46,7 +46,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             .into_iter()
             .map(|layer| {
                 let target = Tensor::from_inner(features.get(layer).clone());
-                Loss::term(layer.to_string(), 1.0, ContentTerm::new(layer, target))
+                let term = ContentTerm::new(layer, target);
+                let weight = self.related(1.0, term.magnitude(features.channels(layer)));
+                Loss::term(layer.to_string(), weight, term)
             })
             .collect())
     }
@@ -56,7 +58,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let layers = self.style_layers();
         let encoder = self.encoder.valid();
         let total: f64 = self.styles.iter().map(|(_, weight)| weight).sum();
-        let mut targets: Vec<Option<Tensor<B::InnerBackend, 3>>> = vec![None; layers.len()];
+        // Each with the channels that the layer stands for.
+        let mut targets: Vec<Option<(Tensor<B::InnerBackend, 3>, usize)>> =
+            vec![None; layers.len()];
         for (style, weight) in &self.styles {
             let (width, height) = self.style_dimensions(style, size);
             let image = style.resize(width, height).to_tensor(&self.device());
@@ -64,18 +68,29 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             for (target, &layer) in targets.iter_mut().zip(&layers) {
                 let gram = features.gram(layer);
                 let gram = gram.mul_scalar(weight / total);
-                *target = Some(match target.take() {
-                    Some(sum) => sum + gram,
+                let sum = match target.take() {
+                    Some((sum, _)) => sum + gram,
                     None => gram,
-                });
+                };
+                *target = Some((sum, features.channels(layer)));
             }
         }
         let weights = self.recipe.weighted_style_layers();
         let term = |((layer, weight), target): ((Layer, f64), Option<_>)| {
-            let term = StyleTerm::new(layer, normalization, Tensor::from_inner(target?));
+            let (target, channels) = target?;
+            let term = StyleTerm::new(layer, normalization, Tensor::from_inner(target));
+            let weight = self.related(weight, term.magnitude(channels));
             Some(Loss::term(layer.to_string(), weight, term))
         };
         Ok(weights.into_iter().zip(targets).filter_map(term).collect())
+    }
+
+    /// The weight of a term whose value would be `magnitude` for an image without any response.
+    fn related(&self, weight: f64, magnitude: f64) -> f64 {
+        match self.recipe.relative && magnitude > 0.0 {
+            true => weight / magnitude,
+            false => weight,
+        }
     }
 
     /// Where the encoder's parameters live.

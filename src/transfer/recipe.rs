@@ -49,6 +49,9 @@ pub struct Recipe {
     pub layer_weights: LayerWeights,
     /// Scaling of the Gram matrices.
     pub gram: GramNormalization,
+    /// Whether each layer's error counts relative to what it would be for an image without any
+    /// response, so that 1 is all and 0 nothing at any depth.
+    pub relative: bool,
     /// Size of the style pictures relative to that of the result: larger makes larger strokes.
     pub style_scale: f64,
     /// Weight of the total variation.
@@ -170,6 +173,7 @@ impl Default for Recipe {
             style_layers: STYLE_LAYERS.to_vec(),
             layer_weights: LayerWeights::One,
             gram: GramNormalization::PerElement,
+            relative: false,
             style_scale: 1.0,
             tv_weight: 0.0,
             tv: TotalVariation {
@@ -246,6 +250,59 @@ impl Recipe {
             tv_weight: 0.0,
             init: Init::Content,
             ..Self::neural_style()
+        }
+    }
+
+    /// Rebuilds a picture, given as content, from the responses of one layer alone, from noise
+    /// (Mahendran and Vedaldi, arXiv 1412.0035; Gatys et al., arXiv 1508.06576): relative error of
+    /// the responses, and as much total variation as keeps noise out that the layer does not see.
+    pub fn content_reconstruction(layer: Layer) -> Self {
+        Self {
+            name: "content-reconstruction".to_string(),
+            content_weight: 1.0,
+            content_layers: vec![layer],
+            style_weight: 0.0,
+            ..Self::reconstruction()
+        }
+    }
+
+    /// Synthesises a texture with the Gram matrices that a picture, given as style, has at these
+    /// layers, from noise (Gatys et al., arXiv 1505.07376): relative errors, all layers alike.
+    pub fn style_reconstruction(layers: &[Layer]) -> Self {
+        Self {
+            name: "style-reconstruction".to_string(),
+            content_weight: 0.0,
+            style_weight: 1.0,
+            style_layers: layers.to_vec(),
+            coarsest: 128,
+            tv_weight: 0.01,
+            ..Self::reconstruction()
+        }
+    }
+
+    fn reconstruction() -> Self {
+        Self {
+            source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            size: 256,
+            coarsest: usize::MAX,
+            iterations: 200,
+            coarse_iterations: 200,
+            relative: true,
+            tv_weight: 0.5,
+            tv: TotalVariation {
+                norm: VariationNorm::L1,
+                reduction: Reduction::Mean,
+                range: 1.0,
+            },
+            init: Init::NOISE,
+            range: 1.0,
+            // From noise the first steps lead through regions without curvature to learn from.
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 20,
+                line_search: LineSearch::StrongWolfe,
+                ..LbfgsConfig::default()
+            }),
+            ..Self::default()
         }
     }
 

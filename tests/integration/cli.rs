@@ -16,23 +16,23 @@ fn impasto(arguments: &[&str]) -> Command {
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     impasto(arguments).output().unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-struct Files {
+pub(crate) struct Files {
     folder: tempfile::TempDir,
-    scene: String,
-    style: String,
-    weights: String,
+    pub(crate) scene: String,
+    pub(crate) style: String,
+    pub(crate) weights: String,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let text = |path: PathBuf| path.to_str().unwrap().to_string();
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -42,7 +42,7 @@ impl Files {
         }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_string()
     }
 
@@ -52,7 +52,7 @@ impl Files {
     }
 
     /// A quick painting with further options.
-    fn stylize(&self, output: &str, options: &[&str]) -> Output {
+    pub(crate) fn stylize(&self, output: &str, options: &[&str]) -> Output {
         let output = self.path(output);
         let mut arguments = vec!["stylize", &self.scene, &self.style, "-o", &output];
         arguments.extend([
@@ -68,7 +68,7 @@ impl Files {
     }
 
     /// Names of the files that a test has made.
-    fn listing(&self) -> Vec<String> {
+    pub(crate) fn listing(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

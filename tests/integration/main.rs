@@ -11,6 +11,8 @@ mod pictures;
 mod reference;
 #[cfg(feature = "flex")]
 mod transfer;
+#[cfg(feature = "cli")]
+mod views;
 #[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
 mod weights;
 

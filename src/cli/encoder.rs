@@ -1,0 +1,36 @@
+//! Which network looks at the pictures.
+
+use std::path::PathBuf;
+
+use impasto::Vgg19Weights;
+
+use super::args::{Encoder, Engine};
+use super::{Failure, say};
+
+/// VGG19 where it is wanted and at hand, else the built-in encoder.
+pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Failure> {
+    let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
+    match (engine.encoder, &engine.weights) {
+        (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(path),
+        (Encoder::Vgg19, None) => Err(Failure::usage(
+            "--encoder vgg19 needs its weights: name a file with --weights or IMPASTO_WEIGHTS",
+        )),
+        #[cfg(feature = "builtin")]
+        (Encoder::Auto, None) => {
+            if !quiet {
+                say(
+                    "Using the small built-in encoder. For the full quality of VGG19, name its \
+                     weights (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
+                );
+            }
+            Ok(Vgg19Weights::builtin())
+        }
+        #[cfg(feature = "builtin")]
+        (Encoder::Builtin, _) => Ok(Vgg19Weights::builtin()),
+        #[cfg(not(feature = "builtin"))]
+        _ => Err(Failure::usage(
+            "this build has no built-in encoder: name VGG19's weights with --weights or \
+             IMPASTO_WEIGHTS",
+        )),
+    }
+}

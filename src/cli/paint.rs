@@ -1,0 +1,338 @@
+//! Painting a picture on whatever device, with everything that is told and kept along the way.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use impasto::kernel::AutodiffBackend;
+use impasto::picture::{Format, SaveOptions, check_folder};
+use impasto::transfer::{Checkpoint, End, Plan};
+use impasto::view::{Curves, Evolution};
+use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
+
+use super::args::{Engine, Reports};
+use super::device::{Job, run_on};
+use super::encoder::encoder_weights;
+use super::lists::describe;
+use super::log::Log;
+use super::progress::{Progress, human};
+use super::resume::Origin;
+use super::{Failure, describe_error, print, say};
+
+/// Exit status after an interruption, as shells give it for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// A picture to paint: what goes in, how, and where the result and the reports go.
+pub struct Painting<'a> {
+    pub output: &'a Path,
+    pub save: SaveOptions,
+    pub engine: &'a Engine,
+    pub reports: &'a Reports,
+    pub recipe: Recipe,
+    pub content: Picture,
+    pub styles: Vec<(Picture, f64)>,
+    pub start: Option<Picture>,
+    pub seed: u64,
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Painting<'_> {
+    /// Checks what is left to check, then paints.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        if let Some(path) = &self.reports.evolution {
+            Evolution::check(path).map_err(Failure::usage)?;
+        }
+        if let Some(path) = &self.reports.plot {
+            Curves::check(path).map_err(Failure::usage)?;
+        }
+        // Kept in the checkpoints: what began the run, now or before the interruption.
+        let note = match (&self.checkpoint, &self.reports.checkpoint) {
+            (Some(checkpoint), _) => checkpoint.note.clone(),
+            (None, Some(_)) => Origin::here(self.engine)?.to_note(),
+            (None, None) => String::new(),
+        };
+        let weights = encoder_weights(self.engine, self.reports.quiet)?;
+        let engine = self.engine;
+        let job = Prepared {
+            painting: self,
+            weights,
+            note,
+        };
+        run_on(engine, job)
+    }
+}
+
+/// A painting and everything that its backend must be given.
+struct Prepared<'a> {
+    painting: Painting<'a>,
+    weights: Vgg19Weights,
+    note: String,
+}
+
+impl Job for Prepared<'_> {
+    type Output = Result<ExitCode, Failure>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        let Painting {
+            output,
+            save,
+            engine,
+            reports,
+            recipe,
+            ..
+        } = self.painting;
+        let encoder = Vgg19::<B>::from_weights(self.weights, &device);
+        let mut transfer = StyleTransfer::new(&encoder)
+            .content(self.painting.content)
+            .recipe(recipe.clone())
+            .seed(self.painting.seed);
+        for (style, weight) in self.painting.styles {
+            transfer = transfer.style(style, weight);
+        }
+        if let Some(start) = self.painting.start {
+            transfer = transfer.start(start);
+        }
+        let evaluations = self
+            .painting
+            .checkpoint
+            .as_ref()
+            .map(Checkpoint::evaluations);
+        if let Some(checkpoint) = self.painting.checkpoint {
+            transfer = transfer.resume(checkpoint);
+        }
+        let plan = transfer.plan().map_err(Failure::usage)?;
+        check_memory(engine, &plan)?;
+        check_format(output, &plan)?;
+        if reports.dry_run {
+            print_plan(engine, output, &recipe, &plan);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let to = To {
+            output,
+            save,
+            reports,
+        };
+        paint(&to, transfer, plan, evaluations, &self.note)
+    }
+}
+
+/// Where the result and the reports go.
+struct To<'a> {
+    output: &'a Path,
+    save: SaveOptions,
+    reports: &'a Reports,
+}
+
+/// Paints; `resumed` is how many evaluations an interrupted run has made already.
+fn paint<B: AutodiffBackend>(
+    to: &To<'_>,
+    transfer: StyleTransfer<'_, B>,
+    plan: Plan,
+    resumed: Option<usize>,
+    note: &str,
+) -> Result<ExitCode, Failure> {
+    let To {
+        output,
+        save,
+        reports,
+    } = *to;
+    let open_log = |path: &Path| match resumed {
+        None => Log::create(path),
+        Some(evaluations) => Log::resume(path, evaluations),
+    };
+    let interrupted = watch_for_interruption().map_err(Failure::other)?;
+    let progress = RefCell::new(Progress::new(plan, reports.quiet));
+
+    let messages = &progress;
+    let transfer = match &reports.checkpoint {
+        None => transfer,
+        Some(path) => {
+            check_folder(path).map_err(Failure::usage)?;
+            let every = Duration::from_secs(reports.checkpoint_every);
+            transfer.on_checkpoint(every, move |mut checkpoint| {
+                checkpoint.note = note.to_string();
+                if let Err(error) = checkpoint.save(path) {
+                    messages.borrow().warn(&describe_error(&error));
+                }
+            })
+        }
+    };
+    // The last of the checks, since it begins an old log anew.
+    let log = reports.log.as_deref().map(open_log).transpose();
+    let mut log = log.map_err(Failure::usage)?;
+    let (mut evolution, mut curves) = (Evolution::new(), Curves::new());
+    let outcome = transfer
+        .on_step(|step| {
+            let mut progress = progress.borrow_mut();
+            progress.show(step);
+            curves.record(step);
+            if reports.evolution.is_some()
+                && let Err(error) = evolution.record(step)
+            {
+                progress.warn(&describe_error(&error));
+            }
+            // A full disk must not cost the run: the report ends, the painting goes on.
+            if let Some(open) = &mut log
+                && let Err(error) = open.write(step)
+            {
+                progress.warn(&format!("impasto: the log ends here: {error}"));
+                log = None;
+            }
+            if let Some(every) = reports.save_every
+                && step.evaluation.is_multiple_of(every as usize)
+            {
+                let path = numbered(output, step.evaluation);
+                let saved = step
+                    .picture()
+                    .and_then(|picture| picture.save_with(&path, save));
+                if let Err(error) = saved {
+                    progress.warn(&describe_error(&error));
+                }
+            }
+            match interrupted.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .run()
+        .map_err(|error| match error {
+            // Told before anything was computed or written.
+            Error::Checkpoint(_) => Failure::usage(error),
+            _ => Failure::other(error),
+        })?;
+    let progress = progress.into_inner();
+    progress.finish();
+    if let Err(error) = outcome.picture.save_with(output, save) {
+        // The disk may be full or the folder gone, but the work must not be lost.
+        let name = output.file_name().unwrap_or_default();
+        let refuge = std::env::temp_dir().join(name);
+        if outcome.picture.save_with(&refuge, save).is_ok() {
+            progress.warn(&format!(
+                "The picture is written to {} instead.",
+                refuge.display()
+            ));
+        }
+        return Err(Failure::other(error));
+    }
+    if let Some(path) = &reports.evolution {
+        evolution.finish(outcome.evaluations, &outcome.picture);
+        evolution.save(path).map_err(Failure::other)?;
+    }
+    if let Some(path) = &reports.plot {
+        curves.save(path).map_err(Failure::other)?;
+    }
+
+    let (width, height) = (outcome.picture.width(), outcome.picture.height());
+    let summary = format!(
+        "{}: {width}×{height}, {} evaluations in {}",
+        output.display(),
+        outcome.evaluations,
+        human(outcome.elapsed.as_secs_f64())
+    );
+    match outcome.end {
+        End::Stopped => {
+            say(&format!(
+                "Interrupted; the best picture so far is written.\n{summary}"
+            ));
+            if let Some(path) = &reports.checkpoint {
+                say(&format!("Go on with: impasto resume {}", path.display()));
+            }
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        End::Diverged { losses, evaluation } => Err(Failure::other(format!(
+            "the loss was no longer a number at evaluation {evaluation} ({losses}); the last good \
+             picture is written to {}. Try smaller weights or --optimizer adam",
+            output.display()
+        ))),
+        _ => {
+            progress.note(&summary);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Refuses a run that would need more memory than allowed, and says what would fit.
+fn check_memory(engine: &Engine, plan: &Plan) -> Result<(), Failure> {
+    let (Some(limit), Some(last)) = (engine.memory, plan.scales.last()) else {
+        return Ok(());
+    };
+    if last.memory <= limit {
+        return Ok(());
+    }
+    let longest = last.width.max(last.height) as f64;
+    // Nearly all of it grows with the pixels; a little less is on the safe side.
+    let fits = (longest * (limit as f64 / last.memory as f64).sqrt() * 0.95) as usize;
+    Err(Failure::usage(format!(
+        "{}×{} pixels need about {}, more than --memory {}; try --size {} or --encoder \
+         builtin",
+        last.width,
+        last.height,
+        gigabytes(last.memory),
+        gigabytes(limit),
+        fits.max(16)
+    )))
+}
+
+/// Refuses a result that is larger than its file format allows.
+fn check_format(output: &Path, plan: &Plan) -> Result<(), Failure> {
+    let format = Format::from_path(output).map_err(Failure::usage)?;
+    let side = plan.scales.iter().map(|s| s.width.max(s.height)).max();
+    match side {
+        Some(side) if side > format.largest_side() => Err(Failure::usage(format!(
+            "{}: the format has room for {} pixels along a side, not for {side}; use .png or .tiff",
+            output.display(),
+            format.largest_side()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// A flag that the first Ctrl-C raises; the second one ends the program at once.
+pub fn watch_for_interruption() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        say("\nStopping after this evaluation; press Ctrl-C again to quit without a picture.");
+    })?;
+    Ok(flag)
+}
+
+/// `out.png` → `out-0050.png`.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{number:04}.{extension}"))
+}
+
+fn print_plan(engine: &Engine, output: &Path, recipe: &Recipe, plan: &Plan) {
+    let mut text = format!("recipe           {}\n", recipe.name);
+    for (key, value) in describe(recipe) {
+        text.push_str(&format!("{key:16} {value}\n"));
+    }
+    for (index, scale) in plan.scales.iter().enumerate() {
+        text.push_str(&format!(
+            "scale {:<10} {}×{} pixels, {} steps, about {} of memory\n",
+            index + 1,
+            scale.width,
+            scale.height,
+            scale.iterations,
+            gigabytes(scale.memory)
+        ));
+    }
+    let layers: Vec<String> = plan.layers.iter().map(|layer| layer.to_string()).collect();
+    text.push_str(&format!("layers           {}\n", layers.join(" ")));
+    text.push_str(&format!("device           {}\n", engine.device));
+    text.push_str(&format!("output           {}\n", output.display()));
+    print(&text);
+}

@@ -1,0 +1,96 @@
+//! `impasto reconstruct`.
+
+use std::process::ExitCode;
+
+use impasto::picture::{SaveOptions, check_output};
+use impasto::transfer::Checkpoint;
+use impasto::{Picture, Recipe};
+
+use super::Failure;
+use super::args::{Effort, Reconstruct, ReconstructContent, ReconstructStyle, WeightedLayer};
+use super::paint::Painting;
+
+/// Checks everything, then rebuilds; from a checkpoint of the same command if one is given.
+pub fn run(what: &Reconstruct, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
+    match what {
+        Reconstruct::Content(arguments) => content(arguments, checkpoint),
+        Reconstruct::Style(arguments) => style(arguments, checkpoint),
+    }
+}
+
+fn content(
+    arguments: &ReconstructContent,
+    checkpoint: Option<Checkpoint>,
+) -> Result<ExitCode, Failure> {
+    let recipe = Recipe::content_reconstruction(arguments.layer);
+    let recipe = arguments.effort.apply(recipe)?;
+    let save = SaveOptions::default();
+    check_output(&arguments.output, save).map_err(Failure::usage)?;
+    Painting {
+        output: &arguments.output,
+        save,
+        engine: &arguments.engine,
+        reports: &arguments.reports,
+        recipe,
+        content: Picture::open(&arguments.image).map_err(Failure::usage)?,
+        styles: Vec::new(),
+        start: None,
+        seed: arguments.effort.seed,
+        checkpoint,
+    }
+    .run()
+}
+
+fn style(
+    arguments: &ReconstructStyle,
+    checkpoint: Option<Checkpoint>,
+) -> Result<ExitCode, Failure> {
+    let mut recipe = Recipe::style_reconstruction(&Recipe::default().style_layers);
+    if let Some(layers) = &arguments.layers {
+        WeightedLayer::choose(layers, &mut recipe);
+    }
+    let mut recipe = arguments.effort.apply(recipe)?;
+    let save = SaveOptions::default();
+    check_output(&arguments.output, save).map_err(Failure::usage)?;
+    let picture = Picture::open(&arguments.image).map_err(Failure::usage)?;
+    // The texture takes its proportions from a picture without contents.
+    let canvas = match arguments.canvas {
+        None => picture.clone(),
+        Some((width, height)) => {
+            // The picture keeps its own size whatever that of the texture.
+            let longest = width.max(height);
+            recipe.style_scale = recipe.size as f64 / longest as f64;
+            recipe.size = longest;
+            recipe.check().map_err(Failure::usage)?;
+            Picture::from_rgb(width, height, vec![0.5; 3 * width * height])
+                .map_err(Failure::usage)?
+        }
+    };
+    Painting {
+        output: &arguments.output,
+        save,
+        engine: &arguments.engine,
+        reports: &arguments.reports,
+        recipe,
+        content: canvas,
+        styles: vec![(picture, 1.0)],
+        start: None,
+        seed: arguments.effort.seed,
+        checkpoint,
+    }
+    .run()
+}
+
+impl Effort {
+    fn apply(&self, recipe: Recipe) -> Result<Recipe, Failure> {
+        let recipe = Recipe {
+            size: self.size,
+            iterations: self.iterations,
+            coarse_iterations: self.iterations,
+            tv_weight: self.tv_weight.unwrap_or(recipe.tv_weight),
+            ..recipe
+        };
+        recipe.check().map_err(Failure::usage)?;
+        Ok(recipe)
+    }
+}
