@@ -69,7 +69,9 @@ pub mod transfer;
 pub mod view;
 pub mod weights;
 
-pub use encoder::{EncoderError, Features, Layer, Normalization, Pooling, Vgg19, Vgg19Config};
+pub use encoder::{
+    EncoderError, Features, Layer, Normalization, Padding, Pooling, Vgg19, Vgg19Config,
+};
 pub use error::Error;
 pub use kernel::{AutodiffBackend, Backend};
 pub use picture::{Picture, PictureError};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
-use impasto::picture::{Depth, SaveOptions};
-use impasto::transfer::{LayerWeights, Measure};
+use impasto::picture::{Colors, Depth, SaveOptions};
+use impasto::transfer::{self, LayerWeights, Measure};
 use impasto::{Init, Layer, Recipe, RecipeError};
 
 use super::device::Device;
@@ -253,6 +253,11 @@ pub struct Choices {
     /// the recipe's]
     #[arg(long, value_name = "LAYER[:X],…", value_delimiter = ',')]
     pub style_layers: Option<Vec<WeightedLayer>>,
+    /// What of the style layers is compared: gram (correlations), mean-std (each channel on its own:
+    /// colours and grain only) or wasserstein (Gaussians). Each is in units of its own: adjust
+    /// --style-weight [default: the recipe's]
+    #[arg(long, value_name = "NAME")]
+    pub style_loss: Option<StyleLoss>,
     /// How much each style counts, in their order [default: all the same]
     #[arg(
         long,
@@ -265,6 +270,11 @@ pub struct Choices {
     /// recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub style_scale: Option<f64>,
+    /// Whose colours the result has: style; luminance-yuv or luminance-lab (the content's, only
+    /// brightness is painted); cholesky, pca, symmetric or histogram (the style recoloured to the
+    /// content's palette) [default: the recipe's]
+    #[arg(long, value_name = "NAME")]
+    pub colors: Option<Colors>,
     /// How to optimise [default: the recipe's]
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<Optimizer>,
@@ -284,6 +294,13 @@ pub struct Engine {
     /// VGG19's weights: an ONNX, safetensors or PyTorch file
     #[arg(long, value_name = "FILE", env = "IMPASTO_WEIGHTS")]
     pub weights: Option<PathBuf>,
+    /// How the network's blocks are pooled: max as it was trained, average for smoother pictures
+    #[arg(long, value_name = "NAME", default_value = "max")]
+    pub pooling: Pooling,
+    /// What lies beyond the border of the picture: zero as it was trained, replicate or reflect to
+    /// keep dark seams from it
+    #[arg(long, value_name = "NAME", default_value = "zero")]
+    pub padding: Padding,
     /// Where to compute: cpu, ndarray, cuda[:N] or wgpu; `impasto devices` lists what this build has
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: Device,
@@ -334,6 +351,26 @@ pub struct Reports {
 pub enum Optimizer {
     Lbfgs,
     Adam,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StyleLoss {
+    Gram,
+    MeanStd,
+    Wasserstein,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pooling {
+    Max,
+    Average,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Padding {
+    Zero,
+    Replicate,
+    Reflect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -469,6 +506,13 @@ impl Choices {
             recipe.size = size;
             recipe.measure = Measure::LongestSide;
         }
+        recipe.style_loss = match self.style_loss {
+            None => recipe.style_loss,
+            Some(StyleLoss::Gram) => transfer::StyleLoss::Gram,
+            Some(StyleLoss::MeanStd) => transfer::StyleLoss::MeanStd,
+            Some(StyleLoss::Wasserstein) => transfer::StyleLoss::Wasserstein,
+        };
+        recipe.colors = self.colors.unwrap_or(recipe.colors);
         recipe.iterations = self.iterations.unwrap_or(recipe.iterations);
         if let Some(layers) = &self.content_layers {
             recipe.content_layers = layers.clone();

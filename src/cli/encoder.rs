@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use impasto::Vgg19Weights;
+use burn::tensor::backend::Backend;
+use impasto::{Padding, Pooling, Vgg19, Vgg19Weights};
 
-use super::args::{Encoder, Engine};
+use super::args::{self, Encoder, Engine};
 use super::{Failure, say};
 
 /// VGG19 where it is wanted and at hand, else the built-in encoder.
@@ -33,4 +34,18 @@ pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Fai
              IMPASTO_WEIGHTS",
         )),
     }
+}
+
+/// The network on a device, with pools and border as chosen.
+pub fn build<B: Backend>(weights: Vgg19Weights, engine: &Engine, device: &B::Device) -> Vgg19<B> {
+    Vgg19::from_weights(weights, device)
+        .with_pooling(match engine.pooling {
+            args::Pooling::Max => Pooling::Max,
+            args::Pooling::Average => Pooling::Average,
+        })
+        .with_padding(match engine.padding {
+            args::Padding::Zero => Padding::Zero,
+            args::Padding::Replicate => Padding::Replicate,
+            args::Padding::Reflect => Padding::Reflect,
+        })
 }

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 use impasto::Recipe;
 use impasto::encoder::{LayerFacts, architecture};
+use impasto::transfer::StyleLoss;
 
 use super::args::Arguments;
 use super::device::Device;
@@ -48,16 +49,20 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         (
             "style",
             format!(
-                "{} × {} ({:?})",
+                "{} × {} ({})",
                 recipe.style_weight,
                 layers.join(" "),
-                recipe.gram
+                match recipe.style_loss {
+                    StyleLoss::Gram => format!("Gram matrices {:?}", recipe.gram),
+                    other => format!("{other:?}"),
+                }
             ),
         ),
         (
             "total variation",
             format!("{} × {:?}", recipe.tv_weight, recipe.tv),
         ),
+        ("colours", recipe.colors.to_string()),
         ("start", format!("{:?}", recipe.init)),
         ("optimiser", format!("{:?}", recipe.optimizer)),
         ("pixel values", format!("0 to {}", recipe.range)),

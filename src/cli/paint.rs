@@ -12,11 +12,11 @@ use impasto::kernel::AutodiffBackend;
 use impasto::picture::{Format, SaveOptions, check_folder};
 use impasto::transfer::{Checkpoint, End, Plan};
 use impasto::view::{Curves, Evolution};
-use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
+use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19Weights};
 
 use super::args::{Engine, Reports};
 use super::device::{Job, run_on};
-use super::encoder::encoder_weights;
+use super::encoder::{build, encoder_weights};
 use super::lists::describe;
 use super::log::Log;
 use super::progress::{Progress, human};
@@ -85,7 +85,7 @@ impl Job for Prepared<'_> {
             recipe,
             ..
         } = self.painting;
-        let encoder = Vgg19::<B>::from_weights(self.weights, &device);
+        let encoder = build::<B>(self.weights, engine, &device);
         let mut transfer = StyleTransfer::new(&encoder)
             .content(self.painting.content)
             .recipe(recipe.clone())

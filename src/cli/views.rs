@@ -13,7 +13,7 @@ use impasto::{Error, Picture, Recipe, Vgg19, Vgg19Weights};
 
 use super::args::{Engine, Features, Figure, Scaling};
 use super::device::{Job, run_on};
-use super::encoder::encoder_weights;
+use super::encoder::{build, encoder_weights};
 use super::paint::watch_for_interruption;
 use super::progress::human;
 use super::{Failure, say};
@@ -28,6 +28,7 @@ fn draw<S: Sheet>(
     let job = Drawing {
         sheet,
         weights: encoder_weights(engine, quiet)?,
+        engine,
     };
     let picture = run_on(engine, job)?;
     picture.save(output).map_err(Failure::other)?;
@@ -43,17 +44,18 @@ trait Sheet {
     fn draw<B: AutodiffBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure>;
 }
 
-struct Drawing<S> {
+struct Drawing<'a, S> {
     sheet: S,
     weights: Vgg19Weights,
+    engine: &'a Engine,
 }
 
-impl<S: Sheet> Job for Drawing<S> {
+impl<S: Sheet> Job for Drawing<'_, S> {
     type Output = Result<Picture, Failure>;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
-        self.sheet
-            .draw(&Vgg19::<B>::from_weights(self.weights, &device))
+        let encoder = build::<B>(self.weights, self.engine, &device);
+        self.sheet.draw(&encoder)
     }
 }
 

@@ -4,12 +4,14 @@ mod architecture;
 mod convolution;
 mod layer;
 mod normalization;
+mod padding;
 mod vgg19;
 
 pub use crate::kernel::Pooling;
 pub use architecture::{LayerFacts, architecture};
 pub use layer::{Layer, LayerKind};
 pub use normalization::Normalization;
+pub use padding::Padding;
 pub use vgg19::{Features, Vgg19, Vgg19Config};
 
 /// What can go wrong when an image is encoded.

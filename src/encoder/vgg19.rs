@@ -12,7 +12,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::convolution::Prepared;
-use super::{EncoderError, Layer, LayerKind, Normalization, Pooling};
+use super::{EncoderError, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Then};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
@@ -66,6 +66,8 @@ pub struct Vgg19<B: Backend> {
     normalization: Normalization,
     #[module(skip)]
     pooling: Pooling,
+    #[module(skip)]
+    padding: Padding,
 }
 
 impl<B: Backend> Vgg19<B> {
@@ -97,6 +99,7 @@ impl<B: Backend> Vgg19<B> {
             readouts: readouts.into_iter().map(build).collect(),
             normalization,
             pooling: Pooling::default(),
+            padding: Padding::default(),
         }
         .no_grad()
     }
@@ -104,6 +107,12 @@ impl<B: Backend> Vgg19<B> {
     /// The same network with other pools.
     pub fn with_pooling(mut self, pooling: Pooling) -> Self {
         self.pooling = pooling;
+        self
+    }
+
+    /// The same network with another border around the image.
+    pub fn with_padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
         self
     }
 
@@ -115,6 +124,11 @@ impl<B: Backend> Vgg19<B> {
     /// How the blocks are pooled.
     pub fn pooling(&self) -> Pooling {
         self.pooling
+    }
+
+    /// What lies beyond the border of the image.
+    pub fn padding(&self) -> Padding {
+        self.padding
     }
 
     /// Where the parameters live.
@@ -232,6 +246,7 @@ impl<B: kernel::Backend> Vgg19<B> {
         };
 
         let mut x = self.normalization.apply(image);
+        let mut padded = self.padding.apply(&x);
         let mut layers = Layer::all()
             .take_while(|&layer| layer <= deepest)
             .peekable();
@@ -249,7 +264,12 @@ impl<B: kernel::Backend> Vgg19<B> {
                 (Some(_), _) if !tapped(convolution) => Then::Relu,
                 _ => Then::Nothing,
             };
-            x = B::convolve(x, &prepared.weights(), then);
+            x = match padded.take() {
+                None => B::convolve(x, &prepared.weights(), then),
+                Some(wide) => B::convolve(wide, &prepared.weights(), then)
+                    .narrow(2, 1, height)
+                    .narrow(3, 1, width),
+            };
             keep(convolution, &x);
             if let Some(layer) = rectified {
                 if then == Then::Nothing {
@@ -361,6 +381,24 @@ impl<B: Backend> Features<B> {
                 let transposed = readout.clone().transpose();
                 readout.matmul(gram).matmul(transposed)
             }
+        }
+    }
+
+    /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.
+    ///
+    /// # Panics
+    /// If the layer was not among the taps.
+    pub fn mean(&self, layer: Layer) -> Tensor<B, 3> {
+        let tap = self.tap(layer);
+        let [batch, channels, ..] = tap.seen.dims();
+        let flat = tap
+            .seen
+            .clone()
+            .reshape([batch as i32, channels as i32, -1]);
+        let mean = flat.mean_dim(2).transpose();
+        match &tap.readout {
+            None => mean,
+            Some(readout) => mean.matmul(readout.clone().transpose().unsqueeze()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Pictures in files and in memory, and their way to a tensor and back.
 
+mod colors;
 mod decode;
 mod encode;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use fast_image_resize as fir;
 
+pub use colors::Colors;
 pub use decode::Limits;
 pub use encode::{Depth, Format, SaveOptions, check_folder, check_output};
 
@@ -116,6 +118,16 @@ impl Picture {
     /// Bits in which the file stored a channel.
     pub fn depth(&self) -> Depth {
         self.depth
+    }
+
+    /// The same picture with other colours, as many; values outside `[0, 1]` are clamped.
+    fn with_rgb(mut self, mut rgb: Vec<f32>) -> Self {
+        debug_assert_eq!(rgb.len(), self.rgb.len());
+        for value in &mut rgb {
+            *value = value.clamp(0.0, 1.0);
+        }
+        self.rgb = rgb;
+        self
     }
 
     /// Takes over what belongs to another picture's file rather than to its colours: alpha

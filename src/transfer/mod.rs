@@ -18,7 +18,7 @@ use crate::loss::Term;
 use crate::picture::Picture;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale};
+pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale, StyleLoss};
 pub use run::{End, Outcome, Step};
 
 /// A style transfer to be run: an encoder, pictures and a recipe.

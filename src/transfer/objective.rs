@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::kernel::AutodiffBackend;
 use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, backend::Backend};
 
 use super::StyleTransfer;
 use crate::Error;
-use crate::encoder::Layer;
-use crate::loss::{ContentTerm, Loss, StyleTerm};
+use crate::encoder::{Features, Layer};
+use crate::kernel::{self, AutodiffBackend};
+use crate::loss::{ContentTerm, Loss, MomentsTerm, StyleTerm};
 use crate::picture::Picture;
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
@@ -54,35 +54,48 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     }
 
     fn style_terms(&self, size: usize) -> Result<Vec<Loss<B>>, Error> {
-        let normalization = self.recipe.gram;
         let layers = self.style_layers();
         let encoder = self.encoder.valid();
         let total: f64 = self.styles.iter().map(|(_, weight)| weight).sum();
-        // Each with the channels that the layer stands for.
-        let mut targets: Vec<Option<(Tensor<B::InnerBackend, 3>, usize)>> =
-            vec![None; layers.len()];
+        let mut targets: Vec<Option<Target<B::InnerBackend>>> =
+            layers.iter().map(|_| None).collect();
         for (style, weight) in &self.styles {
             let (width, height) = self.style_dimensions(style, size);
             let image = style.resize(width, height).to_tensor(&self.device());
             let features = encoder.features(image, &layers)?;
             for (target, &layer) in targets.iter_mut().zip(&layers) {
-                let gram = features.gram(layer);
-                let gram = gram.mul_scalar(weight / total);
-                let sum = match target.take() {
-                    Some((sum, _)) => sum + gram,
-                    None => gram,
-                };
-                *target = Some((sum, features.channels(layer)));
+                let share = Target::new(&features, layer, weight / total);
+                *target = Some(match target.take() {
+                    Some(sum) => sum.plus(share),
+                    None => share,
+                });
             }
         }
-        let weights = self.recipe.weighted_style_layers();
-        let term = |((layer, weight), target): ((Layer, f64), Option<_>)| {
-            let (target, channels) = target?;
-            let term = StyleTerm::new(layer, normalization, Tensor::from_inner(target));
-            let weight = self.related(weight, term.magnitude(channels));
-            Some(Loss::term(layer.to_string(), weight, term))
-        };
-        Ok(weights.into_iter().zip(targets).filter_map(term).collect())
+        let weights = self.recipe.weighted_style_layers().into_iter();
+        let terms = weights
+            .zip(targets)
+            .filter_map(|((layer, weight), target)| {
+                let Target {
+                    mean,
+                    gram,
+                    channels,
+                } = target?;
+                let (mean, gram) = (Tensor::from_inner(mean), Tensor::from_inner(gram));
+                let name = layer.to_string();
+                Some(match self.recipe.style_loss.moments() {
+                    None => {
+                        let term = StyleTerm::new(layer, self.recipe.gram, gram);
+                        let weight = self.related(weight, term.magnitude(channels));
+                        Loss::term(name, weight, term)
+                    }
+                    Some(distance) => {
+                        let term = MomentsTerm::new(layer, distance, mean, gram);
+                        let weight = self.related(weight, term.magnitude(channels));
+                        Loss::term(name, weight, term)
+                    }
+                })
+            });
+        Ok(terms.collect())
     }
 
     /// The weight of a term whose value would be `magnitude` for an image without any response.
@@ -96,5 +109,31 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// Where the encoder's parameters live.
     pub(super) fn device(&self) -> B::Device {
         self.encoder.device()
+    }
+}
+
+/// What the styles have at one layer: weighted means of their moments.
+struct Target<B: Backend> {
+    mean: Tensor<B, 3>,
+    gram: Tensor<B, 3>,
+    /// As in [`Features::channels`].
+    channels: usize,
+}
+
+impl<B: kernel::Backend> Target<B> {
+    fn new(features: &Features<B>, layer: Layer, weight: f64) -> Self {
+        Self {
+            mean: features.mean(layer).mul_scalar(weight),
+            gram: features.gram(layer).mul_scalar(weight),
+            channels: features.channels(layer),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            mean: self.mean + other.mean,
+            gram: self.gram + other.gram,
+            channels: self.channels,
+        }
     }
 }

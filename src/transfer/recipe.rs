@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::Layer;
-use crate::loss::{GramNormalization, Reduction, TotalVariation, VariationNorm};
+use crate::loss::{GramNormalization, MomentsDistance, Reduction, TotalVariation, VariationNorm};
 use crate::optim::{LbfgsConfig, LineSearch, OptimizerConfig};
-use crate::picture::Picture;
+use crate::picture::{Colors, Picture};
 
 /// All hyper-parameters of a run.
 ///
@@ -47,6 +47,8 @@ pub struct Recipe {
     pub style_layers: Vec<Layer>,
     /// How the style layers weigh against each other.
     pub layer_weights: LayerWeights,
+    /// What of the style layers' features is compared.
+    pub style_loss: StyleLoss,
     /// Scaling of the Gram matrices.
     pub gram: GramNormalization,
     /// Whether each layer's error counts relative to what it would be for an image without any
@@ -58,6 +60,8 @@ pub struct Recipe {
     pub tv_weight: f64,
     /// Kind of total variation.
     pub tv: TotalVariation,
+    /// Whose colours the result has.
+    pub colors: Colors,
     /// What the first scale starts from.
     pub init: Init,
     /// The optimiser of every scale.
@@ -88,6 +92,30 @@ pub enum LayerWeights {
     InverseSquareOfChannels,
     /// These, one for each style layer.
     Each(Vec<f64>),
+}
+
+/// What of the style layers' features is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StyleLoss {
+    /// The Gram matrices, [`StyleTerm`](crate::loss::StyleTerm).
+    #[default]
+    Gram,
+    /// Mean and deviation of each channel, [`MomentsDistance::MeanStd`].
+    MeanStd,
+    /// Gaussians with the same moments, [`MomentsDistance::Wasserstein`].
+    Wasserstein,
+}
+
+impl StyleLoss {
+    /// How moments are compared, if they are.
+    pub(crate) fn moments(self) -> Option<MomentsDistance> {
+        match self {
+            Self::Gram => None,
+            Self::MeanStd => Some(MomentsDistance::MeanStd),
+            Self::Wasserstein => Some(MomentsDistance::Wasserstein),
+        }
+    }
 }
 
 /// What a run starts from.
@@ -172,6 +200,7 @@ impl Default for Recipe {
             style_weight: 200.0,
             style_layers: STYLE_LAYERS.to_vec(),
             layer_weights: LayerWeights::One,
+            style_loss: StyleLoss::Gram,
             gram: GramNormalization::PerElement,
             relative: false,
             style_scale: 1.0,
@@ -181,6 +210,7 @@ impl Default for Recipe {
                 reduction: Reduction::Sum,
                 range: 255.0,
             },
+            colors: Colors::Style,
             init: Init::Content,
             optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
                 history: 20,

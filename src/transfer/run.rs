@@ -1,5 +1,6 @@
 //! The loop from the first scale to the finished picture.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::encoder::{Layer, Vgg19};
 use crate::kernel::AutodiffBackend;
 use crate::loss::{Loss, LossValues};
 use crate::optim::{AnyOptimizer, Evaluation, Optimizer};
-use crate::picture::{Picture, PictureError};
+use crate::picture::{Colors, Picture, PictureError};
 
 /// An evaluation of loss and gradient in the course of a run.
 #[derive(Debug)]
@@ -42,16 +43,19 @@ pub struct Step<'a, B: Backend> {
     pub elapsed: Duration,
     image: &'a Tensor<B, 4>,
     range: f64,
+    colors: Colors,
     content: &'a Picture,
 }
 
 impl<B: Backend> Step<'_, B> {
-    /// The image that was evaluated, with alpha, ICC profile and depth of the content picture.
+    /// The image that was evaluated, with the colours that the recipe gives it, and with alpha, ICC
+    /// profile and depth of the content picture.
     ///
     /// # Errors
     /// [`PictureError`] if the image is no picture, which does not happen in a run.
     pub fn picture(&self) -> Result<Picture, PictureError> {
         let picture = Picture::from_tensor(self.image.clone().div_scalar(self.range))?;
+        let picture = self.colors.of_result(picture, self.content);
         Ok(picture.with_attributes_of(self.content))
     }
 }
@@ -139,6 +143,13 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             true => self.fingerprint(&content),
             false => 0,
         };
+        let colors = self.recipe.colors;
+        for (style, _) in &mut self.styles {
+            if let Cow::Owned(recolored) = colors.of_style(style, &content) {
+                *style = recolored;
+            }
+        }
+        let seen = colors.of_content(&content);
         let mut progress = Progress {
             began: Instant::now(),
             before: resume.as_ref().map_or(Duration::ZERO, |c| c.elapsed),
@@ -155,7 +166,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let sizes = self.recipe.scales();
         let scales = plan.scales.iter().zip(sizes).enumerate().skip(first);
         for (index, (scale, size)) in scales {
-            let scaled = content.resize(scale.width, scale.height);
+            let scaled = seen.resize(scale.width, scale.height);
             let objective = self.objective(&scaled, size.size)?;
             let mut optimizer = self.recipe.optimizer.init();
             let (start, done) = match (resume.take(), &picture) {
@@ -196,6 +207,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             }
         }
         let picture = picture.ok_or(Error::NoContent)?;
+        let picture = colors.of_result(picture, &content);
         Ok(Outcome {
             picture: picture.with_attributes_of(&content),
             end,
@@ -257,6 +269,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     elapsed: progress.elapsed(),
                     image: &candidate,
                     range,
+                    colors: self.recipe.colors,
                     content: stage.content,
                 };
                 let flow = (self.on_step)(&step);
@@ -338,10 +351,14 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// A check sum of everything that the course of a run depends on.
     pub(super) fn fingerprint(&self, content: &Picture) -> u32 {
         let mut sum = flate2::Crc::new();
-        let (normalization, pooling) = (self.encoder.normalization(), self.encoder.pooling());
+        let encoder = self.encoder;
         let choices = format!(
-            "{:?} {} {normalization:?} {pooling:?}",
-            self.recipe, self.seed
+            "{:?} {} {:?} {:?} {:?}",
+            self.recipe,
+            self.seed,
+            encoder.normalization(),
+            encoder.pooling(),
+            encoder.padding()
         );
         sum.update(choices.as_bytes());
         let styles = self.styles.iter().map(|(style, _)| style);

@@ -8,8 +8,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{AutodiffBackend, Backend};
 use impasto::loss::{
-    ContentTerm, GramNormalization, Loss, Reduction, StyleTerm, Term, TotalVariation,
-    VariationNorm, gram_matrix,
+    ContentTerm, GramNormalization, Loss, MomentsDistance, MomentsTerm, Reduction, StyleTerm, Term,
+    TotalVariation, VariationNorm, gram_matrix,
 };
 use impasto::optim::{Adam, AdamConfig, Evaluation, Lbfgs, LbfgsConfig, LineSearch, Optimizer};
 use impasto::{Layer, Normalization, Pooling, Recipe, Vgg19, Vgg19Weights};
@@ -137,6 +137,7 @@ fn small<B: Backend>() -> Vgg19<B> {
 struct Targets<B: Backend> {
     content: Tensor<B, 4>,
     grams: Vec<(Layer, Tensor<B, 3>)>,
+    means: Vec<Tensor<B, 3>>,
 }
 
 impl<B: Backend> Targets<B> {
@@ -152,7 +153,17 @@ impl<B: Backend> Targets<B> {
             grams: STYLE_LAYERS
                 .map(|layer| (layer, gram_matrix(style.get(layer).clone())))
                 .to_vec(),
+            means: STYLE_LAYERS.map(|layer| style.mean(layer)).to_vec(),
         }
+    }
+
+    fn moments(&self, distance: MomentsDistance) -> Loss<B> {
+        let targets = self.grams.iter().zip(&self.means);
+        let term = |((layer, gram), mean): (&(Layer, Tensor<B, 3>), &Tensor<B, 3>)| {
+            let term = MomentsTerm::new(*layer, distance, mean.clone(), gram.clone());
+            Loss::term(layer.to_string(), 1.0, term)
+        };
+        Loss::sum("style", 1.0, targets.map(term).collect())
     }
 
     fn content(&self, weight: f64) -> Loss<B> {
@@ -236,12 +247,17 @@ fn losses_match<B: Backend>() {
         assert_number(path, found, reference.number(path), TOLERANCE);
     };
     check("/losses/content", targets.content(1.0));
-    for (name, normalization) in [
-        ("style_gram_chw", GramNormalization::PerElement),
-        ("style_gram_hw", GramNormalization::PerPosition),
-        ("style_gatys", GramNormalization::Paper),
+    let gram = |normalization| targets.style(1.0, normalization);
+    for (name, style) in [
+        ("style_gram_chw", gram(GramNormalization::PerElement)),
+        ("style_gram_hw", gram(GramNormalization::PerPosition)),
+        ("style_gatys", gram(GramNormalization::Paper)),
+        ("style_mean_std", targets.moments(MomentsDistance::MeanStd)),
+        (
+            "style_wasserstein",
+            targets.moments(MomentsDistance::Wasserstein),
+        ),
     ] {
-        let style = targets.style(1.0, normalization);
         let values = style.evaluate(&start, &features).read();
         for layer in STYLE_LAYERS {
             let expected = reference.number(&format!("/losses/{name}/{layer}"));
@@ -278,6 +294,8 @@ fn gradients_match<B: AutodiffBackend>() {
     for (name, loss) in [
         ("content", targets.content(1.0)),
         ("style", style(1.0)),
+        ("mean_std", targets.moments(MomentsDistance::MeanStd)),
+        ("wasserstein", targets.moments(MomentsDistance::Wasserstein)),
         ("tv_l1", tv(VariationNorm::L1, 1.0, 1.0)),
         ("tv_l2", tv(VariationNorm::L2, 1.0, 1.0)),
         ("total", total),

@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::Tensor;
+use burn::module::AutodiffModule;
+use burn::tensor::{Int, Tensor};
 use impasto::loss::gram_matrix;
 use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
+use impasto::picture::Colors;
 use impasto::transfer::{End, LayerWeights};
-use impasto::{Error, Init, Layer, Picture, Recipe, StyleTransfer, Vgg19};
+use impasto::{Error, Init, Layer, Padding, Picture, Recipe, StyleTransfer, Vgg19};
 
 use crate::data;
 
@@ -389,6 +391,13 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     let image = waves(48, 48, 1.0).to_tensor::<B>(&Default::default());
     let layers = [Layer::RELU1_1, Layer::RELU4_2, Layer::RELU5_1];
     let features = encoder.features(image.clone(), &layers).unwrap();
+    for layer in layers {
+        // So is the mean.
+        let mean = features.get(layer).clone().mean_dim(3).mean_dim(2);
+        let difference = (mean.flatten::<1>(0, 3) - features.mean(layer).flatten(0, 2)).abs();
+        let size: f32 = features.mean(layer).abs().max().into_scalar();
+        assert!(difference.max().into_scalar() < 1e-4 * size, "{layer}");
+    }
     assert_eq!(features.get(Layer::RELU4_2).dims(), [1, 128, 6, 6]);
     assert_eq!(features.channels(Layer::RELU4_2), 512);
     assert_eq!(features.channels(Layer::RELU1_1), 64);
@@ -417,5 +426,102 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     for layer in [Layer::RELU5_2, Layer::CONV3_1, Layer::POOL2] {
         let error = encoder.features(image.clone(), &[layer]).unwrap_err();
         assert!(error.to_string().contains(&layer.to_string()), "{error}");
+    }
+}
+
+/// A border mode is what the first convolution sees of a picture that really is one pixel wider.
+#[test]
+fn the_border_is_padded_as_asked() {
+    let device = Default::default();
+    for (width, height) in [(9, 6), (5, 5), (1, 3), (1, 1)] {
+        let image = waves(width, height, 1.0).to_tensor::<Flex>(&device);
+        let wider = |padding| {
+            let index = |side: usize| -> Vec<i32> {
+                let last = side as i32 - 1;
+                let place = |i: i32| match padding {
+                    Padding::Reflect if last > 0 => last - (last - i.abs()).abs(),
+                    _ => i.clamp(0, last),
+                };
+                (-1..=last + 1).map(place).collect()
+            };
+            let select = |image: Tensor<Flex, 4>, axis, side| {
+                let index = Tensor::<Flex, 1, Int>::from_ints(&index(side)[..], &device);
+                image.select(axis, index)
+            };
+            select(select(image.clone(), 2, height), 3, width)
+        };
+        let features = |padding, image: Tensor<Flex, 4>, layer| {
+            let encoder = encoder().valid().with_padding(padding);
+            assert_eq!(encoder.padding(), padding);
+            encoder
+                .features(image, &[layer])
+                .unwrap()
+                .get(layer)
+                .clone()
+        };
+        let layers = [Layer::RELU1_1, Layer::CONV1_1];
+        for padding in [Padding::Replicate, Padding::Reflect] {
+            for layer in layers {
+                let found = features(padding, image.clone(), layer);
+                let inner = features(Padding::Zero, wider(padding), layer);
+                let expected = inner.narrow(2, 1, height).narrow(3, 1, width);
+                let difference: f32 = (found - expected).abs().max().into_scalar();
+                assert!(difference < 1e-5, "{padding:?} {layer} {width}×{height}");
+            }
+        }
+    }
+}
+
+/// Gradients, runs and pools go through the padded border as well.
+#[test]
+fn a_run_with_another_border_paints_another_border() {
+    let paint = |padding| {
+        let encoder = encoder().with_padding(padding);
+        transfer(&encoder).run().unwrap().picture
+    };
+    let [zero, replicate, reflect] =
+        [Padding::Zero, Padding::Replicate, Padding::Reflect].map(paint);
+    assert!(zero != replicate && replicate != reflect && zero != reflect);
+}
+
+#[test]
+fn original_colours_survive_a_run() {
+    let encoder = encoder();
+    let content = waves(44, 33, 1.0);
+    let paint = |colors| {
+        let recipe = Recipe { colors, ..recipe() };
+        let mut seen = None;
+        let outcome = transfer(&encoder)
+            .recipe(recipe)
+            .on_step(|step| {
+                seen = Some(step.picture().unwrap());
+                ControlFlow::Continue(())
+            })
+            .run()
+            .unwrap();
+        (outcome.picture, seen.unwrap())
+    };
+    // U and V are differences of channels; 8 bits of clamping aside they are the content's.
+    let differences = |picture: &Picture| -> Vec<f32> {
+        let pixels = picture.rgb().chunks_exact(3);
+        pixels
+            .flat_map(|color| [color[0] - color[1], color[2] - color[1]])
+            .collect()
+    };
+    let far = |picture: &Picture| {
+        let wanted = differences(&content.resize(picture.width(), picture.height()));
+        let pairs = differences(picture).into_iter().zip(wanted);
+        let far = pairs
+            .filter(|(found, wanted)| (found - wanted).abs() > 0.05)
+            .count();
+        far as f32 / (2 * picture.width() * picture.height()) as f32
+    };
+    let (style, _) = paint(Colors::Style);
+    let (luminance, step) = paint(Colors::LuminanceYuv);
+    assert!(far(&style) > 0.2, "{}", far(&style));
+    assert!(far(&luminance) < 0.1, "{}", far(&luminance));
+    assert!(far(&step) < 0.1, "{}", far(&step));
+    for colors in [Colors::LuminanceLab, Colors::Symmetric, Colors::Histogram] {
+        assert!(paint(colors).0 != style, "{colors}");
     }
 }

@@ -231,3 +231,35 @@ fn the_evolution_and_the_curves_of_a_run_are_written() {
     }
     assert!(!files.listing().contains(&"out.png".to_string()));
 }
+
+#[test]
+fn colours_pools_and_borders_are_chosen_on_the_command_line() {
+    let files = Files::new();
+    let mut seen = Vec::new();
+    for (index, options) in [
+        &[][..],
+        &["--colors", "luminance-yuv"],
+        &["--colors", "cholesky"],
+        &["--style-loss", "mean-std"],
+        &["--style-loss", "wasserstein"],
+        &["--pooling", "average"],
+        &["--padding", "reflect"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("{index}.png");
+        let result = files.stylize(&name, &[options, &["--iterations", "20"]].concat());
+        assert_eq!(result.status.code(), Some(0), "{}", stderr(&result));
+        let bytes = fs::read(files.path(&name)).unwrap();
+        assert!(!seen.contains(&bytes), "{options:?} changes nothing");
+        seen.push(bytes);
+    }
+    let refused = files.stylize("out.png", &["--colors", "sepia"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("symmetric"),
+        "{}",
+        stderr(&refused)
+    );
+}

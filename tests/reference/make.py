@@ -120,6 +120,39 @@ def gatys_style(x, target):
     return (gram(x, "hw") - gram(target, "hw")).square().sum() / (4 * n**2)
 
 
+def moments(features, ridge=0.0):
+    """Mean [C] and covariance [C, C] over the positions."""
+    c = features.shape[1]
+    flat = features.reshape(c, -1)
+    mean = flat.mean(1)
+    return mean, flat @ flat.T / flat.shape[1] - torch.outer(mean, mean) + ridge * torch.eye(c, dtype=flat.dtype)
+
+
+def mean_std(x, target):
+    """Statistics of adaptive instance normalisation, 1e-5 under the root (Huang and Belongie 2017)."""
+    (m, s), (n, t) = moments(x), moments(target)
+    deviations = [(v.diagonal().clamp(min=0) + 1e-5).sqrt() for v in (s, t)]
+    return F.mse_loss(m, n) + F.mse_loss(*deviations)
+
+
+def newton_schulz(a, iterations=12):
+    norm = a.square().sum().sqrt()
+    y, z, i = a / norm, torch.eye(len(a), dtype=a.dtype), torch.eye(len(a), dtype=a.dtype)
+    for _ in range(iterations):
+        t = (3 * i - z @ y) / 2
+        y, z = y @ t, t @ z
+    return y * norm.sqrt()
+
+
+def wasserstein(x, target):
+    """Squared W2 between Gaussians / C, as crowsonkb/style-transfer-pytorch defines it: the first
+    term a mean over channels, the second a mean of the diagonal; roots by 12 Newton-Schulz steps."""
+    (m, s), (n, t) = moments(x, 1e-4), moments(target, 1e-4)
+    root = newton_schulz(t)
+    cross = newton_schulz(root @ s @ root)
+    return F.mse_loss(m, n) + (s + t - 2 * cross).diagonal().mean()
+
+
 def differences(image):
     return image[..., :, 1:] - image[..., :, :-1], image[..., 1:, :] - image[..., :-1, :]
 
@@ -151,6 +184,8 @@ class Problem:
             "style_gram_chw": {k: gram_mse(x[k], t[k], "chw") for k in STYLE_LAYERS},
             "style_gram_hw": {k: gram_mse(x[k], t[k], "hw") for k in STYLE_LAYERS},
             "style_gatys": {k: gatys_style(x[k], t[k]) for k in STYLE_LAYERS},
+            "style_mean_std": {k: mean_std(x[k], t[k]) for k in STYLE_LAYERS},
+            "style_wasserstein": {k: wasserstein(x[k], t[k]) for k in STYLE_LAYERS},
         }
 
     def content_and_style(self, image):
@@ -524,6 +559,8 @@ def small_reference(weights):
         for name, function in [
             ("content", lambda v: problem.content_and_style(v)[0]),
             ("style", lambda v: problem.content_and_style(v)[1]),
+            ("mean_std", lambda v: sum(problem.terms(v)["style_mean_std"].values())),
+            ("wasserstein", lambda v: sum(problem.terms(v)["style_wasserstein"].values())),
             ("tv_l1", tv_l1),
             ("tv_l2", tv_l2),
             ("total", problem.neural_style),

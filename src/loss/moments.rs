@@ -1,0 +1,213 @@
+//! Style as mean and covariance of the feature channels.
+
+use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+
+use super::Term;
+use crate::encoder::{Features, Layer};
+use crate::kernel;
+
+/// How the moments of the features are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentsDistance {
+    /// `mean((μ − μₜ)²) + mean((σ − σₜ)²)` over the channels: the statistics of adaptive instance
+    /// normalisation (Huang and Belongie, arXiv 1703.06868; Li et al., arXiv 1701.01036). Blind to
+    /// how channels go together: keeps colours and grain, loses figures.
+    MeanStd,
+    /// `(|μ − μₜ|² + tr(Σ + Σₜ − 2 (Σₜ^½ Σ Σₜ^½)^½)) / C`: the squared Wasserstein-2 distance between
+    /// Gaussians with the moments of the features, in units of the features and not of their
+    /// squares, so that strong channels count less than with Gram matrices
+    /// (crowsonkb/style-transfer-pytorch; Olkin and Pukelsheim 1982). 1e-4 is added to the diagonal
+    /// of the covariances; roots are 12 iterations of Newton and Schulz.
+    Wasserstein,
+}
+
+/// What is added to variances before their root is taken (as in AdaIN's code).
+const EPSILON: f64 = 1e-5;
+/// What is added to the diagonal of covariances.
+const RIDGE: f64 = 1e-4;
+/// Iterations of Newton and Schulz.
+const ITERATIONS: usize = 12;
+
+/// Style loss at one layer: distance of the first two moments of its channels.
+#[derive(Debug)]
+pub struct MomentsTerm<B: Backend> {
+    layer: Layer,
+    distance: MomentsDistance,
+    mean: Tensor<B, 3>,
+    covariance: Tensor<B, 3>,
+    /// Σₜ^½, for the Wasserstein distance.
+    root: Tensor<B, 3>,
+}
+
+impl<B: Backend> MomentsTerm<B> {
+    /// Compares `layer` with the mean `[1, 1, channels]` and the second moment (the Gram matrix per
+    /// position) `[1, channels, channels]` of the style's features. For several styles, give weighted
+    /// means of both.
+    pub fn new(
+        layer: Layer,
+        distance: MomentsDistance,
+        mean: Tensor<B, 3>,
+        gram: Tensor<B, 3>,
+    ) -> Self {
+        let covariance = covariance(distance, &mean, gram);
+        let root = match distance {
+            MomentsDistance::MeanStd => covariance.clone(),
+            MomentsDistance::Wasserstein => square_root(covariance.clone()),
+        };
+        Self {
+            layer,
+            distance,
+            mean,
+            covariance,
+            root,
+        }
+    }
+
+    /// The value for an image without any response, to which others can be related. `channels` as
+    /// [`Features::channels`] has them.
+    pub fn magnitude(&self, channels: usize) -> f64 {
+        let (mean, covariance) = (self.mean.clone(), self.covariance.clone());
+        let sum = mean.powi_scalar(2).sum() + diagonal(covariance).sum();
+        sum.into_scalar().elem::<f64>() / channels as f64
+    }
+}
+
+/// `Σ = E[f fᵀ] − μ μᵀ`, with the ridge of the Wasserstein distance.
+fn covariance<B: Backend>(
+    distance: MomentsDistance,
+    mean: &Tensor<B, 3>,
+    gram: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let covariance = gram - mean.clone().transpose().matmul(mean.clone());
+    match distance {
+        MomentsDistance::MeanStd => covariance,
+        MomentsDistance::Wasserstein => {
+            let [_, channels, _] = covariance.dims();
+            let device = covariance.device();
+            covariance + identity(channels, &device).mul_scalar(RIDGE)
+        }
+    }
+}
+
+fn identity<B: Backend>(channels: usize, device: &B::Device) -> Tensor<B, 3> {
+    Tensor::<B, 2>::eye(channels, device).unsqueeze()
+}
+
+/// `[1, channels, channels]` to `[1, channels]`.
+fn diagonal<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 2> {
+    let [_, channels, _] = matrix.dims();
+    let device = matrix.device();
+    let kept = matrix * identity(channels, &device);
+    kept.sum_dim(2).reshape([1, channels])
+}
+
+/// The root of a symmetric positive definite matrix by Newton and Schulz's coupled iteration
+/// (Higham 2008, equation 6.35), which needs products only.
+fn square_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [_, channels, _] = matrix.dims();
+    let device = matrix.device();
+    let norm = matrix
+        .clone()
+        .powi_scalar(2)
+        .sum()
+        .sqrt()
+        .reshape([1, 1, 1]);
+    let mut y = matrix / norm.clone();
+    let mut z = identity(channels, &device);
+    let three = identity::<B>(channels, &device).mul_scalar(3.0);
+    for _ in 0..ITERATIONS {
+        let t = (three.clone() - z.clone().matmul(y.clone())).mul_scalar(0.5);
+        y = y.matmul(t.clone());
+        z = t.matmul(z);
+    }
+    y * norm.sqrt()
+}
+
+impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
+    fn layers(&self) -> Vec<Layer> {
+        vec![self.layer]
+    }
+
+    fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
+        let mean = features.mean(self.layer);
+        let covariance = covariance(self.distance, &mean, features.gram(self.layer));
+        let means = (mean - self.mean.clone()).powi_scalar(2).sum();
+        let spreads = match self.distance {
+            MomentsDistance::MeanStd => {
+                let deviation = |covariance| {
+                    diagonal::<B>(covariance)
+                        .clamp_min(0.0)
+                        .add_scalar(EPSILON)
+                        .sqrt()
+                };
+                let difference = deviation(covariance) - deviation(self.covariance.clone());
+                difference.powi_scalar(2).sum()
+            }
+            MomentsDistance::Wasserstein => {
+                let root = self.root.clone();
+                let product = root.clone().matmul(covariance.clone()).matmul(root);
+                let sum = covariance + self.covariance.clone();
+                diagonal(sum - square_root(product).mul_scalar(2.0)).sum()
+            }
+        };
+        (means + spreads).div_scalar(features.channels(self.layer) as f64)
+    }
+
+    fn describe(&self) -> String {
+        match self.distance {
+            MomentsDistance::MeanStd => "mean squared error of channels' mean and deviation",
+            MomentsDistance::Wasserstein => "squared Wasserstein-2 distance of Gaussians ÷ C",
+        }
+        .to_string()
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::Distribution;
+
+    #[test]
+    fn roots_squared_are_the_matrix() {
+        let device = Default::default();
+        for channels in [1, 2, 7, 33] {
+            let shape = [1, channels, channels];
+            let random =
+                Tensor::<Flex, 3>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+            let matrix = random.clone().matmul(random.transpose()) + identity(channels, &device);
+            let root = square_root(matrix.clone());
+            let error: f32 = (root.clone().matmul(root) - matrix.clone())
+                .abs()
+                .max()
+                .into_scalar();
+            let largest: f32 = matrix.max().into_scalar();
+            assert!(error < 1e-3 * largest, "{channels}: {error} of {largest}");
+        }
+    }
+
+    #[test]
+    fn diagonal_gaussians_have_the_distance_of_their_deviations() {
+        // For diagonal covariances W₂² = |μ − μₜ|² + Σ (σ − σₜ)².
+        let device = Default::default();
+        let diagonal = |values: [f32; 3]| {
+            let matrix = identity::<Flex>(3, &device);
+            matrix * Tensor::<Flex, 1>::from_floats(values, &device).reshape([1, 1, 3])
+        };
+        let zero = Tensor::<Flex, 3>::zeros([1, 1, 3], &device);
+        let term = MomentsTerm::new(
+            Layer::RELU1_1,
+            MomentsDistance::Wasserstein,
+            zero,
+            diagonal([4.0, 9.0, 1.0]),
+        );
+        let product = term
+            .root
+            .clone()
+            .matmul(diagonal([1.0, 1.0, 16.0]))
+            .matmul(term.root.clone());
+        let trace: f32 = super::diagonal(square_root(product)).sum().into_scalar();
+        assert!((trace - (2.0 + 3.0 + 4.0)).abs() < 1e-2, "{trace}");
+        assert!((term.magnitude(3) - 14.0 / 3.0).abs() < 1e-2);
+    }
+}
