@@ -1,0 +1,604 @@
+#!/usr/bin/env python3
+"""Trains the slim encoder inside the crate (assets/builtin.safetensors) to stand in for VGG19.
+
+    pip install torch numpy pillow safetensors onnx
+    python assets/train.py generate --count 600 --seed 1 --base PHOTOS GENERATED
+    python assets/train.py train --teacher vgg19.onnx --images PHOTOS GENERATED --minutes 90 STUDENT
+    python assets/builtin.py STUDENT/student.safetensors
+
+`generate` draws pictures: dead leaves, 1/f^a noise, waves, Julia sets, lettering, and brush strokes
+over pictures of the folder `--base`. `train` needs nothing but the teacher's weights and folders of
+pictures. It saves the student and its own state every three minutes, and goes on from there when
+started again; `--start` begins with another student, of the same or other widths.
+
+The student has VGG19's topology with few channels. At every layer, a linear map P carries its
+responses S (c channels) to the teacher's T (C channels). Trained together, with Adam (maps, biases)
+and Muon (kernels; Jordan et al. 2024), are the relative errors of
+
+- the responses, |P S - T|^2 / |T|^2, at all 13 layers: the content loss;
+- the Gram matrices, |P G(S) P' - G(T)|^2 / |G(T)|^2, at the five style layers: the style loss;
+- for a picture x on its way to a style s, |P (G(Sx) - G(Ss)) P' - (G(Tx) - G(Ts))|^2, the difference
+  that style transfer minimises, relative to what is left of it.
+
+Half of each batch belongs to such a journey: crops that take steps down the student's own loss of
+style transfer while it learns, so that it is corrected where its gradient leads astray. The teacher
+costs more than the student; each batch it has answered is used again once later.
+
+On Linux, MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184 saves a tenth of the
+time: memory goes round instead of back to the system.
+"""
+
+import argparse
+import collections
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+BLOCKS = (2, 2, 4, 4, 1)
+LAYERS = [f"conv{b + 1}_{i + 1}" for b, n in enumerate(BLOCKS) for i in range(n)]
+# Channels of the student. Gram matrices read out of c channels have rank c: the wide conv4_1 is what
+# the style loss, nearly all of which sits there, needs.
+WIDTHS = dict(zip(LAYERS, (16, 16, 32, 32, 64, 64, 64, 64, 256, 96, 64, 64, 192)))
+STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+CONTENT = "conv4_2"
+MEAN = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
+# Weights of the relative errors: of the responses at each layer, of the Gram matrices (and of their
+# differences) at the style layers.
+RESPONSES = dict.fromkeys(LAYERS, 0.1) | dict.fromkeys(STYLE, 0.5) | {CONTENT: 2.0}
+GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 1.5}
+DIFFERENCES = {"conv1_1": 0.1, "conv2_1": 0.2, "conv3_1": 0.3, "conv4_1": 2.0, "conv5_1": 0.1}
+# impasto's default recipe: mean squared error of the responses, and of the Gram matrices / CHW.
+CONTENT_WEIGHT, STYLE_WEIGHT = 5.0, 200.0
+CROP = 128
+# Places in a batch: crops, the two crops of a journey's style, its six crops.
+CROPS, STYLES, JOURNEY = slice(0, 8), slice(8, 10), slice(10, 16)
+
+# --- Pictures --------------------------------------------------------------------------------------
+
+
+def spectrum(rng, size):
+    """Noise with the power spectrum 1/f^a, in correlated colours."""
+    alpha = rng.uniform(0.6, 2.6)
+    f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    f[0, 0] = 1
+    noise = np.fft.rfft2(rng.normal(size=(3, size, size))) * f ** (-alpha / 2)
+    noise[:, 0, 0] = 0
+    noise = np.fft.irfft2(noise, s=(size, size))
+    noise /= noise.std(axis=(1, 2), keepdims=True)
+    mix = np.eye(3) * rng.uniform(0.2, 1) + rng.normal(size=(3, 1)) * rng.uniform(0.2, 1)
+    colour = np.einsum("ij,jhw->hwi", mix, noise) * rng.uniform(25, 60) + rng.uniform(60, 190, 3)
+    return Image.fromarray(colour.clip(0, 255).astype(np.uint8))
+
+
+def palette(rng, base):
+    """A dozen colours: from a picture, or at random."""
+    if base is not None and rng.random() < 0.6:
+        pixels = np.asarray(base).reshape(-1, 3)
+        return pixels[rng.integers(len(pixels), size=12)]
+    return rng.integers(0, 256, size=(12, 3))
+
+
+def leaves(rng, size, base):
+    """Dead leaves: opaque shapes with a power law of sizes, one over the other."""
+    colours = palette(rng, base)
+    image = spectrum(rng, size)
+    draw = ImageDraw.Draw(image)
+    outline = rng.random() < 0.3
+    for _ in range(int(rng.integers(80, 500))):
+        r = min(size / 2, 2.5 * rng.pareto(1.2) + 2)
+        x, y = rng.uniform(-r, size + r, 2)
+        a, n = rng.uniform(0, 2 * math.pi), int(rng.integers(3, 9))
+        points = [(x + r * rng.uniform(0.5, 1) * math.cos(a + 2 * math.pi * k / n),
+                   y + r * rng.uniform(0.5, 1) * math.sin(a + 2 * math.pi * k / n)) for k in range(n)]
+        colour = tuple(int(c) for c in (colours[rng.integers(12)] + rng.normal(0, 8, 3)).clip(0, 255))
+        edge = (0, 0, 0) if outline else None
+        if rng.random() < 0.5:
+            draw.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=colour, outline=edge)
+        else:
+            draw.polygon(points, fill=colour, outline=edge)
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1)))
+
+
+def waves(rng, size):
+    """Sums of warped gratings, some thresholded: stripes, checks and marble."""
+    y, x = np.mgrid[:size, :size] / size
+    colour = np.zeros((size, size, 3)) + rng.uniform(60, 190, 3)
+    for _ in range(int(rng.integers(1, 5))):
+        angle, f = rng.uniform(0, math.pi), 4 * 20 ** rng.random()
+        warp = rng.uniform(0, 0.15) * np.sin(2 * math.pi * (rng.uniform(1, 5) * x + rng.uniform(1, 5) * y))
+        wave = np.sin(2 * math.pi * f * (x * math.cos(angle) + y * math.sin(angle) + warp))
+        if rng.random() < 0.4:
+            wave = np.sign(wave)
+        colour += wave[..., None] * rng.normal(0, 45, 3)
+    return Image.fromarray(colour.clip(0, 255).astype(np.uint8))
+
+
+def julia(rng, size):
+    """A Julia set of z^2 + c, coloured by the time to escape."""
+    c = 0.7885 * np.exp(1j * rng.uniform(0, 2 * math.pi))
+    zoom, centre = rng.uniform(0.3, 1.5), rng.uniform(-0.5, 0.5, 2)
+    y, x = np.mgrid[-1:1:size * 1j, -1:1:size * 1j] * zoom
+    z, times = x + centre[0] + 1j * (y + centre[1]), np.zeros((size, size))
+    for _ in range(60):
+        inside = abs(z) < 4
+        z = np.where(inside, z * z + c, z)
+        times += inside
+    phase = times[..., None] * rng.uniform(0.05, 0.4, 3) + rng.uniform(0, 6, 3)
+    return Image.fromarray((127 + 120 * np.sin(phase)).astype(np.uint8))
+
+
+def lettering(rng, size, base):
+    """Words and lines of many sizes on a ground."""
+    colours = palette(rng, base)
+    image = spectrum(rng, size) if rng.random() < 0.5 else Image.new("RGB", (size, size), tuple(int(c) for c in colours[0]))
+    for _ in range(int(rng.integers(8, 60))):
+        font = ImageFont.load_default(float(6 * 12 ** rng.random()))
+        text = "".join(chr(int(c)) for c in rng.integers(33, 127, size=int(rng.integers(1, 14))))
+        layer = Image.new("L", (size, size))
+        ImageDraw.Draw(layer).text(tuple(rng.uniform(-20, size, 2)), text, font=font, fill=255)
+        if rng.random() < 0.4:
+            layer = layer.rotate(rng.uniform(0, 360), Image.BICUBIC)
+        image.paste(tuple(int(c) for c in colours[rng.integers(12)]), mask=layer)
+    return image
+
+
+def strokes(rng, size, base):
+    """A picture painted over in brush strokes along its edges, large to small (after Hertzmann 1998)."""
+    source = np.asarray(base.filter(ImageFilter.GaussianBlur(2)), dtype=float)
+    gy, gx = np.gradient(np.asarray(base.convert("L").filter(ImageFilter.GaussianBlur(4)), dtype=float))
+    swirl = np.asarray(spectrum(rng, size).convert("L").filter(ImageFilter.GaussianBlur(12)), dtype=float)
+    weight = rng.uniform(0, 1)
+    angle = np.arctan2(gx, -gy) * (1 - weight) + weight * (swirl - swirl.mean()) / (swirl.std() + 1e-6)
+    image = Image.fromarray(source.astype(np.uint8)).resize((2 * size, 2 * size))
+    draw = ImageDraw.Draw(image)
+    jitter, length = rng.uniform(0, 25), rng.uniform(2, 7)
+    fine = rng.uniform(1, 3)
+    for radius in (8 * fine, 4 * fine, 2 * fine, fine):
+        count = int(1.5 * size * size / (radius * radius * length))
+        for x, y in rng.uniform(0, size - 1, (count, 2)):
+            colour = source[int(y), int(x)] + rng.normal(0, jitter, 3) * [1, 0.7, 1]
+            px, py, line = x, y, []
+            for _ in range(4):
+                line.append((2 * px, 2 * py))
+                a = angle[int(min(max(py, 0), size - 1)), int(min(max(px, 0), size - 1))]
+                px, py = px + radius * length / 3 * math.cos(a), py + radius * length / 3 * math.sin(a)
+            colour = colour.clip(0, 255).astype(int)
+            draw.line(line, tuple(colour), max(1, int(radius * 1.6)), joint="curve")
+            if rng.random() < 0.5:
+                shade = (colour + rng.normal(0, 20)).clip(0, 255).astype(int)
+                draw.line([(a + radius / 2, b + radius / 2) for a, b in line], tuple(shade), max(1, int(radius * 0.4)))
+    return image.resize((size, size), Image.LANCZOS)
+
+
+def generate(arguments):
+    rng = np.random.default_rng(arguments.seed)
+    bases = pictures_in([arguments.base]) if arguments.base else []
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    size = 320
+    for number in range(arguments.count):
+        base = None
+        if bases:
+            base = Image.open(bases[rng.integers(len(bases))]).convert("RGB")
+            side = int(rng.integers(min(size, min(base.size)), min(base.size) + 1))
+            x, y = (int(rng.integers(0, extent - side + 1)) for extent in base.size)
+            base = base.crop((x, y, x + side, y + side)).resize((size, size), Image.LANCZOS)
+        kind = rng.random()
+        if kind < 0.45 and (base is not None or number % 2):
+            image = strokes(rng, size, base or leaves(rng, size, None))
+        elif kind < 0.65:
+            image = leaves(rng, size, base)
+        elif kind < 0.75:
+            image = spectrum(rng, size)
+        elif kind < 0.85:
+            image = waves(rng, size)
+        elif kind < 0.92:
+            image = julia(rng, size)
+        else:
+            image = lettering(rng, size, base)
+        image.save(arguments.out / f"{number:04}.png")
+
+
+def pictures_in(folders):
+    names = sorted(path for folder in folders for path in Path(folder).iterdir()
+                   if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+    if not names:
+        raise SystemExit(f"no pictures in {', '.join(map(str, folders))}")
+    return names
+
+
+class Crops:
+    """Random crops of pictures, at many scales, some with other colours or noise."""
+
+    def __init__(self, folders):
+        self.pictures = [Image.open(path).convert("RGB") for path in pictures_in(folders)]
+
+    def pair(self):
+        """Two crops, mostly of the same picture."""
+        image = random.choice(self.pictures)
+        return [self.draw(image), self.draw(image if random.random() < 0.9 else None)]
+
+    def draw(self, image=None):
+        image = image or random.choice(self.pictures)
+        largest = min(image.size)
+        side = round(min(largest, CROP * 0.7 * 5 ** random.random()))
+        x, y = (random.randint(0, extent - side) for extent in image.size)
+        image = image.crop((x, y, x + side, y + side)).resize((CROP, CROP), Image.LANCZOS)
+        crop = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+        if random.random() < 0.5:
+            crop = crop.flip(2)
+        if random.random() < 0.2:
+            crop = crop.rot90(random.randint(1, 3), (1, 2))
+        if random.random() < 0.3:
+            gain = torch.empty(3, 1, 1).uniform_(0.6, 1.4)
+            crop = ((crop - 128) * gain + 128 + torch.empty(3, 1, 1).uniform_(-40, 40)).clamp(0, 255)
+        if random.random() < 0.1:
+            crop = crop[torch.randperm(3)]
+        if random.random() < 0.15:
+            crop = crop + torch.randn_like(crop) * random.uniform(2, 30)
+        return crop
+
+
+# --- Networks --------------------------------------------------------------------------------------
+
+
+def responses(layers, x, last=None):
+    """The ReLU outputs of all layers."""
+    out, layer = {}, iter(layers)
+    for block, count in enumerate(BLOCKS):
+        for index in range(count):
+            weight, bias = next(layer)
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            name = f"conv{block + 1}_{index + 1}"
+            out[name] = x
+            if name == last:
+                return out
+        x = F.max_pool2d(x, 2) if block < 4 else x
+    return out
+
+
+def rows(features):
+    """[batch, positions, channels]: a view of the order that the networks work in."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def gram(features):
+    flat = rows(features)
+    return (flat.transpose(1, 2) @ flat).float() / flat.shape[1]
+
+
+def load_teacher(path):
+    """The convolutions to conv5_1 for RGB of 0-255 less MEAN, from ONNX or safetensors."""
+    if str(path).endswith(".onnx"):
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(path)
+        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        names = [node.input[1:3] for node in model.graph.node if node.op_type == "Conv"]
+        arrays = [(values[w], values[b]) for w, b in names]
+    else:
+        from safetensors.numpy import load_file
+
+        values = load_file(path)
+        numbers = sorted({int(name.split(".")[1]) for name in values if name.startswith("features.")})
+        arrays = [(values[f"features.{n}.weight"], values[f"features.{n}.bias"]) for n in numbers]
+    if arrays[0][0].shape != (64, 3, 3, 3) or np.abs(arrays[0][1]).max() > 100:
+        raise SystemExit(f"{path}: these are not VGG19's weights")
+    return [(torch.tensor(w, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last),
+             torch.tensor(b, dtype=torch.bfloat16)) for w, b in arrays[:len(LAYERS)]]
+
+
+class Student:
+    """Kernels and biases of the convolutions, and the maps P of all layers.
+
+    P = Q W: W whitens the responses, whose channels are far from independent, so that steps of
+    equal size in all entries of Q (`maps`) make sense.
+    """
+
+    def __init__(self):
+        self.convolutions, self.maps, channels = [], {}, 3
+        for name, teacher in zip(LAYERS, (64, 64, 128, 128, *[256] * 4, *[512] * 5)):
+            width = WIDTHS[name]
+            weight = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+            self.convolutions.append((weight.requires_grad_(), torch.zeros(width, requires_grad=True)))
+            self.maps[name] = torch.zeros(teacher, width, requires_grad=True)
+            channels = width
+        self.whitening = {}
+
+    def widen(self, path):
+        """Starts from another student, whose channels may be fewer or more. Returns the maps that fit."""
+        from safetensors.torch import load_file
+
+        stored = load_file(path)
+        with torch.no_grad():
+            for name, (weight, bias) in zip(LAYERS, self.convolutions):
+                old = stored[f"{name}.weight"].float()
+                out, into = min(len(old), len(weight)), min(old.shape[1], weight.shape[1])
+                weight[:, into:] *= 0.1
+                weight[:out, :into] = old[:out, :into]
+                bias[:out] = stored[f"{name}.bias"].float()[:out]
+        maps = {name: stored[f"{name}.projection"].float() for name in LAYERS}
+        return {name: map for name, map in maps.items() if map.shape == self.maps[name].shape}
+
+    @torch.no_grad()
+    def fit(self, teacher, crops, count, known):
+        """Sets the maps, but for the known ones, by least squares over crops."""
+        products = {name: [0, 0] for name in LAYERS}
+        for _ in range(count):
+            x = torch.stack([crops.draw() for _ in range(4)]) - MEAN
+            theirs, ours = responses(teacher, cast(x)), self.responses(x)
+            for name in LAYERS:
+                s, t = (rows(r[name]).flatten(0, 1).double() for r in (ours, theirs))
+                products[name][0] += s.T @ s
+                products[name][1] += t.T @ s
+        for name, (ss, ts) in products.items():
+            ridge = torch.eye(len(ss), dtype=torch.double) * ss.trace() / len(ss) * 1e-4
+            map = known.get(name)
+            self.set_map(name, torch.linalg.solve(ss + ridge, ts.T).T if map is None else map, ss)
+
+    @torch.no_grad()
+    def whiten(self, pictures):
+        """Brings W up to date; P stays the same."""
+        products = dict.fromkeys(LAYERS, 0)
+        for x in pictures:
+            for name, response in self.responses(x - MEAN).items():
+                s = rows(response).flatten(0, 1)
+                products[name] += (s.T @ s).double()
+        for name, ss in products.items():
+            self.set_map(name, self.map(name), ss)
+
+    def set_map(self, name, map, ss):
+        """P, and W = C^-1/2 for the covariance C; W takes P's scale too, for Q of about 1."""
+        values, vectors = torch.linalg.eigh(ss / ss.trace())
+        root = (values.clamp(min=0) + 1e-4 * values.mean()).sqrt()
+        whole = map.double() @ (vectors * root) @ vectors.T
+        scale = whole.square().mean().sqrt()
+        self.maps[name].copy_(whole / scale)
+        self.whitening[name] = ((vectors / root) @ vectors.T * scale).float()
+
+    def responses(self, x, last=None):
+        """Of pixels 0-255 less MEAN."""
+        return responses(self.convolutions, (x / 128).contiguous(memory_format=torch.channels_last), last)
+
+    def map(self, name):
+        return self.maps[name] @ self.whitening[name]
+
+    def save(self, path):
+        from safetensors.torch import save_file
+
+        tensors = {}
+        for name, (weight, bias) in zip(LAYERS, self.convolutions):
+            tensors |= {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.projection": self.map(name)}
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+    def state(self):
+        return {"convolutions": self.convolutions, "maps": self.maps, "whitening": self.whitening}
+
+    def restore(self, state):
+        self.convolutions, self.maps, self.whitening = state["convolutions"], state["maps"], state["whitening"]
+
+
+def cast(x):
+    return x.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+class Muon:
+    """Momentum whose matrices are made orthogonal, with steps as large as Adam's (Jordan et al. 2024;
+    Liu et al., arXiv 2502.16982)."""
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self.momenta = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, rate):
+        for parameter, momentum in zip(self.parameters, self.momenta):
+            momentum.mul_(0.95).add_(parameter.grad)
+            update = (parameter.grad + 0.95 * momentum).flatten(1)
+            parameter.grad = None
+            tall = update.shape[0] > update.shape[1]
+            x = (update.T if tall else update) / (update.norm() + 1e-12)
+            for _ in range(5):
+                a = x @ x.T
+                x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+            x = (x.T if tall else x) * 0.2 * max(update.shape) ** 0.5
+            parameter.sub_(rate * x.reshape(parameter.shape))
+
+
+# --- Training --------------------------------------------------------------------------------------
+
+
+class Journey:
+    """Six crops on their way to a style, together as if they were parts of one picture, down the
+    student's loss. The style is two crops of a picture, or of two."""
+
+    def __init__(self, crops, student):
+        self.styles = torch.stack(crops.pair())
+        start = torch.stack([crops.draw() for _ in range(6)])
+        with torch.no_grad():
+            self.content = student.responses(start - MEAN, CONTENT)[CONTENT]
+        if random.random() < 0.15:
+            start = 128 + 40 * torch.randn_like(start)
+        self.x = start
+        self.moments = [torch.zeros_like(start), torch.zeros_like(start)]
+        self.rate = 255 * 0.004 * 12 ** random.random()
+        self.steps, self.end = 0, random.randint(40, 160)
+
+
+def advance(student, journey):
+    """Steps of Adam down the loss of style transfer."""
+    with torch.no_grad():
+        styles = student.responses(journey.styles - MEAN)
+        targets = {name: gram(styles[name]).mean(0) for name in STYLE}
+    for _ in range(3):
+        x = journey.x.clone().requires_grad_()
+        ours = student.responses(x - MEAN)
+        loss = 0
+        for name in STYLE:
+            map = student.map(name).detach()
+            inner = map.T @ map
+            difference = gram(ours[name]).mean(0) - targets[name]
+            # |P D P'|^2 = tr(M D M D) for M = P'P
+            error = ((inner @ difference) * (difference @ inner)).sum()
+            loss = loss + STYLE_WEIGHT * error / len(map) ** 4
+        map = student.map(CONTENT).detach()
+        moved = rows(ours[CONTENT] - journey.content) @ map.T
+        loss = loss + CONTENT_WEIGHT * moved.square().mean()
+        gradient = torch.autograd.grad(loss, x)[0]
+        journey.steps += 1
+        first, second = journey.moments
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient.square(), 0.01)
+        step = first / (1 - 0.9 ** journey.steps)
+        step = step / ((second / (1 - 0.99 ** journey.steps)).sqrt() + 1e-12)
+        rate = journey.rate * (1 - 0.8 * journey.steps / journey.end)
+        journey.x = (journey.x - rate * step).clamp(-30, 285)
+
+
+class Answer:
+    """What the teacher says to a batch, stored small: every second position of the first two blocks."""
+
+    def __init__(self, teacher, x):
+        self.x = x
+        self.offset = (random.randint(0, 1), random.randint(0, 1))
+        with torch.no_grad():
+            theirs = responses(teacher, cast(x - MEAN))
+            self.grams = {name: gram(theirs[name]) for name in STYLE}
+            self.responses = {name: self.thin(name, r) for name, r in theirs.items()}
+            self.sizes = {name: r.float().square().sum((1, 2)) + 1e-3 for name, r in self.responses.items()}
+
+    def thin(self, name, r):
+        dy, dx = self.offset
+        return rows(r[:, :, dy::2, dx::2] if name[4] in "12" else r).contiguous()
+
+
+def losses(student, answer):
+    """The relative errors, as in the module's comment: a number for each kind and layer."""
+    ours = student.responses(answer.x - MEAN)
+    errors = {}
+    for name in LAYERS:
+        # The sum over pictures of |P S - T|^2 / |T|^2, without P S at every position.
+        map, theirs, mine = student.map(name), answer.responses[name], answer.thin(name, ours[name])
+        weighted = (mine / answer.sizes[name][:, None, None]).flatten(0, 1)
+        own = (map.T @ map * (mine.flatten(0, 1).T @ weighted)).sum()
+        scale = answer.sizes[name].mean()
+        product = theirs.flatten(0, 1).T @ (weighted * scale).bfloat16()
+        errors["response", name] = (own - 2 * (map * product).sum() / scale) / len(mine) + 1
+    for name in STYLE:
+        map, theirs = student.map(name), answer.grams[name]
+        inner, size = map.T @ map, theirs.square().sum((1, 2))
+        mine = gram(ours[name])
+
+        def squared(g, t):
+            """|P g P' - t|^2"""
+            own = ((inner @ g) * (g @ inner)).sum((1, 2))
+            half = map.bfloat16()
+            return own - 2 * (half.T @ (t.bfloat16() @ half) * g).sum((1, 2)) + t.square().sum((1, 2))
+
+        errors["gram", name] = (squared(mine, theirs) / size).mean()
+        between = lambda g: g[JOURNEY].mean(0, True) - g[STYLES].mean(0, True)
+        difference = between(theirs)
+        left = difference.square().sum() + 0.01 * size[STYLES].mean()
+        errors["difference", name] = squared(between(mine), difference).sum() / left
+    return errors
+
+
+def total(errors):
+    weights = {"response": RESPONSES, "gram": GRAMS, "difference": DIFFERENCES}
+    return sum(weights[kind][name] * error for (kind, name), error in errors.items())
+
+
+def train(arguments):
+    torch.manual_seed(arguments.seed)
+    random.seed(arguments.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    teacher, crops, student = load_teacher(arguments.teacher), Crops(arguments.images), Student()
+    state_file = arguments.out / "state.pt"
+    spent, count = 0.0, 0
+    state = torch.load(state_file) if state_file.exists() else None
+    if state:
+        student.restore(state["student"])
+        spent, count = state["spent"], state["count"]
+    else:
+        known = student.widen(arguments.start) if arguments.start else {}
+        student.fit(teacher, crops, 60, known)
+    muon = Muon([weight for weight, _ in student.convolutions])
+    others = [bias for _, bias in student.convolutions] + list(student.maps.values())
+    adam = torch.optim.Adam(others, betas=(0.9, 0.98))
+    if state:
+        muon.momenta = state["muon"]
+        adam.load_state_dict(state["adam"])
+
+    journeys = [Journey(crops, student) for _ in range(10)]
+    earlier = collections.deque(maxlen=16)
+    shown, saved, start = collections.Counter(), time.time(), time.time() - spent
+    while (spent := time.time() - start) < 60 * arguments.minutes:
+        progress = spent / (60 * arguments.minutes)
+        rate = arguments.rate * min(1, count / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        place = random.randrange(len(journeys))
+        journey = journeys[place]
+        advance(student, journey)
+        fresh = torch.stack([crops.draw() for _ in range(8)])
+        answer = Answer(teacher, torch.cat([fresh, journey.styles, journey.x]))
+        if journey.steps >= journey.end:
+            journeys[place] = Journey(crops, student)
+
+        for used in [answer, random.choice(earlier)] if earlier else [answer]:
+            errors = losses(student, used)
+            total(errors).backward()
+            muon.step(rate)
+            for group in adam.param_groups:
+                group["lr"] = rate
+            adam.step()
+            adam.zero_grad()
+            if used is answer:
+                shown.update({key: error.item() for key, error in errors.items()})
+        earlier.append(answer)
+
+        count += 1
+        if count % 250 == 0:
+            student.whiten([answer.x for answer in earlier])
+        if count % 100 == 0:
+            line = "  ".join(f"{kind[0]}{name[4:]} {shown[kind, name] / 100:.4f}" for kind, name in shown
+                             if name in STYLE or name == CONTENT)
+            print(f"{spent / 60:6.1f} min  {count:6}  {line}", flush=True)
+            shown.clear()
+        if time.time() - saved > 180:
+            saved = time.time()
+            torch.save({"student": student.state(), "muon": muon.momenta, "adam": adam.state_dict(),
+                        "spent": spent, "count": count}, arguments.out / "state.tmp")
+            (arguments.out / "state.tmp").replace(state_file)
+            student.save(arguments.out / "student.safetensors")
+    student.save(arguments.out / "student.safetensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("generate", help="draw pictures to train on")
+    command.add_argument("out", type=Path, help="folder to write to")
+    command.add_argument("--count", type=int, default=600)
+    command.add_argument("--seed", type=int, default=1)
+    command.add_argument("--base", type=Path, help="folder of pictures to paint over and take colours from")
+    command.set_defaults(run=generate)
+    command = commands.add_parser("train", help="train the slim encoder")
+    command.add_argument("out", type=Path, help="folder for the student and the state of the training")
+    command.add_argument("--teacher", type=Path, required=True, help="VGG19's weights for RGB of 0-255, ONNX or safetensors")
+    command.add_argument("--images", type=Path, nargs="+", required=True, help="folders of pictures")
+    command.add_argument("--minutes", type=float, default=90)
+    command.add_argument("--rate", type=float, default=1e-3, help="step size at its peak")
+    command.add_argument("--seed", type=int, default=1)
+    command.add_argument("--start", type=Path, help="student to start from; random otherwise")
+    command.set_defaults(run=train)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
