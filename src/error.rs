@@ -1,6 +1,7 @@
 //! The error of the crate's front door.
 
 use crate::encoder::EncoderError;
+use crate::loss::EmptyRegion;
 use crate::picture::PictureError;
 use crate::transfer::{CheckpointError, RecipeError};
 use crate::weights::WeightsError;
@@ -37,6 +38,15 @@ pub enum Error {
         width: usize,
         /// Height in pixels.
         height: usize,
+    },
+    /// A region that a style shall be confined to, of which nothing is left.
+    #[error("the region of style {style} is empty; give a mask with white in it, or a larger size")]
+    Region {
+        /// Which style, from 1.
+        style: usize,
+        /// Where.
+        #[source]
+        source: EmptyRegion,
     },
     /// Weights of several styles that cannot be normalised.
     #[error("the weights of the styles must be 0 or more, and not all 0")]

@@ -266,6 +266,13 @@ pub struct Choices {
         allow_negative_numbers = true
     )]
     pub style_blend: Option<Vec<f64>>,
+    /// Where a style is painted: a picture that is white there and black elsewhere. Once for each
+    /// style, in their order
+    #[arg(long, value_name = "FILE")]
+    pub mask: Vec<PathBuf>,
+    /// Which part of a style's picture to use: white there. Once for each style, in their order
+    #[arg(long, value_name = "FILE", requires = "mask")]
+    pub style_mask: Vec<PathBuf>,
     /// Size of the style pictures relative to the result: more gives larger strokes [default: the
     /// recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]

@@ -12,7 +12,7 @@ use impasto::kernel::AutodiffBackend;
 use impasto::picture::{Format, SaveOptions, check_folder};
 use impasto::transfer::{Checkpoint, End, Plan};
 use impasto::view::{Curves, Evolution};
-use impasto::{Error, Picture, Recipe, StyleTransfer, Vgg19Weights};
+use impasto::{Error, Picture, Recipe, Region, StyleTransfer, Vgg19Weights};
 
 use super::args::{Engine, Reports};
 use super::device::{Job, run_on};
@@ -34,7 +34,8 @@ pub struct Painting<'a> {
     pub reports: &'a Reports,
     pub recipe: Recipe,
     pub content: Picture,
-    pub styles: Vec<(Picture, f64)>,
+    /// Each with its weight and the region it is confined to.
+    pub styles: Vec<((Picture, f64), Option<Region>)>,
     pub start: Option<Picture>,
     pub seed: u64,
     pub checkpoint: Option<Checkpoint>,
@@ -90,8 +91,11 @@ impl Job for Prepared<'_> {
             .content(self.painting.content)
             .recipe(recipe.clone())
             .seed(self.painting.seed);
-        for (style, weight) in self.painting.styles {
-            transfer = transfer.style(style, weight);
+        for ((style, weight), region) in self.painting.styles {
+            transfer = match region {
+                None => transfer.style(style, weight),
+                Some(region) => transfer.style_in(region, style, weight),
+            };
         }
         if let Some(start) = self.painting.start {
             transfer = transfer.start(start);
@@ -329,6 +333,14 @@ fn print_plan(engine: &Engine, output: &Path, recipe: &Recipe, plan: &Plan) {
             scale.iterations,
             gigabytes(scale.memory)
         ));
+    }
+    for (index, coverage) in plan.coverage.iter().enumerate() {
+        if let Some(coverage) = coverage {
+            let (number, percent) = (index + 1, 100.0 * coverage);
+            text.push_str(&format!(
+                "region {number:<9} {percent:.1} % of the picture\n"
+            ));
+        }
     }
     let layers: Vec<String> = plan.layers.iter().map(|layer| layer.to_string()).collect();
     text.push_str(&format!("layers           {}\n", layers.join(" ")));

@@ -73,7 +73,7 @@ fn style(
         reports: &arguments.reports,
         recipe,
         content: canvas,
-        styles: vec![(picture, 1.0)],
+        styles: vec![((picture, 1.0), None)],
         start: None,
         seed: arguments.effort.seed,
         checkpoint,

@@ -1,11 +1,11 @@
 //! `impasto stylize`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use impasto::Picture;
 use impasto::picture::check_output;
 use impasto::transfer::Checkpoint;
+use impasto::{Picture, Region};
 
 use super::Failure;
 pub use super::args::Stylize;
@@ -36,6 +36,20 @@ pub fn run(arguments: &Stylize, checkpoint: Option<Checkpoint>) -> Result<ExitCo
         }
     };
     let start = start.map(open).transpose()?;
+    let masks = |option, paths: &[PathBuf]| match paths.len() {
+        0 => Ok(vec![None; styles.len()]),
+        count if count == styles.len() => paths.iter().map(|path| open(path).map(Some)).collect(),
+        count => Err(Failure::usage(format!(
+            "{option} is given {count} times for {} styles; give one mask for each",
+            styles.len()
+        ))),
+    };
+    let contents = masks("--mask", &choices.mask)?;
+    let regions = contents
+        .into_iter()
+        .zip(masks("--style-mask", &choices.style_mask)?);
+    let regions = regions.map(|(content, style)| content.map(|content| Region { content, style }));
+    let regions: Vec<Option<Region>> = regions.collect();
     Painting {
         output: &arguments.output,
         save,
@@ -43,7 +57,7 @@ pub fn run(arguments: &Stylize, checkpoint: Option<Checkpoint>) -> Result<ExitCo
         reports: &arguments.reports,
         recipe,
         content,
-        styles: styles.into_iter().zip(blend).collect(),
+        styles: styles.into_iter().zip(blend).zip(regions).collect(),
         start,
         seed: choices.seed,
         checkpoint,

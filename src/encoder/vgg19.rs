@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::convolution::Prepared;
 use super::{EncoderError, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Then};
+use crate::loss::Guide;
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.
@@ -241,6 +242,7 @@ impl<B: kernel::Backend> Vgg19<B> {
                     seen: x.clone(),
                     readout: self.readout(layer),
                     response: OnceLock::new(),
+                    guide: None,
                 });
             }
         };
@@ -333,9 +335,19 @@ struct Tap<B: Backend> {
     readout: Option<Tensor<B, 2>>,
     /// What is read out of them, once somebody asks for it.
     response: OnceLock<Tensor<B, 4>>,
+    /// How much each position counts, see [`Features::guided`].
+    guide: Option<Tensor<B, 4>>,
 }
 
 impl<B: Backend> Tap<B> {
+    /// The encoder's channels times a power of the guide.
+    fn guided(&self, power: i32) -> Tensor<B, 4> {
+        match &self.guide {
+            None => self.seen.clone(),
+            Some(guide) => self.seen.clone() * guide.clone().powi_scalar(power),
+        }
+    }
+
     fn response(&self) -> &Tensor<B, 4> {
         let Some(readout) = &self.readout else {
             return &self.seen;
@@ -373,7 +385,7 @@ impl<B: Backend> Features<B> {
         B: kernel::Backend,
     {
         let tap = self.tap(layer);
-        let gram = B::gram(tap.seen.clone());
+        let gram = B::gram(tap.guided(1));
         match &tap.readout {
             None => gram,
             Some(readout) => {
@@ -391,15 +403,22 @@ impl<B: Backend> Features<B> {
     pub fn mean(&self, layer: Layer) -> Tensor<B, 3> {
         let tap = self.tap(layer);
         let [batch, channels, ..] = tap.seen.dims();
-        let flat = tap
-            .seen
-            .clone()
-            .reshape([batch as i32, channels as i32, -1]);
+        let flat = tap.guided(2).reshape([batch as i32, channels as i32, -1]);
         let mean = flat.mean_dim(2).transpose();
         match &tap.readout {
             None => mean,
             Some(readout) => mean.matmul(readout.clone().transpose().unsqueeze()),
         }
+    }
+
+    /// The same features, of which [`gram`](Self::gram) and [`mean`](Self::mean) see a region only,
+    /// at the layers that the guide knows.
+    pub fn guided(&self, guide: &Guide<B>) -> Self {
+        let mut features = self.clone();
+        for tap in &mut features.taps {
+            tap.guide = guide.get(tap.layer).cloned();
+        }
+        features
     }
 
     /// The number of channels to normalise a loss with: those of the layer in the network that the

@@ -52,7 +52,7 @@ impl<B: Backend> MomentsTerm<B> {
         let covariance = covariance(distance, &mean, gram);
         let root = match distance {
             MomentsDistance::MeanStd => covariance.clone(),
-            MomentsDistance::Wasserstein => square_root(covariance.clone()),
+            MomentsDistance::Wasserstein => roots(covariance.clone()).0,
         };
         Self {
             layer,
@@ -101,9 +101,19 @@ fn diagonal<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 2> {
     kept.sum_dim(2).reshape([1, channels])
 }
 
-/// The root of a symmetric positive definite matrix by Newton and Schulz's coupled iteration
-/// (Higham 2008, equation 6.35), which needs products only.
-fn square_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 3> {
+/// The trace of the root of a symmetric positive definite matrix A. Its derivative is `½ A^-½`, which
+/// the iteration yields as well, so that nothing of it has to be kept for the way back.
+fn trace_of_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 1> {
+    let constant = matrix.clone().detach();
+    let (root, inverse) = roots(constant.clone());
+    // Zero, but for its gradient.
+    let change = (matrix - constant) * inverse.mul_scalar(0.5);
+    diagonal(root).sum() + change.sum()
+}
+
+/// The root of a symmetric positive definite matrix and its inverse, by Newton and Schulz's coupled
+/// iteration (Higham 2008, equation 6.35), which needs products only.
+fn roots<B: Backend>(matrix: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
     let [_, channels, _] = matrix.dims();
     let device = matrix.device();
     let norm = matrix
@@ -120,7 +130,7 @@ fn square_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 3> {
         y = y.matmul(t.clone());
         z = t.matmul(z);
     }
-    y * norm.sqrt()
+    (y * norm.clone().sqrt(), z / norm.sqrt())
 }
 
 impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
@@ -147,7 +157,7 @@ impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
                 let root = self.root.clone();
                 let product = root.clone().matmul(covariance.clone()).matmul(root);
                 let sum = covariance + self.covariance.clone();
-                diagonal(sum - square_root(product).mul_scalar(2.0)).sum()
+                diagonal(sum).sum() - trace_of_root(product).mul_scalar(2.0)
             }
         };
         (means + spreads).div_scalar(features.channels(self.layer) as f64)
@@ -176,7 +186,10 @@ mod tests {
             let random =
                 Tensor::<Flex, 3>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
             let matrix = random.clone().matmul(random.transpose()) + identity(channels, &device);
-            let root = square_root(matrix.clone());
+            let (root, inverse) = roots(matrix.clone());
+            let unit = root.clone().matmul(inverse) - identity(channels, &device);
+            let error: f32 = unit.abs().max().into_scalar();
+            assert!(error < 1e-2, "{channels}: {error}");
             let error: f32 = (root.clone().matmul(root) - matrix.clone())
                 .abs()
                 .max()
@@ -206,8 +219,29 @@ mod tests {
             .clone()
             .matmul(diagonal([1.0, 1.0, 16.0]))
             .matmul(term.root.clone());
-        let trace: f32 = super::diagonal(square_root(product)).sum().into_scalar();
+        let trace: f32 = trace_of_root(product).into_scalar();
         assert!((trace - (2.0 + 3.0 + 4.0)).abs() < 1e-2, "{trace}");
         assert!((term.magnitude(3) - 14.0 / 3.0).abs() < 1e-2);
+    }
+
+    #[test]
+    fn the_trace_has_the_gradient_of_the_root() {
+        use burn::backend::Autodiff;
+        // d tr(A^½) / dA = ½ A^-½: for a diagonal matrix half of the inverse roots.
+        let device = Default::default();
+        let values = Tensor::<Autodiff<Flex>, 1>::from_floats([4.0, 1.0, 0.25], &device);
+        let matrix = identity(3, &device) * values.reshape([1, 1, 3]);
+        let matrix = matrix.detach().require_grad();
+        let gradients = trace_of_root(matrix.clone()).backward();
+        let found: Vec<f32> = matrix
+            .grad(&gradients)
+            .unwrap()
+            .into_data()
+            .to_vec()
+            .unwrap();
+        for (index, found) in found.into_iter().enumerate() {
+            let expected = [0.25, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0][index];
+            assert!((found - expected).abs() < 1e-3, "{index}: {found}");
+        }
     }
 }

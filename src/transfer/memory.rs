@@ -37,7 +37,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let originals: u64 = [&self.content, &self.start]
             .into_iter()
             .flatten()
-            .chain(self.styles.iter().map(|(style, _)| style))
+            .chain(self.styles.iter().map(|style| &style.picture))
             .map(|picture| 4 * picture.rgb().len() as u64)
             .sum();
         let features = self.features(pixels).max(self.features(style_pixels));

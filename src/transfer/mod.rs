@@ -47,7 +47,7 @@ pub use run::{End, Outcome, Step};
 pub struct StyleTransfer<'a, B: AutodiffBackend> {
     encoder: &'a Vgg19<B>,
     content: Option<Picture>,
-    styles: Vec<(Picture, f64)>,
+    styles: Vec<Style>,
     start: Option<Picture>,
     recipe: Recipe,
     seed: u64,
@@ -55,6 +55,23 @@ pub struct StyleTransfer<'a, B: AutodiffBackend> {
     checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
     resume: Option<Checkpoint>,
     terms: Vec<(String, f64, Rc<dyn Term<B>>)>,
+}
+
+/// Where a style is painted, and where it is taken from. Masks are white inside, black outside, grey
+/// between, and stretched to their picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// The part of the content picture that is painted.
+    pub content: Picture,
+    /// The part of the style picture whose style is used; all of it if none.
+    pub style: Option<Picture>,
+}
+
+/// A style picture with its weight, for the whole result or a region of it.
+struct Style {
+    picture: Picture,
+    weight: f64,
+    region: Option<Region>,
 }
 
 /// Most pixels along a side of a resized picture.
@@ -93,7 +110,24 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
     /// Adds a picture that gives the style. With several, their Gram matrices are averaged with
     /// these weights.
     pub fn style(mut self, picture: Picture, weight: f64) -> Self {
-        self.styles.push((picture, weight));
+        self.styles.push(Style {
+            picture,
+            weight,
+            region: None,
+        });
+        self
+    }
+
+    /// Adds a picture that gives the style of one region of the result. Every such style has loss
+    /// terms of its own, multiplied by its weight relative to the mean of all, and sees nothing
+    /// outside its region (see [`Guide`](crate::loss::Guide)); styles without a region are painted
+    /// everywhere.
+    pub fn style_in(mut self, region: Region, picture: Picture, weight: f64) -> Self {
+        self.styles.push(Style {
+            picture,
+            weight,
+            region: Some(region),
+        });
         self
     }
 
@@ -163,8 +197,8 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         if self.styles.is_empty() && self.recipe.style_weight > 0.0 {
             return Err(Error::NoStyle);
         }
-        let total: f64 = self.styles.iter().map(|(_, weight)| weight).sum();
-        let negative = self.styles.iter().any(|(_, weight)| *weight < 0.0);
+        let total: f64 = self.styles.iter().map(|style| style.weight).sum();
+        let negative = self.styles.iter().any(|style| style.weight < 0.0);
         if !self.styles.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
             return Err(Error::StyleWeights);
         }
@@ -174,13 +208,20 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
             let (width, height) = self.recipe.dimensions(content, scale.size);
             self.encoder.check(width, height, &layers)?;
             let mut style_pixels = 0;
-            for (style, _) in &self.styles {
-                let (width, height) = self.style_dimensions(style, scale.size);
+            for (index, style) in self.styles.iter().enumerate() {
+                let content = (width, height);
+                let (width, height) = self.style_dimensions(&style.picture, scale.size);
                 if width.max(height) > LARGEST_SIDE {
                     return Err(Error::StyleTooLarge { width, height });
                 }
                 self.encoder.check(width, height, &self.style_layers())?;
                 style_pixels = style_pixels.max(width * height);
+                if let Some(region) = &style.region {
+                    self.guide::<B::InnerBackend>(index, &region.content, content)?;
+                    if let Some(mask) = &region.style {
+                        self.guide::<B::InnerBackend>(index, mask, (width, height))?;
+                    }
+                }
             }
             scales.push(PlannedScale {
                 width,
@@ -198,7 +239,15 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
                 return Err(CheckpointError::OtherRun.into());
             }
         }
-        Ok(Plan { scales, layers })
+        let coverage = |style: &Style| {
+            let rgb = style.region.as_ref()?.content.rgb();
+            Some(rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / rgb.len() as f64)
+        };
+        Ok(Plan {
+            scales,
+            layers,
+            coverage: self.styles.iter().map(coverage).collect(),
+        })
     }
 
     /// Style layers that are really used.
@@ -232,12 +281,15 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
 }
 
 /// What a run will do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The scales, coarse to fine.
     pub scales: Vec<PlannedScale>,
     /// The layers of the encoder that are read.
     pub layers: Vec<Layer>,
+    /// The share of the picture that each style's region covers, 0 to 1; `None` for styles without
+    /// a region.
+    pub coverage: Vec<Option<f64>>,
 }
 
 /// One scale of a [`Plan`].

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::StyleTransfer;
+use super::{Style, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Features, Layer};
 use crate::kernel::{self, AutodiffBackend};
-use crate::loss::{ContentTerm, Loss, MomentsTerm, StyleTerm};
+use crate::loss::{ContentTerm, Guide, Guided, Loss, MomentsTerm, StyleTerm, Term};
 use crate::picture::Picture;
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
@@ -26,7 +26,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             parts.push(Loss::sum("content", recipe.content_weight, terms));
         }
         if recipe.style_weight > 0.0 {
-            let terms = self.style_terms(size)?;
+            let terms = self.style_terms(content, size)?;
             parts.push(Loss::sum("style", recipe.style_weight, terms));
         }
         if recipe.tv_weight > 0.0 {
@@ -53,18 +53,78 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             .collect())
     }
 
-    fn style_terms(&self, size: usize) -> Result<Vec<Loss<B>>, Error> {
+    /// One group for all styles of the whole picture, which are averaged, and one for each region.
+    fn style_terms(&self, content: &Picture, size: usize) -> Result<Vec<Loss<B>>, Error> {
+        let (whole, regional): (Vec<&Style>, Vec<&Style>) =
+            self.styles.iter().partition(|style| style.region.is_none());
+        if regional.is_empty() {
+            return self.group_terms(&whole, None, size);
+        }
+        let mut groups: Vec<(String, Vec<&Style>, Option<Guide<B>>)> = Vec::new();
+        if !whole.is_empty() {
+            groups.push(("everywhere".to_string(), whole, None));
+        }
+        for (index, style) in self.styles.iter().enumerate() {
+            if let Some(region) = &style.region {
+                let size = (content.width(), content.height());
+                let guide = self.guide(index, &region.content, size)?;
+                groups.push((format!("region {}", index + 1), vec![style], Some(guide)));
+            }
+        }
+        // Equal weights are 1 each.
+        let weight = |styles: &[&Style]| styles.iter().map(|style| style.weight).sum::<f64>();
+        let mean = self.styles.iter().map(|style| style.weight).sum::<f64>() / groups.len() as f64;
+        let groups = groups
+            .into_iter()
+            .filter(|(_, styles, _)| weight(styles) > 0.0);
+        groups
+            .map(|(name, styles, guide)| {
+                let terms = self.group_terms(&styles, guide, size)?;
+                Ok(Loss::sum(name, weight(&styles) / mean, terms))
+            })
+            .collect()
+    }
+
+    /// A mask carried to the style layers of an image of the given size.
+    pub(super) fn guide<G: Backend<Device = B::Device>>(
+        &self,
+        style: usize,
+        mask: &Picture,
+        size: (usize, usize),
+    ) -> Result<Guide<G>, Error> {
+        Guide::new(mask, size, &self.style_layers(), &self.device()).map_err(|source| {
+            Error::Region {
+                style: style + 1,
+                source,
+            }
+        })
+    }
+
+    /// A term for each style layer: the mean of these styles, within a guide if there is one.
+    fn group_terms(
+        &self,
+        styles: &[&Style],
+        guide: Option<Guide<B>>,
+        size: usize,
+    ) -> Result<Vec<Loss<B>>, Error> {
         let layers = self.style_layers();
         let encoder = self.encoder.valid();
-        let total: f64 = self.styles.iter().map(|(_, weight)| weight).sum();
+        let total: f64 = styles.iter().map(|style| style.weight).sum();
         let mut targets: Vec<Option<Target<B::InnerBackend>>> =
             layers.iter().map(|_| None).collect();
-        for (style, weight) in &self.styles {
-            let (width, height) = self.style_dimensions(style, size);
-            let image = style.resize(width, height).to_tensor(&self.device());
-            let features = encoder.features(image, &layers)?;
+        for (index, style) in styles.iter().enumerate() {
+            let (width, height) = self.style_dimensions(&style.picture, size);
+            let image = style.picture.resize(width, height);
+            let mut features = encoder.features(image.to_tensor(&self.device()), &layers)?;
+            if let Some(mask) = style
+                .region
+                .as_ref()
+                .and_then(|region| region.style.as_ref())
+            {
+                features = features.guided(&self.guide(index, mask, (width, height))?);
+            }
             for (target, &layer) in targets.iter_mut().zip(&layers) {
-                let share = Target::new(&features, layer, weight / total);
+                let share = Target::new(&features, layer, style.weight / total);
                 *target = Some(match target.take() {
                     Some(sum) => sum.plus(share),
                     None => share,
@@ -81,17 +141,16 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     channels,
                 } = target?;
                 let (mean, gram) = (Tensor::from_inner(mean), Tensor::from_inner(gram));
-                let name = layer.to_string();
                 Some(match self.recipe.style_loss.moments() {
                     None => {
                         let term = StyleTerm::new(layer, self.recipe.gram, gram);
                         let weight = self.related(weight, term.magnitude(channels));
-                        Loss::term(name, weight, term)
+                        within(layer, weight, term, guide.clone())
                     }
                     Some(distance) => {
                         let term = MomentsTerm::new(layer, distance, mean, gram);
                         let weight = self.related(weight, term.magnitude(channels));
-                        Loss::term(name, weight, term)
+                        within(layer, weight, term, guide.clone())
                     }
                 })
             });
@@ -109,6 +168,19 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// Where the encoder's parameters live.
     pub(super) fn device(&self) -> B::Device {
         self.encoder.device()
+    }
+}
+
+/// A leaf of the loss for a layer, confined to a guide if there is one.
+fn within<B: Backend>(
+    layer: Layer,
+    weight: f64,
+    term: impl Term<B> + 'static,
+    guide: Option<Guide<B>>,
+) -> Loss<B> {
+    match guide {
+        None => Loss::term(layer.to_string(), weight, term),
+        Some(guide) => Loss::term(layer.to_string(), weight, Guided::new(term, guide)),
     }
 }
 

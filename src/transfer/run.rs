@@ -144,9 +144,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             false => 0,
         };
         let colors = self.recipe.colors;
-        for (style, _) in &mut self.styles {
-            if let Cow::Owned(recolored) = colors.of_style(style, &content) {
-                *style = recolored;
+        for style in &mut self.styles {
+            if let Cow::Owned(recolored) = colors.of_style(&style.picture, &content) {
+                style.picture = recolored;
             }
         }
         let seen = colors.of_content(&content);
@@ -361,13 +361,17 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             encoder.padding()
         );
         sum.update(choices.as_bytes());
-        let styles = self.styles.iter().map(|(style, _)| style);
+        let styles = self.styles.iter().flat_map(|style| {
+            let region = style.region.iter();
+            let masks = region.flat_map(|region| [Some(&region.content), region.style.as_ref()]);
+            [Some(&style.picture)].into_iter().chain(masks).flatten()
+        });
         for picture in [content].into_iter().chain(styles).chain(&self.start) {
             sum.update(&(picture.width() as u64).to_le_bytes());
             sum.update(bytemuck::cast_slice(picture.rgb()));
         }
-        for (_, weight) in &self.styles {
-            sum.update(&weight.to_le_bytes());
+        for style in &self.styles {
+            sum.update(&style.weight.to_le_bytes());
         }
         for parameter in self.encoder.parameters() {
             sum.update(&parameter.bytes);
@@ -383,7 +387,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             return start.resize(width, height).to_tensor(&device);
         }
         match (self.recipe.init, self.styles.first()) {
-            (Init::Style, Some((style, _))) => style.resize(width, height).to_tensor(&device),
+            (Init::Style, Some(style)) => style.picture.resize(width, height).to_tensor(&device),
             (Init::Noise { deviation }, _) => {
                 // Drawn on the host, so that a seed means the same on every backend.
                 let mut rng = StdRng::seed_from_u64(self.seed);

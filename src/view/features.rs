@@ -157,7 +157,7 @@ pub fn feature_sheet_of_all_layers<B: Backend>(
         let [_, channels, height, width] = response.dims();
         let mut mean = maps_of(response.clone().mean_dim(1));
         let (black, white) = mean[0].range();
-        let label = format!("{layer}: {channels} of {width}×{height}");
+        let label = format!("{layer} {channels}×{width}×{height}");
         let mut row = vec![(label, mean.remove(0).picture(black, white))];
         let shown = response.narrow(1, 0, count.clamp(1, channels));
         row.extend(cells(&maps_of(shown), scaling));

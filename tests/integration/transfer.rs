@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor};
-use impasto::loss::gram_matrix;
+use impasto::loss::{Guide, gram_matrix};
 use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use impasto::picture::Colors;
-use impasto::transfer::{End, LayerWeights};
-use impasto::{Error, Init, Layer, Padding, Picture, Recipe, StyleTransfer, Vgg19};
+use impasto::transfer::{End, LayerWeights, StyleLoss};
+use impasto::{Error, Init, Layer, Padding, Picture, Recipe, Region, StyleTransfer, Vgg19};
 
 use crate::data;
 
@@ -524,4 +524,82 @@ fn original_colours_survive_a_run() {
     for colors in [Colors::LuminanceLab, Colors::Symmetric, Colors::Histogram] {
         assert!(paint(colors).0 != style, "{colors}");
     }
+}
+
+/// A mask that is white to the left of a column.
+fn left(width: usize, height: usize, column: usize) -> Picture {
+    let rgb = (0..width * height).flat_map(|i| [f32::from(i % width < column); 3]);
+    Picture::from_rgb(width, height, rgb.collect()).unwrap()
+}
+
+#[test]
+fn guided_statistics_are_those_of_the_region() {
+    let encoder = encoder().valid();
+    let device = Default::default();
+    let image = waves(24, 18, 1.0).to_tensor::<Flex>(&device);
+    let layer = Layer::RELU1_2;
+    let features = encoder.features(image, &[layer]).unwrap();
+    let guide = Guide::new(&left(24, 18, 7), (24, 18), &[layer], &device).unwrap();
+    let guided = features.guided(&guide);
+    let region = features.get(layer).clone().narrow(3, 0, 7);
+    let close = |found: Tensor<Flex, 3>, expected: Tensor<Flex, 3>| {
+        let largest: f32 = expected.clone().abs().max().into_scalar();
+        let error: f32 = (found - expected).abs().max().into_scalar();
+        assert!(error < 1e-5 * largest, "{error} of {largest}");
+    };
+    close(guided.gram(layer), gram_matrix(region.clone()));
+    let [_, channels, ..] = region.dims();
+    let mean = region
+        .reshape([1, channels as i32, -1])
+        .mean_dim(2)
+        .transpose();
+    close(guided.mean(layer), mean);
+}
+
+#[test]
+fn each_region_takes_its_own_style() {
+    let encoder = encoder();
+    let plain = |color: [f32; 3]| Picture::from_rgb(20, 20, color.repeat(400)).unwrap();
+    let (red, blue) = (plain([0.9, 0.1, 0.1]), plain([0.1, 0.1, 0.9]));
+    let region = |content| Region {
+        content,
+        style: None,
+    };
+    let mask = left(32, 24, 16);
+    let opposite: Vec<f32> = mask.rgb().iter().map(|value| 1.0 - value).collect();
+    let opposite = Picture::from_rgb(32, 24, opposite).unwrap();
+    let recipe = Recipe {
+        content_weight: 0.0,
+        style_layers: vec![Layer::RELU1_1],
+        size: 32,
+        coarsest: 32,
+        iterations: 40,
+        style_loss: StyleLoss::MeanStd,
+        ..recipe()
+    };
+    let transfer = StyleTransfer::new(&encoder)
+        .content(plain([0.5; 3]).resize(32, 24))
+        .recipe(recipe);
+    let transfer = transfer
+        .style_in(region(mask.clone()), red.clone(), 1.0)
+        .style_in(region(opposite), blue, 1.0);
+    assert_eq!(transfer.plan().unwrap().coverage, [Some(0.5), Some(0.5)]);
+    let picture = transfer.run().unwrap().picture;
+    // Red minus blue in the middle of each half.
+    let warmth = |columns: std::ops::Range<usize>| -> f32 {
+        let places = (0..24).flat_map(|y| columns.clone().map(move |x| 3 * (32 * y + x)));
+        let values: Vec<f32> = places
+            .map(|i| picture.rgb()[i] - picture.rgb()[i + 2])
+            .collect();
+        values.iter().sum::<f32>() / values.len() as f32
+    };
+    let (first, second) = (warmth(2..14), warmth(18..30));
+    assert!(first > 0.1 && second < -0.1, "{first} {second}");
+
+    let empty = StyleTransfer::new(&encoder)
+        .content(plain([0.5; 3]))
+        .style_in(region(left(400, 400, 0)), red, 1.0)
+        .recipe(self::recipe());
+    let error = empty.plan().unwrap_err().to_string();
+    assert!(error.contains("region of style 1 is empty"), "{error}");
 }

@@ -263,3 +263,40 @@ fn colours_pools_and_borders_are_chosen_on_the_command_line() {
         stderr(&refused)
     );
 }
+
+#[test]
+fn masks_confine_a_style() {
+    let files = Files::new();
+    let mask = |name: &str, value: fn(usize) -> f32| {
+        let rgb = (0..40 * 30).flat_map(|i| [value(i % 40); 3]).collect();
+        let picture = Picture::from_rgb(40, 30, rgb).unwrap();
+        picture.save(files.path(name)).unwrap();
+        files.path(name)
+    };
+    let left = mask("left.png", |x| f32::from(x < 10));
+    let black = mask("black.png", |_| 0.0);
+    let plain = files.stylize("plain.png", &["--iterations", "20"]);
+    assert!(plain.status.success());
+    let masked = files.stylize("masked.png", &["--iterations", "20", "--mask", &left]);
+    assert_eq!(masked.status.code(), Some(0), "{}", stderr(&masked));
+    let open = |name| Picture::open(files.path(name)).unwrap();
+    assert!(difference(&open("plain.png"), &open("masked.png")) > 1e-3);
+    let options = ["--mask", &left, "--style-mask", &left, "--dry-run"];
+    let planned = files.stylize("out.png", &options);
+    let plan = String::from_utf8(planned.stdout).unwrap();
+    assert!(plan.contains("25.0 % of the picture"), "{plan}");
+    for (options, word) in [
+        (&["--mask", &black][..], "region of style 1 is empty"),
+        (
+            &["--mask", &left, "--style-mask", &black],
+            "style 1 is empty",
+        ),
+        (&["--mask", &left, "--mask", &left], "2 times for 1 styles"),
+        (&["--style-mask", &left], "--mask"),
+    ] {
+        let refused = files.stylize("out.png", options);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(word), "{}", stderr(&refused));
+    }
+    assert!(!files.listing().contains(&"out.png".to_string()));
+}

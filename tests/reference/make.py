@@ -136,21 +136,36 @@ def mean_std(x, target):
 
 
 def newton_schulz(a, iterations=12):
+    """A^1/2 and A^-1/2."""
     norm = a.square().sum().sqrt()
     y, z, i = a / norm, torch.eye(len(a), dtype=a.dtype), torch.eye(len(a), dtype=a.dtype)
     for _ in range(iterations):
         t = (3 * i - z @ y) / 2
         y, z = y @ t, t @ z
-    return y * norm.sqrt()
+    return y * norm.sqrt(), z / norm.sqrt()
+
+
+class RootTrace(torch.autograd.Function):
+    """tr(A^1/2), with the derivative A^-1/2 / 2 of the exact root."""
+
+    @staticmethod
+    def forward(context, a):
+        root, inverse = newton_schulz(a)
+        context.save_for_backward(inverse)
+        return root.trace()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * context.saved_tensors[0] / 2
 
 
 def wasserstein(x, target):
     """Squared W2 between Gaussians / C, as crowsonkb/style-transfer-pytorch defines it: the first
     term a mean over channels, the second a mean of the diagonal; roots by 12 Newton-Schulz steps."""
     (m, s), (n, t) = moments(x, 1e-4), moments(target, 1e-4)
-    root = newton_schulz(t)
-    cross = newton_schulz(root @ s @ root)
-    return F.mse_loss(m, n) + (s + t - 2 * cross).diagonal().mean()
+    root, _ = newton_schulz(t)
+    cross = RootTrace.apply(root @ s @ root)
+    return F.mse_loss(m, n) + ((s + t).trace() - 2 * cross) / len(m)
 
 
 def differences(image):
