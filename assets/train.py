@@ -514,6 +514,36 @@ def total(errors):
     return sum(weights[kind][name] * error for (kind, name), error in errors.items())
 
 
+@torch.no_grad()
+def calibrate(student, teacher, crops):
+    """Scales the maps so that losses are, in the median, as large as the teacher's: what a map cannot
+    explain is missing from every distance. At the style layers between the Gram matrices of crops;
+    elsewhere between the responses to crops before and after a journey."""
+    ratios = {name: [] for name in LAYERS}
+    for _ in range(8):
+        journey = Journey(crops, student)
+        start = journey.x
+        for _ in range(12):
+            with torch.enable_grad():
+                advance(student, journey)
+        x = torch.cat([start, journey.x, *(crops.draw()[None] for _ in range(4))]) - MEAN
+        theirs, ours = responses(teacher, cast(x)), student.responses(x)
+        for name in LAYERS:
+            map = student.map(name)
+            if name in STYLE:
+                t, s = gram(theirs[name]), map @ gram(ours[name]) @ map.T
+                pairs = [(i, i + 1) for i in range(len(x) - 1)]
+            else:
+                t, s = rows(theirs[name]).float(), rows(ours[name]) @ map.T
+                pairs = [(i, i + 6) for i in range(6)]
+            ratios[name] += [((s[a] - s[b]).square().sum() / (t[a] - t[b]).square().sum()).item() for a, b in pairs]
+    for name in LAYERS:
+        ratio = float(np.median(ratios[name]))
+        print(f"{name}: losses are {ratio:.3f} of the teacher's", flush=True)
+        # A Gram matrix is quadratic in the map, and its loss of fourth order.
+        student.maps[name].mul_(ratio ** (-0.25 if name in STYLE else -0.5))
+
+
 def train(arguments):
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
@@ -575,6 +605,7 @@ def train(arguments):
                         "spent": spent, "count": count}, arguments.out / "state.tmp")
             (arguments.out / "state.tmp").replace(state_file)
             student.save(arguments.out / "student.safetensors")
+    calibrate(student, teacher, crops)
     student.save(arguments.out / "student.safetensors")
 
 

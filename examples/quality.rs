@@ -196,7 +196,10 @@ fn compare_pairs<'a>(
             }
             distances
         };
-        let (theirs, mine) = (distances(&theirs), distances(&mine));
+        // Of square pictures both squares are the same.
+        let pairs = distances(&theirs).into_iter().zip(distances(&mine));
+        let (theirs, mine): (Vec<f64>, Vec<f64>) =
+            pairs.filter(|(theirs, _)| *theirs > 0.0).unzip();
         let logarithms = |values: &[f64]| -> Vec<f64> { values.iter().map(|v| v.ln()).collect() };
         let ratios = || mine.iter().zip(&theirs).map(|(mine, theirs)| mine / theirs);
         println!(

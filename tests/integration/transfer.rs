@@ -398,7 +398,7 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
         let size: f32 = features.mean(layer).abs().max().into_scalar();
         assert!(difference.max().into_scalar() < 1e-4 * size, "{layer}");
     }
-    assert_eq!(features.get(Layer::RELU4_2).dims(), [1, 128, 6, 6]);
+    assert_eq!(features.get(Layer::RELU4_2).dims(), [1, 96, 6, 6]);
     assert_eq!(features.channels(Layer::RELU4_2), 512);
     assert_eq!(features.channels(Layer::RELU1_1), 64);
     // The Gram matrix through the read-out is that of what is read out, and so is its gradient.
