@@ -49,7 +49,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `flex` (default) | Burn's fast CPU backend |
-//! | `builtin` (default) | the slim encoder, 1.8 MB inside the crate |
+//! | `builtin` (default) | the slim encoder, 1.7 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
 //! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
 //! | `views` | sheets of feature maps and reconstructions, animations, curves |

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use burn::tensor::backend::Backend;
 use impasto::{Padding, Pooling, Vgg19, Vgg19Weights};
 
+use super::Failure;
 use super::args::{self, Encoder, Engine};
-use super::{Failure, say};
+#[cfg(feature = "builtin")]
+use super::say;
 
 /// VGG19 where it is wanted and at hand, else the built-in encoder.
+#[cfg_attr(not(feature = "builtin"), allow(unused_variables))]
 pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Failure> {
     let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
     match (engine.encoder, &engine.weights) {

@@ -60,29 +60,28 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         if regional.is_empty() {
             return self.group_terms(&whole, None, size);
         }
-        let mut groups: Vec<(String, Vec<&Style>, Option<Guide<B>>)> = Vec::new();
-        if !whole.is_empty() {
-            groups.push(("everywhere".to_string(), whole, None));
-        }
+        let weight = |styles: &[&Style]| styles.iter().map(|style| style.weight).sum::<f64>();
+        let groups = regional.len() + usize::from(!whole.is_empty());
+        let mean = (weight(&whole) + weight(&regional)) / groups as f64;
+        let mut losses = Vec::new();
+        // Equal weights are 1 each.
+        let mut add = |name: String, styles: &[&Style], guide| -> Result<(), Error> {
+            let share = weight(styles) / mean;
+            if share > 0.0 {
+                let terms = self.group_terms(styles, guide, size)?;
+                losses.push(Loss::sum(name, share, terms));
+            }
+            Ok(())
+        };
+        add("everywhere".to_string(), &whole, None)?;
         for (index, style) in self.styles.iter().enumerate() {
             if let Some(region) = &style.region {
                 let size = (content.width(), content.height());
                 let guide = self.guide(index, &region.content, size)?;
-                groups.push((format!("region {}", index + 1), vec![style], Some(guide)));
+                add(format!("region {}", index + 1), &[style], Some(guide))?;
             }
         }
-        // Equal weights are 1 each.
-        let weight = |styles: &[&Style]| styles.iter().map(|style| style.weight).sum::<f64>();
-        let mean = self.styles.iter().map(|style| style.weight).sum::<f64>() / groups.len() as f64;
-        let groups = groups
-            .into_iter()
-            .filter(|(_, styles, _)| weight(styles) > 0.0);
-        groups
-            .map(|(name, styles, guide)| {
-                let terms = self.group_terms(&styles, guide, size)?;
-                Ok(Loss::sum(name, weight(&styles) / mean, terms))
-            })
-            .collect()
+        Ok(losses)
     }
 
     /// A mask carried to the style layers of an image of the given size.
