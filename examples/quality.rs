@@ -117,7 +117,7 @@ fn open_all(list: &str) -> Result<Vec<(String, Picture)>, Failure> {
         .collect()
 }
 
-/// Contents, VGG19's results and the student's, a column for each, at half of the largest size.
+/// Contents, VGG19's results and the student's, a column for each, cut to squares of 256 pixels.
 fn write_sheet(path: &Path, rows: &[[Picture; 3]]) -> Result<(), Failure> {
     let side = 256;
     let columns = rows.len() as u32;

@@ -1,7 +1,6 @@
 //! The error of the crate's front door.
 
-use crate::encoder::EncoderError;
-use crate::loss::EmptyRegion;
+use crate::encoder::{EmptyRegion, EncoderError};
 use crate::picture::PictureError;
 use crate::transfer::{CheckpointError, RecipeError};
 use crate::weights::WeightsError;

@@ -100,27 +100,15 @@ pub enum Reconstruct {
 
 #[derive(Debug, Args)]
 pub struct ReconstructContent {
-    /// The picture to rebuild
-    pub image: PathBuf,
     /// The layer to rebuild it from
     #[arg(long, value_name = "LAYER", default_value = "relu4_2")]
     pub layer: Layer,
-    /// Where to write the result: .png, .jpg, .webp or .tiff
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-
     #[command(flatten)]
-    pub effort: Effort,
-    #[command(flatten)]
-    pub engine: Engine,
-    #[command(flatten)]
-    pub reports: Reports,
+    pub rebuild: Rebuild,
 }
 
 #[derive(Debug, Args)]
 pub struct ReconstructStyle {
-    /// The picture whose texture to make
-    pub image: PathBuf,
     /// The layers whose correlations to keep, each with a weight if you like [default: relu1_1 to
     /// relu5_1]
     #[arg(long, value_name = "LAYER[:X],…", value_delimiter = ',')]
@@ -128,6 +116,15 @@ pub struct ReconstructStyle {
     /// Size of the texture in pixels [default: the picture's at --size]
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_canvas)]
     pub canvas: Option<(usize, usize)>,
+    #[command(flatten)]
+    pub rebuild: Rebuild,
+}
+
+/// What all reconstructions are asked for.
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// The picture to rebuild
+    pub image: PathBuf,
     /// Where to write the result: .png, .jpg, .webp or .tiff
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -171,7 +168,7 @@ pub struct Figure {
     /// Longest side of each of the twelve pictures in pixels
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub size: usize,
-    /// Optimiser steps for each picture [default: the reconstructions']
+    /// Optimiser steps at each scale [default: the reconstructions']
     #[arg(long, value_name = "N")]
     pub iterations: Option<usize>,
     /// Seed of the noise that every picture starts from
@@ -314,12 +311,9 @@ pub struct Engine {
     /// Threads on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Refuse to begin where more memory would be needed, such as 4GB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    pub memory: Option<u64>,
 }
 
-/// What is told and kept along the way.
+/// What is told and kept along the way, and refused before it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reports")]
 pub struct Reports {
@@ -346,6 +340,9 @@ pub struct Reports {
         requires = "checkpoint"
     )]
     pub checkpoint_every: u64,
+    /// Refuse to begin where more memory would be needed, such as 4GB
+    #[arg(long, help_heading = "Engine", value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
     /// Check everything and print what would be done, without doing it
     #[arg(long)]
     pub dry_run: bool,

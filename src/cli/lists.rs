@@ -62,6 +62,14 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
             "total variation",
             format!("{} × {:?}", recipe.tv_weight, recipe.tv),
         ),
+        (
+            "errors",
+            match recipe.relative {
+                true => "relative to no response",
+                false => "absolute",
+            }
+            .to_string(),
+        ),
         ("colours", recipe.colors.to_string()),
         ("start", format!("{:?}", recipe.init)),
         ("optimiser", format!("{:?}", recipe.optimizer)),

@@ -24,7 +24,7 @@ use super::resume::Origin;
 use super::{Failure, describe_error, print, say};
 
 /// Exit status after an interruption, as shells give it for SIGINT.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// A picture to paint: what goes in, how, and where the result and the reports go.
 pub struct Painting<'a> {
@@ -109,7 +109,7 @@ impl Job for Prepared<'_> {
             transfer = transfer.resume(checkpoint);
         }
         let plan = transfer.plan().map_err(Failure::usage)?;
-        check_memory(engine, &plan)?;
+        check_memory(reports, &plan)?;
         check_format(output, &plan)?;
         if reports.dry_run {
             print_plan(engine, output, &recipe, &plan);
@@ -260,8 +260,8 @@ fn paint<B: AutodiffBackend>(
 }
 
 /// Refuses a run that would need more memory than allowed, and says what would fit.
-fn check_memory(engine: &Engine, plan: &Plan) -> Result<(), Failure> {
-    let (Some(limit), Some(last)) = (engine.memory, plan.scales.last()) else {
+fn check_memory(reports: &Reports, plan: &Plan) -> Result<(), Failure> {
+    let (Some(limit), Some(last)) = (reports.memory, plan.scales.last()) else {
         return Ok(());
     };
     if last.memory <= limit {

@@ -7,7 +7,9 @@ use impasto::transfer::Checkpoint;
 use impasto::{Picture, Recipe};
 
 use super::Failure;
-use super::args::{Effort, Reconstruct, ReconstructContent, ReconstructStyle, WeightedLayer};
+use super::args::{
+    Effort, Rebuild, Reconstruct, ReconstructContent, ReconstructStyle, WeightedLayer,
+};
 use super::paint::Painting;
 
 /// Checks everything, then rebuilds; from a checkpoint of the same command if one is given.
@@ -22,37 +24,24 @@ fn content(
     arguments: &ReconstructContent,
     checkpoint: Option<Checkpoint>,
 ) -> Result<ExitCode, Failure> {
+    let rebuild = &arguments.rebuild;
     let recipe = Recipe::content_reconstruction(arguments.layer);
-    let recipe = arguments.effort.apply(recipe)?;
-    let save = SaveOptions::default();
-    check_output(&arguments.output, save).map_err(Failure::usage)?;
-    Painting {
-        output: &arguments.output,
-        save,
-        engine: &arguments.engine,
-        reports: &arguments.reports,
-        recipe,
-        content: Picture::open(&arguments.image).map_err(Failure::usage)?,
-        styles: Vec::new(),
-        start: None,
-        seed: arguments.effort.seed,
-        checkpoint,
-    }
-    .run()
+    let recipe = rebuild.effort.apply(recipe)?;
+    let picture = rebuild.open()?;
+    rebuild.paint(recipe, picture, None, checkpoint)
 }
 
 fn style(
     arguments: &ReconstructStyle,
     checkpoint: Option<Checkpoint>,
 ) -> Result<ExitCode, Failure> {
+    let rebuild = &arguments.rebuild;
     let mut recipe = Recipe::style_reconstruction(&Recipe::default().style_layers);
     if let Some(layers) = &arguments.layers {
         WeightedLayer::choose(layers, &mut recipe);
     }
-    let mut recipe = arguments.effort.apply(recipe)?;
-    let save = SaveOptions::default();
-    check_output(&arguments.output, save).map_err(Failure::usage)?;
-    let picture = Picture::open(&arguments.image).map_err(Failure::usage)?;
+    let mut recipe = rebuild.effort.apply(recipe)?;
+    let picture = rebuild.open()?;
     // The texture takes its proportions from a picture without contents.
     let canvas = match arguments.canvas {
         None => picture.clone(),
@@ -66,19 +55,40 @@ fn style(
                 .map_err(Failure::usage)?
         }
     };
-    Painting {
-        output: &arguments.output,
-        save,
-        engine: &arguments.engine,
-        reports: &arguments.reports,
-        recipe,
-        content: canvas,
-        styles: vec![((picture, 1.0), None)],
-        start: None,
-        seed: arguments.effort.seed,
-        checkpoint,
+    rebuild.paint(recipe, canvas, Some(picture), checkpoint)
+}
+
+impl Rebuild {
+    /// Checks where the result goes, and reads the picture.
+    fn open(&self) -> Result<Picture, Failure> {
+        check_output(&self.output, SaveOptions::default()).map_err(Failure::usage)?;
+        Picture::open(&self.image).map_err(Failure::usage)
     }
-    .run()
+
+    fn paint(
+        &self,
+        recipe: Recipe,
+        content: Picture,
+        style: Option<Picture>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<ExitCode, Failure> {
+        Painting {
+            output: &self.output,
+            save: SaveOptions::default(),
+            engine: &self.engine,
+            reports: &self.reports,
+            recipe,
+            content,
+            styles: style
+                .map(|style| ((style, 1.0), None))
+                .into_iter()
+                .collect(),
+            start: None,
+            seed: self.effort.seed,
+            checkpoint,
+        }
+        .run()
+    }
 }
 
 impl Effort {

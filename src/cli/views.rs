@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use impasto::kernel::AutodiffBackend;
@@ -14,7 +14,7 @@ use impasto::{Error, Picture, Recipe, Vgg19, Vgg19Weights};
 use super::args::{Engine, Features, Figure, Scaling};
 use super::device::{Job, run_on};
 use super::encoder::{build, encoder_weights};
-use super::paint::watch_for_interruption;
+use super::paint::{INTERRUPTED, watch_for_interruption};
 use super::progress::human;
 use super::{Failure, say};
 
@@ -67,6 +67,7 @@ fn failure(error: Error) -> Failure {
 /// `impasto figure`.
 pub fn figure(arguments: &Figure) -> Result<ExitCode, Failure> {
     check_output(&arguments.output, SaveOptions::default()).map_err(Failure::usage)?;
+    let interrupted = watch_for_interruption().map_err(Failure::other)?;
     let sheet = FigureSheet {
         content: Picture::open(&arguments.content).map_err(Failure::usage)?,
         style: Picture::open(&arguments.style).map_err(Failure::usage)?,
@@ -76,20 +77,25 @@ pub fn figure(arguments: &Figure) -> Result<ExitCode, Failure> {
             seed: arguments.seed,
         },
         quiet: arguments.quiet,
+        interrupted: &interrupted,
     };
-    draw(sheet, &arguments.output, &arguments.engine, arguments.quiet)
+    let done = draw(sheet, &arguments.output, &arguments.engine, arguments.quiet)?;
+    Ok(match interrupted.load(Ordering::Relaxed) {
+        true => ExitCode::from(INTERRUPTED),
+        false => done,
+    })
 }
 
-struct FigureSheet {
+struct FigureSheet<'a> {
+    interrupted: &'a AtomicBool,
     content: Picture,
     style: Picture,
     options: FigureOptions,
     quiet: bool,
 }
 
-impl Sheet for FigureSheet {
+impl Sheet for FigureSheet<'_> {
     fn draw<B: AutodiffBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
-        let interrupted = watch_for_interruption().map_err(Failure::other)?;
         let began = Instant::now();
         let mut current = None;
         let picture = view::figure(
@@ -102,7 +108,7 @@ impl Sheet for FigureSheet {
                     let spent = human(began.elapsed().as_secs_f64());
                     say(&format!("picture {} of 10, {spent}", index + 1));
                 }
-                match interrupted.load(Ordering::Relaxed) {
+                match self.interrupted.load(Ordering::Relaxed) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod convolution;
+mod guide;
 mod layer;
 mod normalization;
 mod padding;
@@ -9,6 +10,7 @@ mod vgg19;
 
 pub use crate::kernel::Pooling;
 pub use architecture::{LayerFacts, architecture};
+pub use guide::{EmptyRegion, Guide};
 pub use layer::{Layer, LayerKind};
 pub use normalization::Normalization;
 pub use padding::Padding;

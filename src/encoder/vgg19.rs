@@ -12,9 +12,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::convolution::Prepared;
-use super::{EncoderError, Layer, LayerKind, Normalization, Padding, Pooling};
+use super::{EncoderError, Guide, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Then};
-use crate::loss::Guide;
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.

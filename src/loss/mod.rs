@@ -31,7 +31,7 @@
 //! ```
 
 mod content;
-mod guide;
+mod guided;
 mod moments;
 mod style;
 mod variation;
@@ -45,7 +45,7 @@ use serde::Serialize;
 use crate::encoder::{Features, Layer};
 
 pub use content::ContentTerm;
-pub use guide::{EmptyRegion, Guide, Guided};
+pub use guided::Guided;
 pub use moments::{MomentsDistance, MomentsTerm};
 pub use style::{GramNormalization, StyleTerm, gram_matrix};
 pub use variation::{Reduction, TotalVariation, VariationNorm};

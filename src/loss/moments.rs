@@ -67,7 +67,7 @@ impl<B: Backend> MomentsTerm<B> {
     /// [`Features::channels`] has them.
     pub fn magnitude(&self, channels: usize) -> f64 {
         let (mean, covariance) = (self.mean.clone(), self.covariance.clone());
-        let sum = mean.powi_scalar(2).sum() + diagonal(covariance).sum();
+        let sum = kernel::sum(mean.powi_scalar(2)) + kernel::sum(diagonal(covariance));
         sum.into_scalar().elem::<f64>() / channels as f64
     }
 }
@@ -108,7 +108,7 @@ fn trace_of_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 1> {
     let (root, inverse) = roots(constant.clone());
     // Zero, but for its gradient.
     let change = (matrix - constant) * inverse.mul_scalar(0.5);
-    diagonal(root).sum() + change.sum()
+    kernel::sum(diagonal(root)) + kernel::sum(change)
 }
 
 /// The root of a symmetric positive definite matrix and its inverse, by Newton and Schulz's coupled
@@ -116,10 +116,7 @@ fn trace_of_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 1> {
 fn roots<B: Backend>(matrix: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
     let [_, channels, _] = matrix.dims();
     let device = matrix.device();
-    let norm = matrix
-        .clone()
-        .powi_scalar(2)
-        .sum()
+    let norm = kernel::sum(matrix.clone().powi_scalar(2))
         .sqrt()
         .reshape([1, 1, 1]);
     let mut y = matrix / norm.clone();
@@ -141,7 +138,7 @@ impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
     fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
         let mean = features.mean(self.layer);
         let covariance = covariance(self.distance, &mean, features.gram(self.layer));
-        let means = (mean - self.mean.clone()).powi_scalar(2).sum();
+        let means = kernel::sum((mean - self.mean.clone()).powi_scalar(2));
         let spreads = match self.distance {
             MomentsDistance::MeanStd => {
                 let deviation = |covariance| {
@@ -151,13 +148,13 @@ impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
                         .sqrt()
                 };
                 let difference = deviation(covariance) - deviation(self.covariance.clone());
-                difference.powi_scalar(2).sum()
+                kernel::sum(difference.powi_scalar(2))
             }
             MomentsDistance::Wasserstein => {
                 let root = self.root.clone();
                 let product = root.clone().matmul(covariance.clone()).matmul(root);
                 let sum = covariance + self.covariance.clone();
-                diagonal(sum).sum() - trace_of_root(product).mul_scalar(2.0)
+                kernel::sum(diagonal(sum)) - trace_of_root(product).mul_scalar(2.0)
             }
         };
         (means + spreads).div_scalar(features.channels(self.layer) as f64)

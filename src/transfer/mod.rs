@@ -120,7 +120,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
 
     /// Adds a picture that gives the style of one region of the result. Every such style has loss
     /// terms of its own, multiplied by its weight relative to the mean of all, and sees nothing
-    /// outside its region (see [`Guide`](crate::loss::Guide)); styles without a region are painted
+    /// outside its region (see [`Guide`](crate::encoder::Guide)); styles without a region are painted
     /// everywhere.
     pub fn style_in(mut self, region: Region, picture: Picture, weight: f64) -> Self {
         self.styles.push(Style {

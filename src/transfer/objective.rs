@@ -7,9 +7,9 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Style, StyleTransfer};
 use crate::Error;
-use crate::encoder::{Features, Layer};
+use crate::encoder::{Features, Guide, Layer};
 use crate::kernel::{self, AutodiffBackend};
-use crate::loss::{ContentTerm, Guide, Guided, Loss, MomentsTerm, StyleTerm, Term};
+use crate::loss::{ContentTerm, Guided, Loss, MomentsTerm, StyleTerm, Term};
 use crate::picture::Picture;
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
@@ -55,17 +55,19 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
 
     /// One group for all styles of the whole picture, which are averaged, and one for each region.
     fn style_terms(&self, content: &Picture, size: usize) -> Result<Vec<Loss<B>>, Error> {
-        let (whole, regional): (Vec<&Style>, Vec<&Style>) =
-            self.styles.iter().partition(|style| style.region.is_none());
+        let styles = self.styles.iter().enumerate();
+        let (whole, regional): (Vec<Numbered>, Vec<Numbered>) =
+            styles.partition(|(_, style)| style.region.is_none());
         if regional.is_empty() {
             return self.group_terms(&whole, None, size);
         }
-        let weight = |styles: &[&Style]| styles.iter().map(|style| style.weight).sum::<f64>();
+        let weight =
+            |styles: &[Numbered]| styles.iter().map(|(_, style)| style.weight).sum::<f64>();
         let groups = regional.len() + usize::from(!whole.is_empty());
         let mean = (weight(&whole) + weight(&regional)) / groups as f64;
         let mut losses = Vec::new();
         // Equal weights are 1 each.
-        let mut add = |name: String, styles: &[&Style], guide| -> Result<(), Error> {
+        let mut add = |name: String, styles: &[Numbered], guide| -> Result<(), Error> {
             let share = weight(styles) / mean;
             if share > 0.0 {
                 let terms = self.group_terms(styles, guide, size)?;
@@ -74,11 +76,15 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             Ok(())
         };
         add("everywhere".to_string(), &whole, None)?;
-        for (index, style) in self.styles.iter().enumerate() {
+        for (index, style) in regional {
             if let Some(region) = &style.region {
                 let size = (content.width(), content.height());
                 let guide = self.guide(index, &region.content, size)?;
-                add(format!("region {}", index + 1), &[style], Some(guide))?;
+                add(
+                    format!("region {}", index + 1),
+                    &[(index, style)],
+                    Some(guide),
+                )?;
             }
         }
         Ok(losses)
@@ -102,16 +108,16 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// A term for each style layer: the mean of these styles, within a guide if there is one.
     fn group_terms(
         &self,
-        styles: &[&Style],
+        styles: &[Numbered],
         guide: Option<Guide<B>>,
         size: usize,
     ) -> Result<Vec<Loss<B>>, Error> {
         let layers = self.style_layers();
         let encoder = self.encoder.valid();
-        let total: f64 = styles.iter().map(|style| style.weight).sum();
+        let total: f64 = styles.iter().map(|(_, style)| style.weight).sum();
         let mut targets: Vec<Option<Target<B::InnerBackend>>> =
             layers.iter().map(|_| None).collect();
-        for (index, style) in styles.iter().enumerate() {
+        for &(index, style) in styles {
             let (width, height) = self.style_dimensions(&style.picture, size);
             let image = style.picture.resize(width, height);
             let mut features = encoder.features(image.to_tensor(&self.device()), &layers)?;
@@ -169,6 +175,9 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         self.encoder.device()
     }
 }
+
+/// A style with its index among all.
+type Numbered<'a> = (usize, &'a Style);
 
 /// A leaf of the loss for a layer, confined to a guide if there is one.
 fn within<B: Backend>(

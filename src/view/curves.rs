@@ -166,14 +166,16 @@ impl Curves {
     /// [`PictureError::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PictureError> {
         let path = path.as_ref();
-        let document = self.svg().unwrap_or_default();
+        let failed = |source| PictureError::Write {
+            path: path.into(),
+            source,
+        };
+        let document = self.svg();
+        let document = document.ok_or_else(|| failed("no loss above 0 was recorded".into()))?;
         atomic::write(path, |file| {
             std::io::Write::write_all(file, document.as_bytes())
         })
-        .map_err(|source| PictureError::Write {
-            path: path.into(),
-            source,
-        })
+        .map_err(failed)
     }
 }
 

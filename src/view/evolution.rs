@@ -21,7 +21,7 @@ const LAST_FRAME: u32 = 1500;
 const SIDE: usize = 320;
 
 /// Collects the image at evaluations that lie closer together at the beginning, where more happens:
-/// 1, 2, 3, 5, 8 …, each about 1.5 times the one before.
+/// 1, 2, 3, 4, 6, 9 …, each 1.5 times the one before.
 #[derive(Clone, Debug, Default)]
 pub struct Evolution {
     frames: Vec<(usize, Picture)>,
@@ -68,7 +68,6 @@ impl Evolution {
     pub fn strip(&self) -> Option<Picture> {
         let (width, height) = self.size()?;
         let cell = |(evaluation, picture): &(usize, Picture)| {
-            let (width, height) = self.size().unwrap_or((1, 1));
             (evaluation.to_string(), picture.resize(width, height))
         };
         let cells: Vec<_> = self.frames.iter().map(cell).collect();

@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 
 use super::sheet;
 use crate::Error;
-use crate::encoder::{EncoderError, Layer, LayerKind, Vgg19};
+use crate::encoder::{Layer, LayerKind, Vgg19};
 use crate::kernel::Backend;
 use crate::picture::Picture;
+use crate::transfer::Recipe;
 
 /// One channel of a layer's response to a picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +59,7 @@ impl FeatureMap {
 /// All channels of a layer, strongest first.
 ///
 /// # Errors
-/// [`EncoderError`] if the encoder cannot compute the layer from this picture.
+/// [`EncoderError`](crate::EncoderError) if the encoder cannot compute the layer from this picture.
 pub fn feature_maps<B: Backend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
@@ -87,7 +88,7 @@ fn maps_of<B: Backend>(response: Tensor<B, 4>) -> Vec<FeatureMap> {
         .collect()
 }
 
-/// Puts the maps into cells of at most `side` pixels along their longer side.
+/// The pictures of maps, each with its channel for a label.
 fn cells(maps: &[FeatureMap], scaling: Scaling) -> Vec<(String, Picture)> {
     let ranges = || maps.iter().map(FeatureMap::range);
     let shared = ranges().fold((0f32, 0f32), |a, b| (a.0.min(b.0), a.1.max(b.1)));
@@ -99,13 +100,6 @@ fn cells(maps: &[FeatureMap], scaling: Scaling) -> Vec<(String, Picture)> {
         (map.channel.to_string(), map.picture(black, white))
     };
     maps.iter().zip(ranges()).map(cell).collect()
-}
-
-/// The size of a cell for pictures of these proportions.
-fn cell_size(picture: &Picture, longest: usize) -> (usize, usize) {
-    let (width, height) = (picture.width() as f64, picture.height() as f64);
-    let scaled = |side: f64| ((side / width.max(height) * longest as f64).round() as usize).max(1);
-    (scaled(width), scaled(height))
 }
 
 /// The strongest `count` channels of a layer in a square grid, each under its index; the longer
@@ -128,7 +122,7 @@ pub fn feature_sheet<B: Backend>(
         .chunks(columns)
         .map(<[_]>::to_vec)
         .collect();
-    let (width, height) = cell_size(picture, cell.max(1));
+    let (width, height) = Recipe::default().dimensions(picture, cell.max(1));
     Ok(sheet(&rows, width, height))
 }
 
@@ -137,7 +131,7 @@ pub fn feature_sheet<B: Backend>(
 /// of a row is the mean over all channels.
 ///
 /// # Errors
-/// [`EncoderError`] if the picture is too small for any layer.
+/// See [`feature_maps`].
 pub fn feature_sheet_of_all_layers<B: Backend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
@@ -163,16 +157,7 @@ pub fn feature_sheet_of_all_layers<B: Backend>(
         row.extend(cells(&maps_of(shown), scaling));
         rows.push(row);
     }
-    if rows.is_empty() {
-        return Err(EncoderError::ImageTooSmall {
-            width: picture.width(),
-            height: picture.height(),
-            layer: Layer::RELU1_1,
-            minimum: 1,
-        }
-        .into());
-    }
-    let (width, height) = cell_size(picture, cell.max(1));
+    let (width, height) = Recipe::default().dimensions(picture, cell.max(1));
     Ok(sheet(&rows, width, height))
 }
 

@@ -23,7 +23,7 @@ const LAYERS: [Layer; 5] = [
 pub struct FigureOptions {
     /// Longest side of each picture in pixels.
     pub size: usize,
-    /// Steps of the optimiser for each picture; those of the reconstruction recipes if none.
+    /// Steps of the optimiser at each scale; those of the reconstruction recipes if none.
     pub iterations: Option<usize>,
     /// Seed of the noise that every reconstruction starts from.
     pub seed: u64,
@@ -80,6 +80,7 @@ pub fn figure<B: AutodiffBackend>(
         recipe.size = options.size;
         if let Some(iterations) = options.iterations {
             recipe.iterations = iterations;
+            recipe.coarse_iterations = iterations;
         }
         let outcome = StyleTransfer::new(encoder)
             .content(picture.clone())

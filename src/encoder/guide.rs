@@ -1,9 +1,8 @@
-//! Losses confined to a part of the picture.
+//! Masks, carried through the network.
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::Term;
-use crate::encoder::{Features, Layer};
+use super::Layer;
 use crate::picture::Picture;
 
 /// How much each position of some layers counts: a mask carried through the network.
@@ -64,34 +63,6 @@ impl<B: Backend> Guide<B> {
     pub fn get(&self, layer: Layer) -> Option<&Tensor<B, 4>> {
         let found = self.layers.iter().find(|(known, _)| *known == layer);
         found.map(|(_, guide)| guide)
-    }
-}
-
-/// A term that sees a region only: one of those that read Gram matrices and means.
-#[derive(Debug)]
-pub struct Guided<B: Backend, T> {
-    term: T,
-    guide: Guide<B>,
-}
-
-impl<B: Backend, T> Guided<B, T> {
-    /// Confines a term to the region that `guide` describes.
-    pub fn new(term: T, guide: Guide<B>) -> Self {
-        Self { term, guide }
-    }
-}
-
-impl<B: Backend, T: Term<B>> Term<B> for Guided<B, T> {
-    fn layers(&self) -> Vec<Layer> {
-        self.term.layers()
-    }
-
-    fn value(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        self.term.value(image, &features.guided(&self.guide))
-    }
-
-    fn describe(&self) -> String {
-        format!("{}, in a region", self.term.describe())
     }
 }
 
