@@ -15,8 +15,8 @@ pub fn paint<B: AutodiffBackend>(
     size: usize,
 ) -> Result<Picture, Error> {
     let recipe = Recipe {
-        iterations: 4,
-        coarse_iterations: 2,
+        iterations: 30,
+        coarse_iterations: 10,
         ..Recipe::default()
     };
     let outcome = StyleTransfer::new(encoder)
@@ -106,7 +106,7 @@ mod tests {
         let style = checkerboard(40, [0.1, 0.4, 0.9]);
         let picture = paint(&encoder, content.clone(), style, 48).unwrap();
         assert_eq!((picture.width(), picture.height()), (48, 48));
-        // It has left the content's colours in the direction of the style's.
+        // It has left the content's colours (-0.44) for the style's (0.5).
         let blueness = |picture: &Picture| -> f32 {
             picture
                 .rgb()
@@ -116,7 +116,7 @@ mod tests {
                 / (picture.width() * picture.height()) as f32
         };
         let (before, after) = (blueness(&content), blueness(&picture));
-        assert!(after > before + 0.02, "{before} became {after}");
+        assert!(after > before + 0.3, "{before} became {after}");
     }
 
     #[test]
