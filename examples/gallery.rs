@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
+use impasto::optim::{AdamConfig, OptimizerConfig};
 use impasto::picture::{Colors, SaveOptions};
-use impasto::transfer::StyleLoss;
+use impasto::transfer::{Measure, StyleLoss};
 use impasto::view::{self, Curves, Evolution, FigureOptions, Scaling};
-use impasto::{Layer, Padding, Picture, Pooling, Recipe, StyleTransfer, Vgg19};
+use impasto::{Layer, Padding, Picture, Pooling, Recipe, Region, Style, StyleTransfer, Vgg19};
 
 type Failure = Box<dyn Error>;
 type Encoder = Vgg19<Autodiff<Flex>>;
@@ -35,8 +36,24 @@ fn main() -> Result<(), Failure> {
     gallery.colors()?;
     gallery.losses()?;
     gallery.sizes()?;
+    gallery.regions()?;
+    gallery.averaging()?;
+    gallery.recipes()?;
     gallery.network()?;
     gallery.course()
+}
+
+/// A part of a picture; place of its corner and length of its sides as shares of the whole.
+fn crop(picture: &Picture, [x, y]: [f64; 2], share: f64) -> Result<Picture, Failure> {
+    let (width, height) = (picture.width(), picture.height());
+    let scaled = |length: usize, share: f64| (length as f64 * share) as usize;
+    let (left, top) = (scaled(width, x), scaled(height, y));
+    let (columns, rows) = (scaled(width, share), scaled(height, share));
+    let pixels = (top..top + rows).flat_map(|row| {
+        let start = 3 * (row * width + left);
+        picture.rgb()[start..start + 3 * columns].to_vec()
+    });
+    Ok(Picture::from_rgb(columns, rows, pixels.collect())?)
 }
 
 struct Gallery {
@@ -155,14 +172,109 @@ impl Gallery {
         self.sheet("losses.jpg", &[losses, borders])
     }
 
-    /// The same picture at two sizes: the larger one has the same strokes, seen closer.
+    /// The same pair at growing sizes, whole and in a detail: the larger result has the same forms and
+    /// strokes, seen closer. Without coarse scales it has not.
     fn sizes(&self) -> Result<(), Failure> {
-        let mut row = Vec::new();
-        for size in [256, 512, 1024] {
-            let picture = self.with("swirls", |recipe| recipe.size = size)?;
-            row.push((format!("--size {size}"), picture));
+        let mut rows = vec![Vec::new(), Vec::new()];
+        for (name, size, coarsest) in [
+            ("--size 512", 512, 128),
+            ("--size 1024", 1024, 128),
+            ("--size 2048", 2048, 128),
+            ("2048, one scale", 2048, 2048),
+        ] {
+            let picture = self.with("swirls", |recipe| {
+                recipe.size = size;
+                recipe.coarsest = coarsest;
+                if coarsest == size {
+                    recipe.iterations = 110;
+                }
+            })?;
+            let detail = crop(&picture, [0.3, 0.4], 0.25)?;
+            rows[0].push((name.to_string(), picture));
+            rows[1].push(("a quarter of it".to_string(), detail));
         }
-        self.sheet("sizes.jpg", &[row])
+        self.sheet("sizes.jpg", &rows)
+    }
+
+    /// Two styles, each in its regions of a map.
+    fn regions(&self) -> Result<(), Failure> {
+        let (width, height) = (self.scene.width(), self.scene.height());
+        let (sky, land) = ([0.2, 0.5, 1.0], [0.2, 0.8, 0.2]);
+        let map = |edge: &dyn Fn(f32) -> f32| {
+            let color = |i: usize| {
+                let (x, y) = (i % width, i / width);
+                let edge = edge(x as f32 / width as f32) * height as f32;
+                if (y as f32) < edge { sky } else { land }
+            };
+            Picture::from_rgb(width, height, (0..width * height).flat_map(color).collect())
+        };
+        // The scene's sky ends along a wave; the styles are used whole.
+        let content = map(&|x| 0.45 - 0.1 * (6.0 * x).sin())?;
+        let (above, below) = (map(&|_| 1.0)?, map(&|_| 0.0)?);
+        let mut row = vec![("--regions".to_string(), content.clone())];
+        for (first, second) in [("swirls", "woodcut"), ("dots", "swirls")] {
+            let mut transfer = StyleTransfer::new(&self.encoder)
+                .content(self.scene.clone())
+                .recipe(Recipe::default().with_size(SIZE));
+            let maps = [above.clone(), below.clone()];
+            let regions = Region::by_color(&content, &maps)?;
+            for (name, regions) in [first, second].into_iter().zip(regions) {
+                for region in regions {
+                    transfer = transfer.add_style(Style::new(self.style(name)?).within(region));
+                }
+            }
+            let picture = transfer.run()?.picture;
+            row.push((format!("{first} above, {second} below"), picture));
+        }
+        self.sheet("regions.jpg", &[row])
+    }
+
+    /// Adam's last step and the mean over its steps.
+    fn averaging(&self) -> Result<(), Failure> {
+        let mut rows = vec![Vec::new(), Vec::new()];
+        for (name, averaging, carry) in [
+            ("adam, last step", 0.0, false),
+            ("--averaging 0.9", 0.9, false),
+            ("and --carry-moments", 0.9, true),
+        ] {
+            let picture = self.with("swirls", |recipe| {
+                recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
+                    learning_rate: 0.04 * recipe.range,
+                    ..AdamConfig::default()
+                });
+                recipe.iterations = 60;
+                recipe.averaging = Some(averaging);
+                recipe.carry_moments = carry;
+            })?;
+            let detail = crop(&picture, [0.3, 0.4], 0.25)?;
+            rows[0].push((name.to_string(), picture));
+            rows[1].push(("a quarter of it".to_string(), detail));
+        }
+        self.sheet("averaging.jpg", &rows)
+    }
+
+    /// The recipes of other programs, at one size and with fewer steps where theirs would take long.
+    fn recipes(&self) -> Result<(), Failure> {
+        let mut cells = Vec::new();
+        for mut recipe in Recipe::all() {
+            // conv4_2 before its ReLU is VGG19's alone.
+            recipe.content_layers = vec![Layer::RELU4_2];
+            recipe.measure = Measure::LongestSide;
+            recipe.coarsest = recipe.coarsest.min(SIZE);
+            recipe.size = SIZE;
+            recipe.enlarge_content = true;
+            for count in recipe
+                .coarse_iterations
+                .iter_mut()
+                .chain([&mut recipe.iterations])
+            {
+                *count = (*count).min(200);
+            }
+            let name = recipe.name.clone();
+            cells.push((name, self.paint(&self.encoder, "swirls", recipe)?));
+        }
+        let rows: Vec<_> = cells.chunks(4).map(<[_]>::to_vec).collect();
+        self.sheet("recipes.jpg", &rows)
     }
 
     fn network(&self) -> Result<(), Failure> {

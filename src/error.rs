@@ -2,7 +2,7 @@
 
 use crate::encoder::{EmptyRegion, EncoderError};
 use crate::picture::PictureError;
-use crate::transfer::{CheckpointError, RecipeError};
+use crate::transfer::{CheckpointError, RecipeError, RegionsError};
 use crate::weights::WeightsError;
 
 /// Anything that can go wrong between a file and a stylized picture.
@@ -24,6 +24,9 @@ pub enum Error {
     /// A checkpoint that cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Maps of coloured regions that do not go together.
+    #[error(transparent)]
+    Regions(#[from] RegionsError),
     /// No content picture was given.
     #[error("no content picture was given")]
     NoContent,
@@ -47,6 +50,9 @@ pub enum Error {
         #[source]
         source: EmptyRegion,
     },
+    /// A style picture of a senseless size relative to the result.
+    #[error("the scale of a style is {0}, expected 0.001 to 1000")]
+    StyleScale(f64),
     /// Weights of several styles that cannot be normalised.
     #[error("the weights of the styles must be 0 or more, and not all 0")]
     StyleWeights,

@@ -75,7 +75,7 @@ pub use encoder::{
 pub use error::Error;
 pub use kernel::{AutodiffBackend, Backend};
 pub use picture::{Picture, PictureError};
-pub use transfer::{Init, Outcome, Recipe, RecipeError, Region, Step, StyleTransfer};
+pub use transfer::{Init, Outcome, Recipe, RecipeError, Region, Step, Style, StyleTransfer};
 pub use weights::{Vgg19Weights, WeightsError};
 
 /// Compiles the README's example with the tests.

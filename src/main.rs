@@ -14,6 +14,7 @@ use cli::args::{Arguments, Command};
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Stylize(arguments) => cli::stylize::run(&arguments, None),
+        Command::Batch(arguments) => cli::batch::run(&arguments),
         Command::Reconstruct(what) => cli::reconstruct::run(&what, None),
         Command::Figure(arguments) => cli::views::figure(&arguments),
         Command::Features(arguments) => cli::views::features(&arguments),

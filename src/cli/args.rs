@@ -32,6 +32,11 @@ pub enum Command {
         after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
     )]
     Stylize(Box<Stylize>),
+    /// Paint many pictures in the same style, which is looked at only once
+    #[command(
+        after_help = "Example:\n  impasto batch photos/*.jpg --style painting.jpg -o 'painted/{name}.png'"
+    )]
+    Batch(Box<Batch>),
     /// Rebuild a picture from what the network keeps of it
     #[command(subcommand)]
     Reconstruct(Reconstruct),
@@ -74,6 +79,32 @@ pub struct Stylize {
     /// Where to write the result: .png, .jpg, .webp or .tiff
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+
+    #[command(flatten)]
+    pub choices: Choices,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub reports: Reports,
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
+}
+
+#[derive(Debug, Args)]
+pub struct Batch {
+    /// The pictures to paint
+    #[arg(required = true, value_name = "CONTENT")]
+    pub contents: Vec<PathBuf>,
+    /// The pictures whose style to use: once for each
+    #[arg(short, long = "style", required = true, value_name = "FILE")]
+    pub styles: Vec<PathBuf>,
+    /// Where to write the results: {name} stands for the name of each content picture without its
+    /// extension, in this and in all files of reports
+    #[arg(short, long, value_name = "PATTERN")]
+    pub output: PathBuf,
+    /// Leave out pictures whose result exists already, to go on with a batch that was interrupted
+    #[arg(long)]
+    pub skip_existing: bool,
 
     #[command(flatten)]
     pub choices: Choices,
@@ -135,6 +166,8 @@ pub struct Rebuild {
     pub engine: Engine,
     #[command(flatten)]
     pub reports: Reports,
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
 }
 
 /// How a reconstruction is made.
@@ -228,6 +261,10 @@ pub struct Choices {
     /// Optimiser steps at the last scale, or in all where there is one scale [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub iterations: Option<usize>,
+    /// Optimiser steps at the scales before the last, coarsest first; the last number serves for all
+    /// further ones [default: the recipe's]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pub coarse_iterations: Option<Vec<usize>>,
     /// What to start from: content, noise, style, or a picture [default: the recipe's]
     #[arg(long, value_name = "content|noise|style|FILE")]
     pub init: Option<String>,
@@ -270,10 +307,31 @@ pub struct Choices {
     /// Which part of a style's picture to use: white there. Once for each style, in their order
     #[arg(long, value_name = "FILE", requires = "mask")]
     pub style_mask: Vec<PathBuf>,
-    /// Size of the style pictures relative to the result: more gives larger strokes [default: the
-    /// recipe's]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub style_scale: Option<f64>,
+    /// Which parts of the content are painted like which parts of the styles: a map of the content
+    /// in flat colours, one for each region
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "style_regions",
+        conflicts_with = "mask"
+    )]
+    pub regions: Option<PathBuf>,
+    /// The map of a style's picture, in the same colours. Once for each style, in their order
+    #[arg(long, value_name = "FILE", requires = "regions")]
+    pub style_regions: Vec<PathBuf>,
+    /// Longest side of the style pictures in pixels, whatever the size of the result [default: as
+    /// large as the result]
+    #[arg(long, value_name = "N")]
+    pub style_size: Option<usize>,
+    /// Multiplies the size of the style pictures, of all or of each in their order: more gives larger
+    /// strokes [default: the recipe's]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub style_scale: Option<Vec<f64>>,
     /// Whose colours the result has: style; luminance-yuv or luminance-lab (the content's, only
     /// brightness is painted); cholesky, pca, symmetric or histogram (the style recoloured to the
     /// content's palette) [default: the recipe's]
@@ -282,6 +340,20 @@ pub struct Choices {
     /// How to optimise [default: the recipe's]
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<Optimizer>,
+    /// Decay of a mean over the steps, which is the result instead of the last step and has less
+    /// grain: such as 0.99; 0 for the last step [default: the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub averaging: Option<f64>,
+    /// Whether Adam goes on at each scale with its moments of the scale before [default: the
+    /// recipe's]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub carry_moments: Option<bool>,
     /// Bits of a channel in the result [default: the content picture's, where the format has them]
     #[arg(long, value_name = "8|16", value_parser = parse_depth)]
     pub bits: Option<Depth>,
@@ -299,12 +371,13 @@ pub struct Engine {
     #[arg(long, value_name = "FILE", env = "IMPASTO_WEIGHTS")]
     pub weights: Option<PathBuf>,
     /// How the network's blocks are pooled: max as it was trained, average for smoother pictures
-    #[arg(long, value_name = "NAME", default_value = "max")]
-    pub pooling: Pooling,
+    /// [default: the recipe's, max in most]
+    #[arg(long, value_name = "NAME")]
+    pub pooling: Option<Pooling>,
     /// What lies beyond the border of the picture: zero as it was trained, replicate or reflect to
-    /// keep dark seams from it
-    #[arg(long, value_name = "NAME", default_value = "zero")]
-    pub padding: Padding,
+    /// keep dark seams from it [default: the recipe's, zero in most]
+    #[arg(long, value_name = "NAME")]
+    pub padding: Option<Padding>,
     /// Where to compute: cpu, ndarray, cuda[:N] or wgpu; `impasto devices` lists what this build has
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: Device,
@@ -314,7 +387,7 @@ pub struct Engine {
 }
 
 /// What is told and kept along the way, and refused before it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Reports")]
 pub struct Reports {
     /// Also write the picture after every N evaluations, as FILE-00N
@@ -329,6 +402,21 @@ pub struct Reports {
     /// Write the curves of all loss terms, as .svg
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+    /// Refuse to begin where more memory would be needed, such as 4GB
+    #[arg(long, help_heading = "Engine", value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Check everything and print what would be done, without doing it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How a run can be interrupted.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub struct Checkpoints {
     /// Keep the state of the run in this file, for `impasto resume`
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -340,15 +428,6 @@ pub struct Reports {
         requires = "checkpoint"
     )]
     pub checkpoint_every: u64,
-    /// Refuse to begin where more memory would be needed, such as 4GB
-    #[arg(long, help_heading = "Engine", value_name = "SIZE", value_parser = parse_bytes)]
-    pub memory: Option<u64>,
-    /// Check everything and print what would be done, without doing it
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print errors only
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -490,6 +569,8 @@ impl Choices {
         match (self.optimizer, recipe.optimizer) {
             (Some(Optimizer::Lbfgs), OptimizerConfig::Adam(_)) => {
                 recipe.optimizer = OptimizerConfig::Lbfgs(LbfgsConfig::default());
+                // What goes with Adam only.
+                (recipe.clamp, recipe.carry_moments) = (false, false);
             }
             (Some(Optimizer::Adam), OptimizerConfig::Lbfgs(_)) => {
                 // The rate is in the units that the recipe optimises in.
@@ -505,10 +586,22 @@ impl Choices {
         set(&mut recipe.content_weight, self.content_weight);
         set(&mut recipe.style_weight, self.style_weight);
         set(&mut recipe.tv_weight, self.tv_weight);
-        set(&mut recipe.style_scale, self.style_scale);
+        if let Some([scale]) = self.style_scale.as_deref() {
+            recipe.style_scale = *scale;
+        }
         if let Some(size) = self.size {
             recipe.size = size;
             recipe.measure = Measure::LongestSide;
+            recipe.enlarge_content = true;
+        }
+        if let Some(size) = self.style_size {
+            recipe.style_size = Some(size);
+            recipe.enlarge_styles = true;
+        }
+        recipe.averaging = self.averaging.or(recipe.averaging);
+        recipe.carry_moments = self.carry_moments.unwrap_or(recipe.carry_moments);
+        if let Some(counts) = &self.coarse_iterations {
+            recipe.coarse_iterations = counts.clone();
         }
         recipe.style_loss = match self.style_loss {
             None => recipe.style_loss,

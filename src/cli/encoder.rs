@@ -41,14 +41,16 @@ pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Fai
 
 /// The network on a device, with pools and border as chosen.
 pub fn build<B: Backend>(weights: Vgg19Weights, engine: &Engine, device: &B::Device) -> Vgg19<B> {
-    Vgg19::from_weights(weights, device)
-        .with_pooling(match engine.pooling {
-            args::Pooling::Max => Pooling::Max,
-            args::Pooling::Average => Pooling::Average,
-        })
-        .with_padding(match engine.padding {
-            args::Padding::Zero => Padding::Zero,
-            args::Padding::Replicate => Padding::Replicate,
-            args::Padding::Reflect => Padding::Reflect,
-        })
+    let encoder = Vgg19::from_weights(weights, device);
+    let encoder = match engine.pooling {
+        None => encoder,
+        Some(args::Pooling::Max) => encoder.with_pooling(Pooling::Max),
+        Some(args::Pooling::Average) => encoder.with_pooling(Pooling::Average),
+    };
+    match engine.padding {
+        None => encoder,
+        Some(args::Padding::Zero) => encoder.with_padding(Padding::Zero),
+        Some(args::Padding::Replicate) => encoder.with_padding(Padding::Replicate),
+        Some(args::Padding::Reflect) => encoder.with_padding(Padding::Reflect),
+    }
 }

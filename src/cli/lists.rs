@@ -27,6 +27,26 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         .iter()
         .map(|scale| format!("{} px × {} steps", scale.size, scale.iterations))
         .collect();
+    let mut sizes = format!("{}, {:?}", scales.join(", "), recipe.measure);
+    if !recipe.enlarge_content {
+        sizes.push_str(", never enlarged");
+    }
+    let mut styles = match recipe.style_size {
+        None => format!("{} × the result", recipe.style_scale),
+        Some(size) => format!("{} × {size} px", recipe.style_scale),
+    };
+    if !recipe.enlarge_styles {
+        styles.push_str(", never enlarged");
+    }
+    let mut optimizer = format!("{:?}", recipe.optimizer);
+    for (chosen, words) in [
+        (recipe.carry_moments, ", moments carried to the next scale"),
+        (recipe.clamp, ", each step clamped"),
+    ] {
+        if chosen {
+            optimizer.push_str(words);
+        }
+    }
     let layers: Vec<String> = recipe
         .weighted_style_layers()
         .iter()
@@ -41,10 +61,15 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         .map(|l| l.to_string())
         .collect();
     vec![
-        ("scales", scales.join(", ")),
+        ("scales", sizes),
         (
             "content",
-            format!("{} × {}", recipe.content_weight, content.join(" ")),
+            format!(
+                "{} × {} ({:?})",
+                recipe.content_weight,
+                content.join(" "),
+                recipe.content_normalization
+            ),
         ),
         (
             "style",
@@ -58,6 +83,7 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
                 }
             ),
         ),
+        ("style pictures", styles),
         (
             "total variation",
             format!("{} × {:?}", recipe.tv_weight, recipe.tv),
@@ -71,10 +97,29 @@ pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
             .to_string(),
         ),
         ("colours", recipe.colors.to_string()),
+        (
+            "network",
+            format!(
+                "pooling {}, padding {}",
+                or_as_set(recipe.pooling),
+                or_as_set(recipe.padding)
+            ),
+        ),
         ("start", format!("{:?}", recipe.init)),
-        ("optimiser", format!("{:?}", recipe.optimizer)),
+        ("optimiser", optimizer),
+        (
+            "result",
+            match recipe.averaging {
+                None => "the last step or a better one".to_string(),
+                Some(decay) => format!("mean over the steps of a scale, decay {decay}"),
+            },
+        ),
         ("pixel values", format!("0 to {}", recipe.range)),
     ]
+}
+
+fn or_as_set<T: std::fmt::Debug>(choice: Option<T>) -> String {
+    choice.map_or("as set".to_string(), |choice| format!("{choice:?}"))
 }
 
 /// VGG19's layers, for an image of `size` × `size` pixels.

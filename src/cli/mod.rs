@@ -1,6 +1,7 @@
 //! Everything that only the program needs.
 
 pub mod args;
+pub mod batch;
 pub mod device;
 mod encoder;
 pub mod lists;

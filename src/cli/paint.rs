@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use impasto::kernel::AutodiffBackend;
 use impasto::picture::{Format, SaveOptions, check_folder};
-use impasto::transfer::{Checkpoint, End, Plan};
+use impasto::transfer::{Checkpoint, End, Plan, SeenStyles};
 use impasto::view::{Curves, Evolution};
-use impasto::{Error, Picture, Recipe, Region, StyleTransfer, Vgg19Weights};
+use impasto::{Error, Picture, Recipe, Style, StyleTransfer, Vgg19, Vgg19Weights};
 
-use super::args::{Engine, Reports};
+use super::args::{Checkpoints, Engine, Reports};
 use super::device::{Job, run_on};
 use super::encoder::{build, encoder_weights};
 use super::lists::describe;
@@ -27,39 +27,50 @@ use super::{Failure, describe_error, print, say};
 pub const INTERRUPTED: u8 = 130;
 
 /// A picture to paint: what goes in, how, and where the result and the reports go.
-pub struct Painting<'a> {
-    pub output: &'a Path,
+pub struct Painting {
+    pub output: PathBuf,
     pub save: SaveOptions,
-    pub engine: &'a Engine,
-    pub reports: &'a Reports,
+    pub reports: Reports,
     pub recipe: Recipe,
     pub content: Picture,
-    /// Each with its weight and the region it is confined to.
-    pub styles: Vec<((Picture, f64), Option<Region>)>,
+    pub styles: Vec<Style>,
     pub start: Option<Picture>,
     pub seed: u64,
-    pub checkpoint: Option<Checkpoint>,
 }
 
-impl Painting<'_> {
+/// How a painting can be interrupted and gone on with.
+pub struct Interruptible<'a> {
+    pub checkpoints: &'a Checkpoints,
+    /// The state to go on from.
+    pub resumed: Option<Checkpoint>,
+}
+
+/// Checks that reports of these names can be written, as far as that can be known beforehand.
+pub fn check_reports(reports: &Reports) -> Result<(), Failure> {
+    if let Some(path) = &reports.evolution {
+        Evolution::check(path).map_err(Failure::usage)?;
+    }
+    if let Some(path) = &reports.plot {
+        Curves::check(path).map_err(Failure::usage)?;
+    }
+    Ok(())
+}
+
+impl Painting {
     /// Checks what is left to check, then paints.
-    pub fn run(self) -> Result<ExitCode, Failure> {
-        if let Some(path) = &self.reports.evolution {
-            Evolution::check(path).map_err(Failure::usage)?;
-        }
-        if let Some(path) = &self.reports.plot {
-            Curves::check(path).map_err(Failure::usage)?;
-        }
+    pub fn run(self, engine: &Engine, state: Interruptible<'_>) -> Result<ExitCode, Failure> {
+        check_reports(&self.reports)?;
         // Kept in the checkpoints: what began the run, now or before the interruption.
-        let note = match (&self.checkpoint, &self.reports.checkpoint) {
+        let note = match (&state.resumed, &state.checkpoints.checkpoint) {
             (Some(checkpoint), _) => checkpoint.note.clone(),
-            (None, Some(_)) => Origin::here(self.engine)?.to_note(),
+            (None, Some(_)) => Origin::here(engine)?.to_note(),
             (None, None) => String::new(),
         };
-        let weights = encoder_weights(self.engine, self.reports.quiet)?;
-        let engine = self.engine;
-        let job = Prepared {
+        let weights = encoder_weights(engine, self.reports.quiet)?;
+        let job = Single {
             painting: self,
+            engine,
+            state,
             weights,
             note,
         };
@@ -68,59 +79,110 @@ impl Painting<'_> {
 }
 
 /// A painting and everything that its backend must be given.
-struct Prepared<'a> {
-    painting: Painting<'a>,
+struct Single<'a> {
+    painting: Painting,
+    engine: &'a Engine,
+    state: Interruptible<'a>,
     weights: Vgg19Weights,
     note: String,
 }
 
-impl Job for Prepared<'_> {
+impl Job for Single<'_> {
     type Output = Result<ExitCode, Failure>;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        let encoder = build::<B>(self.weights, self.engine, &device);
+        let studio = Studio::new(&encoder, self.engine)?;
+        let Interruptible {
+            checkpoints,
+            resumed,
+        } = self.state;
+        let keep = checkpoints.checkpoint.as_deref().map(|path| Keep {
+            path,
+            every: Duration::from_secs(checkpoints.checkpoint_every),
+            note: &self.note,
+        });
+        studio.paint(self.painting, keep, resumed)
+    }
+}
+
+/// What all paintings of a command have in common.
+pub struct Studio<'a, B: AutodiffBackend> {
+    encoder: &'a Vgg19<B>,
+    engine: &'a Engine,
+    seen: SeenStyles<B::InnerBackend>,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Where, how often and with what note checkpoints are written.
+pub struct Keep<'a> {
+    path: &'a Path,
+    every: Duration,
+    note: &'a str,
+}
+
+impl<'a, B: AutodiffBackend> Studio<'a, B> {
+    /// Can be called once in the life of the program, since it watches for Ctrl-C.
+    pub fn new(encoder: &'a Vgg19<B>, engine: &'a Engine) -> Result<Self, Failure> {
+        Ok(Self {
+            encoder,
+            engine,
+            seen: SeenStyles::default(),
+            interrupted: watch_for_interruption().map_err(Failure::other)?,
+        })
+    }
+
+    /// Checks against the encoder what is to be painted, then paints it.
+    pub fn paint(
+        &self,
+        painting: Painting,
+        keep: Option<Keep<'_>>,
+        resumed: Option<Checkpoint>,
+    ) -> Result<ExitCode, Failure> {
         let Painting {
             output,
             save,
-            engine,
             reports,
-            recipe,
+            mut recipe,
             ..
-        } = self.painting;
-        let encoder = build::<B>(self.weights, engine, &device);
-        let mut transfer = StyleTransfer::new(&encoder)
-            .content(self.painting.content)
-            .recipe(recipe.clone())
-            .seed(self.painting.seed);
-        for ((style, weight), region) in self.painting.styles {
-            transfer = match region {
-                None => transfer.style(style, weight),
-                Some(region) => transfer.style_in(region, style, weight),
-            };
+        } = painting;
+        // An option for the encoder overrides the recipe.
+        if self.engine.pooling.is_some() {
+            recipe.pooling = None;
         }
-        if let Some(start) = self.painting.start {
+        if self.engine.padding.is_some() {
+            recipe.padding = None;
+        }
+        let mut transfer = StyleTransfer::new(self.encoder)
+            .content(painting.content)
+            .recipe(recipe.clone())
+            .seed(painting.seed)
+            .share(&self.seen);
+        for style in painting.styles {
+            transfer = transfer.add_style(style);
+        }
+        if let Some(start) = painting.start {
             transfer = transfer.start(start);
         }
-        let evaluations = self
-            .painting
-            .checkpoint
-            .as_ref()
-            .map(Checkpoint::evaluations);
-        if let Some(checkpoint) = self.painting.checkpoint {
+        let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
+        if let Some(checkpoint) = resumed {
             transfer = transfer.resume(checkpoint);
         }
         let plan = transfer.plan().map_err(Failure::usage)?;
-        check_memory(reports, &plan)?;
-        check_format(output, &plan)?;
+        check_memory(&reports, &plan)?;
+        check_format(&output, &plan)?;
         if reports.dry_run {
-            print_plan(engine, output, &recipe, &plan);
+            print_plan(self.engine, &output, &recipe, &plan);
             return Ok(ExitCode::SUCCESS);
         }
         let to = To {
-            output,
+            output: &output,
             save,
-            reports,
+            reports: &reports,
+            keep,
+            interrupted: &self.interrupted,
         };
-        paint(&to, transfer, plan, evaluations, &self.note)
+        paint(&to, transfer, plan, evaluations)
     }
 }
 
@@ -129,6 +191,8 @@ struct To<'a> {
     output: &'a Path,
     save: SaveOptions,
     reports: &'a Reports,
+    keep: Option<Keep<'a>>,
+    interrupted: &'a AtomicBool,
 }
 
 /// Paints; `resumed` is how many evaluations an interrupted run has made already.
@@ -137,29 +201,28 @@ fn paint<B: AutodiffBackend>(
     transfer: StyleTransfer<'_, B>,
     plan: Plan,
     resumed: Option<usize>,
-    note: &str,
 ) -> Result<ExitCode, Failure> {
     let To {
         output,
         save,
         reports,
+        ref keep,
+        interrupted,
     } = *to;
     let open_log = |path: &Path| match resumed {
         None => Log::create(path),
         Some(evaluations) => Log::resume(path, evaluations),
     };
-    let interrupted = watch_for_interruption().map_err(Failure::other)?;
     let progress = RefCell::new(Progress::new(plan, reports.quiet));
 
     let messages = &progress;
-    let transfer = match &reports.checkpoint {
+    let transfer = match keep {
         None => transfer,
-        Some(path) => {
-            check_folder(path).map_err(Failure::usage)?;
-            let every = Duration::from_secs(reports.checkpoint_every);
-            transfer.on_checkpoint(every, move |mut checkpoint| {
-                checkpoint.note = note.to_string();
-                if let Err(error) = checkpoint.save(path) {
+        Some(keep) => {
+            check_folder(keep.path).map_err(Failure::usage)?;
+            transfer.on_checkpoint(keep.every, move |mut checkpoint| {
+                checkpoint.note = keep.note.to_string();
+                if let Err(error) = checkpoint.save(keep.path) {
                     messages.borrow().warn(&describe_error(&error));
                 }
             })
@@ -242,8 +305,11 @@ fn paint<B: AutodiffBackend>(
             say(&format!(
                 "Interrupted; the best picture so far is written.\n{summary}"
             ));
-            if let Some(path) = &reports.checkpoint {
-                say(&format!("Go on with: impasto resume {}", path.display()));
+            if let Some(keep) = keep {
+                say(&format!(
+                    "Go on with: impasto resume {}",
+                    keep.path.display()
+                ));
             }
             Ok(ExitCode::from(INTERRUPTED))
         }

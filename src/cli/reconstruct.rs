@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use impasto::picture::{SaveOptions, check_output};
 use impasto::transfer::Checkpoint;
-use impasto::{Picture, Recipe};
+use impasto::{Picture, Recipe, Style};
 
 use super::Failure;
 use super::args::{
     Effort, Rebuild, Reconstruct, ReconstructContent, ReconstructStyle, WeightedLayer,
 };
-use super::paint::Painting;
+use super::paint::{Interruptible, Painting};
 
 /// Checks everything, then rebuilds; from a checkpoint of the same command if one is given.
 pub fn run(what: &Reconstruct, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
@@ -48,7 +48,7 @@ fn style(
         Some((width, height)) => {
             // The picture keeps its own size whatever that of the texture.
             let longest = width.max(height);
-            recipe.style_scale = recipe.size as f64 / longest as f64;
+            recipe.style_size = Some(recipe.size);
             recipe.size = longest;
             recipe.check().map_err(Failure::usage)?;
             Picture::from_rgb(width, height, vec![0.5; 3 * width * height])
@@ -72,22 +72,21 @@ impl Rebuild {
         style: Option<Picture>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<ExitCode, Failure> {
-        Painting {
-            output: &self.output,
+        let painting = Painting {
+            output: self.output.clone(),
             save: SaveOptions::default(),
-            engine: &self.engine,
-            reports: &self.reports,
+            reports: self.reports.clone(),
             recipe,
             content,
-            styles: style
-                .map(|style| ((style, 1.0), None))
-                .into_iter()
-                .collect(),
+            styles: style.map(Style::new).into_iter().collect(),
             start: None,
             seed: self.effort.seed,
-            checkpoint,
-        }
-        .run()
+        };
+        let state = Interruptible {
+            checkpoints: &self.checkpoints,
+            resumed: checkpoint,
+        };
+        painting.run(&self.engine, state)
     }
 }
 
@@ -96,7 +95,7 @@ impl Effort {
         let recipe = Recipe {
             size: self.size,
             iterations: self.iterations,
-            coarse_iterations: self.iterations,
+            coarse_iterations: vec![self.iterations],
             tv_weight: self.tv_weight.unwrap_or(recipe.tv_weight),
             ..recipe
         };

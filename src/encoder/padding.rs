@@ -27,12 +27,17 @@ impl Padding {
             Padding::Replicate => 0,
             Padding::Reflect => 1,
         };
-        Some([2, 3].into_iter().fold(image.clone(), |image, axis| {
+        Some(Self::widen(image.clone(), offset))
+    }
+
+    /// The image with one more pixel on each side: the one `offset` pixels inwards from the border.
+    pub(crate) fn widen<B: Backend>(image: Tensor<B, 4>, offset: usize) -> Tensor<B, 4> {
+        [2, 3].into_iter().fold(image, |image, axis| {
             let length = image.dims()[axis];
             let offset = offset.min(length - 1);
             let before = image.clone().narrow(axis, offset, 1);
             let after = image.clone().narrow(axis, length - 1 - offset, 1);
             Tensor::cat(vec![before, image, after], axis)
-        }))
+        })
     }
 }

@@ -1,19 +1,44 @@
 //! How far the picture's contents have moved.
 
 use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
 
 use super::Term;
 use crate::encoder::{Features, Layer};
 use crate::kernel;
 
-/// Content loss at one layer: `mean((F − T)²)` over all elements, for the features `F` of the image
-/// and `T` of the content picture.
-///
-/// Gatys et al. (arXiv 1508.06576) sum and halve; the mean, as in neural-style and its successors,
-/// keeps the value independent of the size of the picture.
+/// How the squared error of the features is scaled. `N` channels, `M = H·W` positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContentNormalization {
+    /// The mean, `Σ(F − T)² / NM`, which is independent of the size of the picture: neural-style and
+    /// its successors.
+    #[default]
+    Mean,
+    /// Half the sum, `Σ(F − T)² / 2`: Gatys et al. (arXiv 1508.06576).
+    HalfOfSum,
+    /// `Σ(F − T)² / 2√(NM)`: cysmith/neural-style-tf.
+    RootOfElements,
+}
+
+impl ContentNormalization {
+    /// What `Σ(F − T)²` is multiplied with, for a layer of this many channels and positions.
+    pub fn factor(self, channels: usize, positions: usize) -> f64 {
+        let elements = channels as f64 * positions as f64;
+        match self {
+            Self::Mean => 1.0 / elements,
+            Self::HalfOfSum => 0.5,
+            Self::RootOfElements => 0.5 / elements.sqrt(),
+        }
+    }
+}
+
+/// Content loss at one layer: the squared error of the features `F` of the image against those of the
+/// content picture, `T`, scaled by a [`ContentNormalization`].
 #[derive(Debug)]
 pub struct ContentTerm<B: Backend> {
     layer: Layer,
+    normalization: ContentNormalization,
     target: Tensor<B, 4>,
 }
 
@@ -21,7 +46,17 @@ impl<B: Backend> ContentTerm<B> {
     /// Compares `layer` with `target`, the features of the content picture at the same size,
     /// `[1, channels, height, width]`.
     pub fn new(layer: Layer, target: Tensor<B, 4>) -> Self {
-        Self { layer, target }
+        Self {
+            layer,
+            normalization: ContentNormalization::default(),
+            target,
+        }
+    }
+
+    /// The same term with another scaling.
+    pub fn with_normalization(mut self, normalization: ContentNormalization) -> Self {
+        self.normalization = normalization;
+        self
     }
 }
 
@@ -29,17 +64,16 @@ impl<B: Backend> ContentTerm<B> {
     /// The value for an image without any response, to which others can be related. `channels` as
     /// [`Features::channels`] has them.
     pub fn magnitude(&self, channels: usize) -> f64 {
-        self.mean_square(self.target.clone(), channels)
+        self.squared(self.target.clone(), channels)
             .into_scalar()
             .elem()
     }
 
     /// A slim encoder's channels stand for more of them, of which there are `channels`.
-    fn mean_square(&self, difference: Tensor<B, 4>, channels: usize) -> Tensor<B, 1> {
-        let [_, own, ..] = difference.dims();
-        let count = difference.shape().num_elements();
-        let mean = kernel::sum(difference.powi_scalar(2)) / count as f64;
-        mean.mul_scalar(own as f64 / channels as f64)
+    fn squared(&self, difference: Tensor<B, 4>, channels: usize) -> Tensor<B, 1> {
+        let [batch, _, height, width] = difference.dims();
+        let factor = self.normalization.factor(channels, batch * height * width);
+        kernel::sum(difference.powi_scalar(2)).mul_scalar(factor)
     }
 }
 
@@ -50,10 +84,15 @@ impl<B: Backend> Term<B> for ContentTerm<B> {
 
     fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
         let difference = features.get(self.layer).clone() - self.target.clone();
-        self.mean_square(difference, features.channels(self.layer))
+        self.squared(difference, features.channels(self.layer))
     }
 
     fn describe(&self) -> String {
-        "mean squared error of the features".to_string()
+        let scale = match self.normalization {
+            ContentNormalization::Mean => "mean squared error of the features",
+            ContentNormalization::HalfOfSum => "half of the squared error of the features",
+            ContentNormalization::RootOfElements => "squared error of the features ÷ 2√(NM)",
+        };
+        scale.to_string()
     }
 }

@@ -44,11 +44,11 @@ use serde::Serialize;
 
 use crate::encoder::{Features, Layer};
 
-pub use content::ContentTerm;
+pub use content::{ContentNormalization, ContentTerm};
 pub use guided::Guided;
 pub use moments::{MomentsDistance, MomentsTerm};
 pub use style::{GramNormalization, StyleTerm, gram_matrix};
-pub use variation::{Reduction, TotalVariation, VariationNorm};
+pub use variation::{Reduction, Stencil, TotalVariation, VariationNorm};
 
 /// A leaf of the loss: a function of the image and of what the encoder sees in it.
 pub trait Term<B: Backend>: fmt::Debug {

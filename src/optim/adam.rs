@@ -1,5 +1,7 @@
 //! Adam.
 
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,21 @@ impl<B: Backend> Adam<B> {
             moments: None,
             steps: 0,
         }
+    }
+
+    /// The optimiser for the same image at another size: the mean gradient is resized bicubically, the
+    /// mean square bilinearly so that it stays positive, and the steps are counted on
+    /// (crowsonkb/style-transfer-pytorch).
+    pub fn resized(self, width: usize, height: usize) -> Self {
+        let resize = |tensor, mode| {
+            let options = InterpolateOptions::new(mode).with_align_corners(false);
+            interpolate(tensor, [height, width], options)
+        };
+        let moments = self.moments.map(|(mean, square)| {
+            let square = resize(square, InterpolateMode::Bilinear).clamp_min(0.0);
+            (resize(mean, InterpolateMode::Bicubic), square)
+        });
+        Self { moments, ..self }
     }
 }
 

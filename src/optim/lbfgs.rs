@@ -90,6 +90,11 @@ impl<B: Backend> Lbfgs<B> {
         }
     }
 
+    /// The same optimiser without its history.
+    pub(super) fn renewed(self) -> Self {
+        Self::new(self.config)
+    }
+
     /// Takes the newest change of the gradient into the history; returns the gradient's largest
     /// absolute value and the step length to use.
     fn learn(&mut self, gradient: &Tensor<B, 4>) -> (f64, f64) {

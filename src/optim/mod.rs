@@ -158,6 +158,17 @@ pub enum AnyOptimizer<B: Backend> {
     Adam(Adam<B>),
 }
 
+impl<B: Backend> AnyOptimizer<B> {
+    /// The optimiser for the same image at another size: [`Adam::resized`], or L-BFGS without its
+    /// history, which does not outlive a change of the loss.
+    pub fn resized(self, width: usize, height: usize) -> Self {
+        match self {
+            Self::Lbfgs(lbfgs) => Self::Lbfgs(lbfgs.renewed()),
+            Self::Adam(adam) => Self::Adam(adam.resized(width, height)),
+        }
+    }
+}
+
 impl<B: Backend> Optimizer<B> for AnyOptimizer<B> {
     fn step<E>(
         &mut self,

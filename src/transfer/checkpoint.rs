@@ -28,6 +28,8 @@ pub struct Checkpoint {
     pub(super) image: TensorData,
     /// The image of least loss at the scale, with its loss.
     pub(super) best: (f64, TensorData),
+    /// The mean of the scale's images, as [`Average`](super::average::Average) keeps it.
+    pub(super) average: Option<(f64, TensorData)>,
     pub(super) optimizer: OptimizerState<TensorData>,
     /// Whatever the program that runs the transfer wants to find again; kept as it is.
     pub note: String,
@@ -132,6 +134,9 @@ impl Checkpoint {
             .map(|(key, value)| (format!("optimizer.{key}"), *value))
             .collect();
         numbers.insert("best.loss".into(), self.best.0.to_bits());
+        if let Some((missing, _)) = &self.average {
+            numbers.insert("average.missing".into(), missing.to_bits());
+        }
         numbers.insert("scale".into(), self.scale as u64);
         numbers.insert("iterations".into(), self.iterations as u64);
         numbers.insert("evaluations".into(), self.evaluations as u64);
@@ -142,11 +147,13 @@ impl Checkpoint {
 
     fn tensors(&self) -> impl Iterator<Item = (String, &TensorData)> {
         let optimizer = self.optimizer.tensors.iter();
+        let average = self.average.iter();
         [
             ("image".to_string(), &self.image),
             ("best".to_string(), &self.best.1),
         ]
         .into_iter()
+        .chain(average.map(|(_, data)| ("average".to_string(), data)))
         .chain(optimizer.map(|(name, data)| (format!("optimizer.{name}"), data)))
     }
 
@@ -202,6 +209,10 @@ impl Checkpoint {
                 f64::from_bits(number("best.loss")?),
                 images.remove("best").ok_or("`best` is missing")?,
             ),
+            average: match images.remove("average") {
+                Some(data) => Some((f64::from_bits(number("average.missing")?), data)),
+                None => None,
+            },
             optimizer,
             note: metadata.get(NOTE).cloned().unwrap_or_default(),
         })

@@ -1,10 +1,13 @@
 //! From pictures to a stylized picture: [`StyleTransfer`] and the [`Recipe`] it follows.
 
+mod average;
 mod checkpoint;
 mod memory;
 mod objective;
 mod recipe;
+mod regions;
 mod run;
+mod style;
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -19,7 +22,9 @@ use crate::picture::Picture;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale, StyleLoss};
+pub use regions::{Region, RegionsError};
 pub use run::{End, Outcome, Step};
+pub use style::{SeenStyles, Style};
 
 /// A style transfer to be run: an encoder, pictures and a recipe.
 ///
@@ -55,23 +60,7 @@ pub struct StyleTransfer<'a, B: AutodiffBackend> {
     checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
     resume: Option<Checkpoint>,
     terms: Vec<(String, f64, Rc<dyn Term<B>>)>,
-}
-
-/// Where a style is painted, and where it is taken from. Masks are white inside, black outside, grey
-/// between, and stretched to their picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Region {
-    /// The part of the content picture that is painted.
-    pub content: Picture,
-    /// The part of the style picture whose style is used; all of it if none.
-    pub style: Option<Picture>,
-}
-
-/// A style picture with its weight, for the whole result or a region of it.
-struct Style {
-    picture: Picture,
-    weight: f64,
-    region: Option<Region>,
+    seen: Option<&'a SeenStyles<B::InnerBackend>>,
 }
 
 /// Most pixels along a side of a resized picture.
@@ -97,6 +86,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
             checkpoints: None,
             resume: None,
             terms: Vec::new(),
+            seen: None,
         }
     }
 
@@ -109,25 +99,13 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
 
     /// Adds a picture that gives the style. With several, their Gram matrices are averaged with
     /// these weights.
-    pub fn style(mut self, picture: Picture, weight: f64) -> Self {
-        self.styles.push(Style {
-            picture,
-            weight,
-            region: None,
-        });
-        self
+    pub fn style(self, picture: Picture, weight: f64) -> Self {
+        self.add_style(Style::new(picture).weight(weight))
     }
 
-    /// Adds a picture that gives the style of one region of the result. Every such style has loss
-    /// terms of its own, multiplied by its weight relative to the mean of all, and sees nothing
-    /// outside its region (see [`Guide`](crate::encoder::Guide)); styles without a region are painted
-    /// everywhere.
-    pub fn style_in(mut self, region: Region, picture: Picture, weight: f64) -> Self {
-        self.styles.push(Style {
-            picture,
-            weight,
-            region: Some(region),
-        });
+    /// Adds a style with a size or a region of its own.
+    pub fn add_style(mut self, style: Style) -> Self {
+        self.styles.push(style);
         self
     }
 
@@ -179,6 +157,13 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         self
     }
 
+    /// Keeps what is seen in the styles for the runs after this one, and takes what runs before it
+    /// have seen: with the same styles and recipe, the styles of further contents cost nothing.
+    pub fn share(mut self, seen: &'a SeenStyles<B::InnerBackend>) -> Self {
+        self.seen = Some(seen);
+        self
+    }
+
     /// Goes on where a checkpoint was taken. Pictures, weights, recipe, seed and terms must be those
     /// of then (all but the terms are checked); on the same backend the result is the same, bit for bit, as without the interruption.
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
@@ -202,15 +187,21 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         if !self.styles.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
             return Err(Error::StyleWeights);
         }
+        let sensible = |style: &Style| (1e-3..=1e3).contains(&style.scale);
+        if let Some(style) = self.styles.iter().find(|style| !sensible(style)) {
+            return Err(Error::StyleScale(style.scale));
+        }
         let layers = self.layers();
+        let recipe = self.recipe.clone().sized_for(content);
         let mut scales = Vec::new();
-        for scale in self.recipe.scales() {
-            let (width, height) = self.recipe.dimensions(content, scale.size);
+        for scale in recipe.scales() {
+            let (width, height) = recipe.dimensions(content, scale.size);
             self.encoder.check(width, height, &layers)?;
             let mut style_pixels = 0;
             for (index, style) in self.styles.iter().enumerate() {
                 let content = (width, height);
-                let (width, height) = self.style_dimensions(&style.picture, scale.size);
+                let (width, height) =
+                    recipe.style_dimensions(&style.picture, scale.size, style.scale);
                 if width.max(height) > LARGEST_SIDE {
                     return Err(Error::StyleTooLarge { width, height });
                 }
@@ -274,9 +265,15 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         layers
     }
 
-    fn style_dimensions(&self, style: &Picture, size: usize) -> (usize, usize) {
-        let size = (size as f64 * self.recipe.style_scale).round() as usize;
-        self.recipe.dimensions(style, size.max(1))
+    /// The encoder with the pools and the border that the recipe asks for.
+    fn network(&self) -> Vgg19<B> {
+        // Before the copy, which shares what was prepared.
+        self.encoder.prepare(&self.layers());
+        let encoder = self.encoder.clone();
+        let (pooling, padding) = (encoder.pooling(), encoder.padding());
+        encoder
+            .with_pooling(self.recipe.pooling.unwrap_or(pooling))
+            .with_padding(self.recipe.padding.unwrap_or(padding))
     }
 }
 

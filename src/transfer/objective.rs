@@ -1,32 +1,49 @@
 //! The loss of one scale, with its targets.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Style, StyleTransfer};
+use super::style::{Look, SeenStyles, Statistics};
+use super::{Recipe, Style, StyleTransfer};
 use crate::Error;
-use crate::encoder::{Features, Guide, Layer};
-use crate::kernel::{self, AutodiffBackend};
+use crate::encoder::{Guide, Layer, Vgg19};
+use crate::kernel::AutodiffBackend;
 use crate::loss::{ContentTerm, Guided, Loss, MomentsTerm, StyleTerm, Term};
 use crate::picture::Picture;
+
+/// What the losses of all scales of a run are made of.
+pub(super) struct Subject<'a, B: AutodiffBackend> {
+    /// With pools and border as the recipe has them.
+    pub encoder: &'a Vgg19<B>,
+    /// Of the size that the content picture gives it.
+    pub recipe: &'a Recipe,
+    /// The style pictures, in the colours that the recipe gives them.
+    pub styles: &'a [Cow<'a, Picture>],
+    /// What was seen in them before.
+    pub seen: &'a SeenStyles<B::InnerBackend>,
+}
 
 impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// The recipe's loss for a result of the content's size; `size` is that of the scale.
     ///
     /// The targets are computed without autodiff, so that nothing of their way is kept.
-    pub(super) fn objective(&self, content: &Picture, size: usize) -> Result<Loss<B>, Error> {
-        let recipe = &self.recipe;
-        // Before copies without autodiff are made of it, so that they share what was prepared.
-        self.encoder.prepare(&self.layers());
+    pub(super) fn objective(
+        &self,
+        subject: &Subject<'_, B>,
+        content: &Picture,
+        size: usize,
+    ) -> Result<Loss<B>, Error> {
+        let recipe = subject.recipe;
         let mut parts = Vec::new();
         if recipe.content_weight > 0.0 {
-            let terms = self.content_terms(content)?;
+            let terms = self.content_terms(subject, content)?;
             parts.push(Loss::sum("content", recipe.content_weight, terms));
         }
         if recipe.style_weight > 0.0 {
-            let terms = self.style_terms(content, size)?;
+            let terms = self.style_terms(subject, content, size)?;
             parts.push(Loss::sum("style", recipe.style_weight, terms));
         }
         if recipe.tv_weight > 0.0 {
@@ -38,15 +55,20 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         Ok(Loss::sum("total", 1.0, parts))
     }
 
-    fn content_terms(&self, content: &Picture) -> Result<Vec<Loss<B>>, Error> {
+    fn content_terms(
+        &self,
+        subject: &Subject<'_, B>,
+        content: &Picture,
+    ) -> Result<Vec<Loss<B>>, Error> {
         let layers = self.content_layers();
-        let encoder = self.encoder.valid();
+        let encoder = subject.encoder.valid();
         let features = encoder.features(content.to_tensor(&self.device()), &layers)?;
         Ok(layers
             .into_iter()
             .map(|layer| {
                 let target = Tensor::from_inner(features.get(layer).clone());
-                let term = ContentTerm::new(layer, target);
+                let term = ContentTerm::new(layer, target)
+                    .with_normalization(self.recipe.content_normalization);
                 let weight = self.related(1.0, term.magnitude(features.channels(layer)));
                 Loss::term(layer.to_string(), weight, term)
             })
@@ -54,12 +76,17 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     }
 
     /// One group for all styles of the whole picture, which are averaged, and one for each region.
-    fn style_terms(&self, content: &Picture, size: usize) -> Result<Vec<Loss<B>>, Error> {
+    fn style_terms(
+        &self,
+        subject: &Subject<'_, B>,
+        content: &Picture,
+        size: usize,
+    ) -> Result<Vec<Loss<B>>, Error> {
         let styles = self.styles.iter().enumerate();
         let (whole, regional): (Vec<Numbered>, Vec<Numbered>) =
             styles.partition(|(_, style)| style.region.is_none());
         if regional.is_empty() {
-            return self.group_terms(&whole, None, size);
+            return self.group_terms(subject, &whole, None, size);
         }
         let weight =
             |styles: &[Numbered]| styles.iter().map(|(_, style)| style.weight).sum::<f64>();
@@ -70,7 +97,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let mut add = |name: String, styles: &[Numbered], guide| -> Result<(), Error> {
             let share = weight(styles) / mean;
             if share > 0.0 {
-                let terms = self.group_terms(styles, guide, size)?;
+                let terms = self.group_terms(subject, styles, guide, size)?;
                 losses.push(Loss::sum(name, share, terms));
             }
             Ok(())
@@ -108,39 +135,35 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// A term for each style layer: the mean of these styles, within a guide if there is one.
     fn group_terms(
         &self,
+        subject: &Subject<'_, B>,
         styles: &[Numbered],
         guide: Option<Guide<B>>,
         size: usize,
     ) -> Result<Vec<Loss<B>>, Error> {
         let layers = self.style_layers();
-        let encoder = self.encoder.valid();
+        let encoder = subject.encoder.valid();
         let total: f64 = styles.iter().map(|(_, style)| style.weight).sum();
-        let mut targets: Vec<Option<Target<B::InnerBackend>>> =
-            layers.iter().map(|_| None).collect();
+        let mut targets: Vec<Option<Statistics<B::InnerBackend>>> = vec![None; layers.len()];
         for &(index, style) in styles {
-            let (width, height) = self.style_dimensions(&style.picture, size);
-            let image = style.picture.resize(width, height);
-            let mut features = encoder.features(image.to_tensor(&self.device()), &layers)?;
-            if let Some(mask) = style
-                .region
-                .as_ref()
-                .and_then(|region| region.style.as_ref())
-            {
-                features = features.guided(&self.guide(index, mask, (width, height))?);
-            }
-            for (target, &layer) in targets.iter_mut().zip(&layers) {
-                let share = Target::new(&features, layer, style.weight / total);
-                *target = Some(match target.take() {
-                    Some(sum) => sum.plus(share),
-                    None => share,
-                });
+            let picture = &subject.styles[index];
+            let region = style.region.as_ref();
+            let look = Look {
+                picture,
+                mask: region.and_then(|region| region.style.as_ref()),
+                size: subject.recipe.style_dimensions(picture, size, style.scale),
+                layers: &layers,
+            };
+            let guide = |mask: &Picture| self.guide(index, mask, look.size);
+            let seen = subject.seen.look(&encoder, look, guide)?;
+            for (target, seen) in targets.iter_mut().zip(seen) {
+                *target = Some(Statistics::add(target.take(), style.weight / total, seen));
             }
         }
         let weights = self.recipe.weighted_style_layers().into_iter();
         let terms = weights
             .zip(targets)
             .filter_map(|((layer, weight), target)| {
-                let Target {
+                let Statistics {
                     mean,
                     gram,
                     channels,
@@ -189,31 +212,5 @@ fn within<B: Backend>(
     match guide {
         None => Loss::term(layer.to_string(), weight, term),
         Some(guide) => Loss::term(layer.to_string(), weight, Guided::new(term, guide)),
-    }
-}
-
-/// What the styles have at one layer: weighted means of their moments.
-struct Target<B: Backend> {
-    mean: Tensor<B, 3>,
-    gram: Tensor<B, 3>,
-    /// As in [`Features::channels`].
-    channels: usize,
-}
-
-impl<B: kernel::Backend> Target<B> {
-    fn new(features: &Features<B>, layer: Layer, weight: f64) -> Self {
-        Self {
-            mean: features.mean(layer).mul_scalar(weight),
-            gram: features.gram(layer).mul_scalar(weight),
-            channels: features.channels(layer),
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            mean: self.mean + other.mean,
-            gram: self.gram + other.gram,
-            channels: self.channels,
-        }
     }
 }

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::Layer;
-use crate::loss::{GramNormalization, MomentsDistance, Reduction, TotalVariation, VariationNorm};
-use crate::optim::{LbfgsConfig, LineSearch, OptimizerConfig};
+use crate::encoder::{Layer, Padding, Pooling};
+use crate::loss::{
+    ContentNormalization, GramNormalization, MomentsDistance, Reduction, Stencil, TotalVariation,
+    VariationNorm,
+};
+use crate::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use crate::picture::{Colors, Picture};
 
 /// All hyper-parameters of a run.
@@ -35,12 +38,19 @@ pub struct Recipe {
     pub ratio: f64,
     /// Steps of the optimiser at the last scale.
     pub iterations: usize,
-    /// Steps at each scale before the last.
-    pub coarse_iterations: usize,
+    /// Steps at the scales before the last, coarsest first; the last number serves for all further
+    /// scales.
+    pub coarse_iterations: Vec<usize>,
+    /// Whether a content picture smaller than `size` is enlarged to it; else it keeps its own size.
+    pub enlarge_content: bool,
+    /// Whether a style picture smaller than asked for is enlarged.
+    pub enlarge_styles: bool,
     /// Weight α of the content loss.
     pub content_weight: f64,
     /// Layers whose responses the result shares with the content picture.
     pub content_layers: Vec<Layer>,
+    /// Scaling of the content loss.
+    pub content_normalization: ContentNormalization,
     /// Weight β of the style loss.
     pub style_weight: f64,
     /// Layers whose Gram matrices the result shares with the style pictures.
@@ -54,7 +64,10 @@ pub struct Recipe {
     /// Whether each layer's error counts relative to what it would be for an image without any
     /// response, so that 1 is all and 0 nothing at any depth.
     pub relative: bool,
-    /// Size of the style pictures relative to that of the result: larger makes larger strokes.
+    /// Size of the style pictures at the last scale, in pixels as `measure` has them, whatever the
+    /// size of the result; smaller in proportion at the scales before. `None`: as large as the result.
+    pub style_size: Option<usize>,
+    /// Multiplies the size of the style pictures: larger makes larger strokes.
     pub style_scale: f64,
     /// Weight of the total variation.
     pub tv_weight: f64,
@@ -62,10 +75,23 @@ pub struct Recipe {
     pub tv: TotalVariation,
     /// Whose colours the result has.
     pub colors: Colors,
+    /// How the encoder's blocks are pooled; `None` leaves it as the encoder is set.
+    pub pooling: Option<Pooling>,
+    /// What the encoder sees beyond the border; `None` leaves it as the encoder is set.
+    pub padding: Option<Padding>,
     /// What the first scale starts from.
     pub init: Init,
     /// The optimiser of every scale.
     pub optimizer: OptimizerConfig,
+    /// Whether Adam goes on at the next scale with its moments, resized, and its count of steps,
+    /// instead of starting anew.
+    pub carry_moments: bool,
+    /// Whether each step of Adam is brought back to possible colours before the next.
+    pub clamp: bool,
+    /// Decay of the mean over the images of a scale that is its result, instead of the last image:
+    /// `m ← d·m + (1−d)·x`, corrected for its start (Kingma and Ba, arXiv 1412.6980, section 7.2).
+    /// Grain that comes and goes from step to step is averaged away.
+    pub averaging: Option<f64>,
     /// The optimiser works on pixel values from 0 to this; its step sizes are in these units.
     pub range: f64,
 }
@@ -76,6 +102,12 @@ pub struct Recipe {
 pub enum Measure {
     /// The longer side.
     LongestSide,
+    /// The shorter side.
+    ShortestSide,
+    /// The width.
+    Width,
+    /// The height.
+    Height,
     /// The side of a square with as many pixels.
     SquareRootOfArea,
 }
@@ -170,6 +202,12 @@ pub enum RecipeError {
     /// Nothing to optimise.
     #[error("content, style and total variation all have weight 0: there is nothing to optimise")]
     NothingToDo,
+    /// Something that L-BFGS cannot do, whose steps build on each other.
+    #[error("{name} works with Adam only, not with L-BFGS")]
+    NeedsAdam {
+        /// What was asked for.
+        name: &'static str,
+    },
     /// No recipe of this name.
     #[error("there is no recipe `{name}`; did you mean `{nearest}`? (recipes: {known})")]
     Unknown {
@@ -194,28 +232,38 @@ impl Default for Recipe {
             coarsest: 128,
             ratio: 2.0,
             iterations: 30,
-            coarse_iterations: 80,
+            coarse_iterations: vec![80],
+            enlarge_content: true,
+            enlarge_styles: true,
             content_weight: 5.0,
             content_layers: vec![Layer::RELU4_2],
+            content_normalization: ContentNormalization::Mean,
             style_weight: 200.0,
             style_layers: STYLE_LAYERS.to_vec(),
             layer_weights: LayerWeights::One,
             style_loss: StyleLoss::Gram,
             gram: GramNormalization::PerElement,
             relative: false,
+            style_size: None,
             style_scale: 1.0,
             tv_weight: 0.0,
             tv: TotalVariation {
                 norm: VariationNorm::L1,
                 reduction: Reduction::Sum,
+                stencil: Stencil::Axes,
                 range: 255.0,
             },
             colors: Colors::Style,
+            pooling: None,
+            padding: None,
             init: Init::Content,
             optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
                 history: 20,
                 ..LbfgsConfig::default()
             }),
+            carry_moments: false,
+            clamp: false,
+            averaging: None,
             range: 255.0,
         }
     }
@@ -272,13 +320,176 @@ impl Recipe {
             coarsest: 512,
             ratio: 2.0,
             iterations: 200,
-            coarse_iterations: 500,
+            coarse_iterations: vec![500],
             content_weight: 1.0,
             style_weight: 1e3,
             layer_weights: LayerWeights::InverseSquareOfChannels,
             gram: GramNormalization::PerPosition,
             tv_weight: 0.0,
             init: Init::Content,
+            ..Self::neural_style()
+        }
+    }
+
+    /// crowsonkb/style-transfer-pytorch, defaults of `style_transfer.py`: Gaussian Wasserstein-2
+    /// distances weighted 256 : 64 : 16 : 4 : 1, content 0.015, total variation 2 (squares over nine
+    /// points), Adam 0.02 on values of 0 to 1, kept in range, from the content picture; scales in
+    /// steps of √2, 1000 steps at the first and 500 at each other; Adam's state is carried from one to
+    /// the next and the result is a decaying mean, 0.99. Replicated border, styles never enlarged.
+    /// Made for torchvision's weights.
+    pub fn crowsonkb() -> Self {
+        Self {
+            name: "crowsonkb".to_string(),
+            source:
+                "crowsonkb/style-transfer-pytorch, style_transfer.py; for torchvision's weights"
+                    .to_string(),
+            size: 512,
+            coarsest: 128,
+            ratio: std::f64::consts::SQRT_2,
+            iterations: 500,
+            coarse_iterations: vec![1000, 500],
+            enlarge_styles: false,
+            content_weight: 0.015,
+            style_weight: 1.0,
+            layer_weights: LayerWeights::Each(
+                [256.0, 64.0, 16.0, 4.0, 1.0].map(|w| w / 341.0).to_vec(),
+            ),
+            style_loss: StyleLoss::Wasserstein,
+            tv_weight: 2.0,
+            tv: TotalVariation {
+                norm: VariationNorm::L2,
+                reduction: Reduction::MeanOfEach,
+                stencil: Stencil::NinePoints,
+                range: 1.0,
+            },
+            pooling: Some(Pooling::Max),
+            padding: Some(Padding::Replicate),
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 0.02,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+            }),
+            carry_moments: true,
+            clamp: true,
+            averaging: Some(0.99),
+            range: 1.0,
+            ..Self::default()
+        }
+    }
+
+    /// anishathalye/neural-style, defaults of `neural_style.py`: Gram matrices ÷ CHW, weights
+    /// 5 / 500 / 100, a fifth for each layer, total variation of squares averaged for each direction
+    /// on values of 0 to 255, Adam 10, from faint noise, at the content picture's own size with styles
+    /// of its width. Several styles have loss terms of their own there; here their Gram matrices are
+    /// averaged, which changes the loss by a constant.
+    pub fn anishathalye() -> Self {
+        Self {
+            name: "anishathalye".to_string(),
+            source: "anishathalye/neural-style, neural_style.py and stylize.py".to_string(),
+            size: 1 << 16,
+            measure: Measure::Width,
+            enlarge_content: false,
+            content_weight: 5.0,
+            style_weight: 500.0,
+            layer_weights: LayerWeights::Mean,
+            tv_weight: 100.0,
+            tv: TotalVariation {
+                norm: VariationNorm::L2,
+                reduction: Reduction::MeanOfEach,
+                stencil: Stencil::Axes,
+                range: 255.0,
+            },
+            init: Init::Noise {
+                deviation: 0.256 / 255.0,
+            },
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 10.0,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            }),
+            ..Self::neural_style()
+        }
+    }
+
+    /// cysmith/neural-style-tf, defaults of `neural_style.py`: conv4_2 before its ReLU with
+    /// `Σd² / 2√(NM)`, Gram matrices with `Σd² / 4N²M²`, weights 5 / 10⁴ / 0.001, a fifth for each layer
+    /// and once more ÷ 5, average pooling, L-BFGS for 1000 steps from the content picture, which is
+    /// reduced to 512 pixels but never enlarged. SciPy's L-BFGS-B there, 10 pairs and a line search;
+    /// styles are stretched to the content's proportions there and keep their own here. conv4_2 needs
+    /// VGG19's weights.
+    pub fn cysmith() -> Self {
+        Self {
+            name: "cysmith".to_string(),
+            source: "cysmith/neural-style-tf, neural_style.py".to_string(),
+            enlarge_content: false,
+            content_weight: 5.0,
+            content_layers: vec![Layer::CONV4_2],
+            content_normalization: ContentNormalization::RootOfElements,
+            style_weight: 1e4 / 5.0,
+            layer_weights: LayerWeights::Mean,
+            gram: GramNormalization::Paper,
+            tv_weight: 1e-3,
+            pooling: Some(Pooling::Average),
+            init: Init::Content,
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 10,
+                line_search: LineSearch::StrongWolfe,
+                tolerance: 0.0,
+                ..LbfgsConfig::default()
+            }),
+            ..Self::neural_style()
+        }
+    }
+
+    /// pystiche's command-line example: Gram matrices ÷ HW, weights 1 and 1000, a fifth for each
+    /// layer, L-BFGS without line search for 500 steps from the content picture at 500 pixels of the
+    /// shorter side, values of 0 to 1. Made for torchvision's weights.
+    pub fn pystiche() -> Self {
+        Self {
+            name: "pystiche".to_string(),
+            source: "pystiche/pystiche, image optimisation on the command line; for torchvision's \
+                     weights"
+                .to_string(),
+            size: 500,
+            measure: Measure::ShortestSide,
+            iterations: 500,
+            content_weight: 1.0,
+            style_weight: 1e3,
+            layer_weights: LayerWeights::Mean,
+            gram: GramNormalization::PerPosition,
+            tv_weight: 0.0,
+            init: Init::Content,
+            range: 1.0,
+            ..Self::neural_style()
+        }
+    }
+
+    /// gordicaleksa/pytorch-neural-style-transfer, defaults of `neural_style_transfer.py`: squared
+    /// errors of Gram matrices ÷ CHW summed, weights 10⁵ / 3·10⁴ / 1, a fifth for each layer, L-BFGS
+    /// with the strong Wolfe search for 1000 steps from the content picture at a height of 400 pixels,
+    /// values of 0 to 255. It feeds torchvision's weights with values of 0 to 255, for which they were
+    /// not made; here the normalisation is that of the weights.
+    pub fn gordicaleksa() -> Self {
+        Self {
+            name: "gordicaleksa".to_string(),
+            source: "gordicaleksa/pytorch-neural-style-transfer, neural_style_transfer.py"
+                .to_string(),
+            size: 400,
+            measure: Measure::Height,
+            content_weight: 1e5,
+            style_weight: 3e4,
+            layer_weights: LayerWeights::Mean,
+            // The mean over C² entries of matrices ÷ HW is the sum over those ÷ CHW.
+            gram: GramNormalization::PerPosition,
+            tv_weight: 1.0,
+            init: Init::Content,
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 100,
+                line_search: LineSearch::StrongWolfe,
+                ..LbfgsConfig::default()
+            }),
             ..Self::neural_style()
         }
     }
@@ -316,12 +527,13 @@ impl Recipe {
             size: 256,
             coarsest: usize::MAX,
             iterations: 200,
-            coarse_iterations: 200,
+            coarse_iterations: vec![200],
             relative: true,
             tv_weight: 0.5,
             tv: TotalVariation {
                 norm: VariationNorm::L1,
                 reduction: Reduction::Mean,
+                stencil: Stencil::Axes,
                 range: 1.0,
             },
             init: Init::NOISE,
@@ -338,7 +550,16 @@ impl Recipe {
 
     /// All recipes, the default first.
     pub fn all() -> Vec<Self> {
-        vec![Self::default(), Self::neural_style(), Self::gatys()]
+        vec![
+            Self::default(),
+            Self::neural_style(),
+            Self::gatys(),
+            Self::crowsonkb(),
+            Self::anishathalye(),
+            Self::cysmith(),
+            Self::pystiche(),
+            Self::gordicaleksa(),
+        ]
     }
 
     /// The recipe of this name.
@@ -407,11 +628,32 @@ impl Recipe {
             at_least_one,
         )?;
         number(
-            self.coarse_iterations >= 1,
-            "the number of iterations at coarse scales",
-            &self.coarse_iterations,
-            at_least_one,
+            !self.coarse_iterations.is_empty(),
+            "the list of iterations at coarse scales",
+            &"empty",
+            "a number at least",
         )?;
+        for count in &self.coarse_iterations {
+            let name = "the number of iterations at coarse scales";
+            number(*count >= 1, name, count, at_least_one)?;
+        }
+        if let Some(size) = self.style_size {
+            let name = "the style size";
+            number(sizes.contains(&size), name, &size, "1 to 65536 pixels")?;
+        }
+        if let Some(decay) = self.averaging {
+            let ok = (0.0..1.0).contains(&decay);
+            number(ok, "the decay of the mean image", &decay, "0 to below 1")?;
+        }
+        let adam = matches!(self.optimizer, OptimizerConfig::Adam(_));
+        for (name, wanted) in [
+            ("carrying moments to the next scale", self.carry_moments),
+            ("clamping each step", self.clamp),
+        ] {
+            if wanted && !adam {
+                return Err(RecipeError::NeedsAdam { name });
+            }
+        }
         number(
             self.ratio > 1.0,
             "the ratio of scales",
@@ -530,22 +772,65 @@ impl Recipe {
             }
             scales.push(Scale {
                 size,
-                iterations: self.coarse_iterations,
+                iterations: self.iterations,
             });
         }
         scales.reverse();
+        let coarse = scales.len() - 1;
+        let last = self.coarse_iterations.last();
+        let counts = self
+            .coarse_iterations
+            .iter()
+            .chain(last.into_iter().cycle());
+        for (scale, count) in scales.iter_mut().take(coarse).zip(counts) {
+            scale.iterations = *count;
+        }
         scales
+    }
+
+    /// The same recipe with the size that it gives to this content picture.
+    pub(super) fn sized_for(mut self, content: &Picture) -> Self {
+        if !self.enlarge_content {
+            let own = self.measured(content.width() as f64, content.height() as f64);
+            self.size = self.size.min(own.round() as usize);
+        }
+        self
+    }
+
+    fn measured(&self, width: f64, height: f64) -> f64 {
+        match self.measure {
+            Measure::LongestSide => width.max(height),
+            Measure::ShortestSide => width.min(height),
+            Measure::Width => width,
+            Measure::Height => height,
+            Measure::SquareRootOfArea => (width * height).sqrt(),
+        }
     }
 
     /// Width and height of a picture at a size; the proportions are kept, no side vanishes.
     pub fn dimensions(&self, picture: &Picture, size: usize) -> (usize, usize) {
         let (width, height) = (picture.width() as f64, picture.height() as f64);
-        let measured = match self.measure {
-            Measure::LongestSide => width.max(height),
-            Measure::SquareRootOfArea => (width * height).sqrt(),
-        };
+        let measured = self.measured(width, height);
         let scaled = |side: f64| ((side * size as f64 / measured).round() as usize).max(1);
         (scaled(width), scaled(height))
+    }
+
+    /// Width and height of a style picture at a scale of this size, `scale` times as large as the
+    /// recipe has it.
+    pub(super) fn style_dimensions(
+        &self,
+        style: &Picture,
+        size: usize,
+        scale: f64,
+    ) -> (usize, usize) {
+        let largest = self.style_size.unwrap_or(self.size) as f64;
+        let size = largest * (size as f64 / self.size as f64) * self.style_scale * scale;
+        let (width, height) = self.dimensions(style, (size.round() as usize).max(1));
+        let own = (style.width(), style.height());
+        match !self.enlarge_styles && width > own.0 {
+            true => own,
+            false => (width, height),
+        }
     }
 
     /// The style layers, each with its weight before the common style weight.
@@ -575,7 +860,7 @@ mod tests {
         let recipe = Recipe {
             coarsest: 128,
             ratio: 2.0,
-            coarse_iterations: 7,
+            coarse_iterations: vec![7],
             iterations: 5,
             ..Recipe::default()
         };
@@ -584,6 +869,33 @@ mod tests {
         assert_eq!(sizes(&recipe.with_size(64)), [(64, 5)]);
         assert_eq!(sizes(&Recipe::neural_style()), [(512, 1000)]);
         assert_eq!(sizes(&Recipe::gatys()), [(512, 500), (1024, 200)]);
+        let crowsonkb = [(128, 1000), (181, 500), (256, 500), (362, 500), (512, 500)];
+        assert_eq!(sizes(&Recipe::crowsonkb()), crowsonkb);
+    }
+
+    #[test]
+    fn pictures_are_enlarged_only_where_the_recipe_says_so() {
+        let picture = Picture::from_rgb(40, 30, vec![0.0; 3600]).unwrap();
+        let own = Recipe::anishathalye().sized_for(&picture);
+        assert_eq!(own.dimensions(&picture, own.size), (40, 30));
+        let reduced = Recipe::cysmith().with_size(20).sized_for(&picture);
+        assert_eq!(reduced.dimensions(&picture, reduced.size), (20, 15));
+        let recipe = Recipe::default().sized_for(&picture);
+        assert_eq!(recipe.dimensions(&picture, recipe.size), (512, 384));
+
+        // Styles follow the scale, whatever their own size at the last one.
+        let recipe = Recipe {
+            style_size: Some(80),
+            ..Recipe::default()
+        };
+        assert_eq!(recipe.style_dimensions(&picture, 512, 1.0), (80, 60));
+        assert_eq!(recipe.style_dimensions(&picture, 256, 0.5), (20, 15));
+        let small = Recipe {
+            enlarge_styles: false,
+            ..recipe
+        };
+        assert_eq!(small.style_dimensions(&picture, 512, 1.0), (40, 30));
+        assert_eq!(small.style_dimensions(&picture, 128, 1.0), (20, 15));
     }
 
     #[test]
@@ -613,6 +925,18 @@ mod tests {
             },
             Recipe {
                 iterations: 0,
+                ..recipe.clone()
+            },
+            Recipe {
+                coarse_iterations: vec![],
+                ..recipe.clone()
+            },
+            Recipe {
+                clamp: true,
+                ..recipe.clone()
+            },
+            Recipe {
+                averaging: Some(1.0),
                 ..recipe.clone()
             },
             Recipe {

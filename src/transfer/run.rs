@@ -10,8 +10,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::average::Average;
 use super::checkpoint::{Checkpoint, CheckpointError, keep};
-use super::{Init, PlannedScale, StyleTransfer};
+use super::objective::Subject;
+use super::{Init, OnCheckpoint, OnStep, PlannedScale, SeenStyles, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
 use crate::kernel::AutodiffBackend;
@@ -81,7 +83,8 @@ pub enum End {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The result: the picture after the last step, or the one of least loss at the last scale if
-    /// that is better, or if the run was stopped or diverged.
+    /// that is better, or if the run was stopped or diverged. Under a recipe with
+    /// [`averaging`](crate::Recipe::averaging), the mean picture.
     pub picture: Picture,
     /// How the run ended.
     pub end: End,
@@ -95,6 +98,7 @@ pub struct Outcome {
 
 /// One scale of a run: where it stands, what it minimises, and how many steps are done already.
 struct Stage<'a, B: Backend> {
+    encoder: &'a Vgg19<B>,
     index: usize,
     scales: usize,
     scale: PlannedScale,
@@ -111,7 +115,7 @@ enum Interruption {
 }
 
 /// What is carried from one evaluation to the next.
-struct Progress<B: Backend> {
+struct Progress<'a, B: Backend> {
     began: Instant,
     /// Time spent before the checkpoint that the run was resumed from.
     before: Duration,
@@ -121,9 +125,13 @@ struct Progress<B: Backend> {
     fingerprint: u32,
     /// The image of least loss at the current scale.
     best: Option<(f64, Tensor<B, 4>)>,
+    /// The mean of the images at the current scale, if the recipe asks for it.
+    average: Option<Average<B>>,
+    on_step: Box<OnStep<'a, B>>,
+    checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
 }
 
-impl<B: Backend> Progress<B> {
+impl<B: Backend> Progress<'_, B> {
     fn elapsed(&self) -> Duration {
         self.before + self.began.elapsed()
     }
@@ -137,19 +145,31 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// see [`Outcome::end`].
     pub fn run(mut self) -> Result<Outcome, Error> {
         let plan = self.plan()?;
-        let content = self.content.take().ok_or(Error::NoContent)?;
         let mut resume = self.resume.take();
-        let fingerprint = match self.checkpoints.is_some() || resume.is_some() {
-            true => self.fingerprint(&content),
+        let on_step = std::mem::replace(&mut self.on_step, Box::new(|_| ControlFlow::Continue(())));
+        let checkpoints = self.checkpoints.take();
+        let content = self.content.as_ref().ok_or(Error::NoContent)?;
+        let fingerprint = match checkpoints.is_some() || resume.is_some() {
+            true => self.fingerprint(content),
             false => 0,
         };
+        let alone = SeenStyles::default();
+        let seen_styles = self.seen.unwrap_or(&alone);
+        seen_styles.begin_run();
         let colors = self.recipe.colors;
-        for style in &mut self.styles {
-            if let Cow::Owned(recolored) = colors.of_style(&style.picture, &content) {
-                style.picture = recolored;
-            }
-        }
-        let seen = colors.of_content(&content);
+        let styles = self.styles.iter();
+        let styles: Vec<Cow<'_, Picture>> = styles
+            .map(|style| colors.of_style(&style.picture, content))
+            .collect();
+        let recipe = self.recipe.clone().sized_for(content);
+        let encoder = self.network();
+        let subject = Subject {
+            encoder: &encoder,
+            recipe: &recipe,
+            styles: &styles,
+            seen: seen_styles,
+        };
+        let seen = colors.of_content(content);
         let mut progress = Progress {
             began: Instant::now(),
             before: resume.as_ref().map_or(Duration::ZERO, |c| c.elapsed),
@@ -158,17 +178,23 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             checkpoint: Instant::now(),
             fingerprint,
             best: None,
+            average: None,
+            on_step,
+            checkpoints,
         };
         let first = resume.as_ref().map_or(0, |checkpoint| checkpoint.scale);
         let mut end = End::Finished;
         let mut picture: Option<Picture> = None;
+        let mut optimizer = recipe.optimizer.init();
 
-        let sizes = self.recipe.scales();
-        let scales = plan.scales.iter().zip(sizes).enumerate().skip(first);
-        for (index, (scale, size)) in scales {
+        let scales = plan.scales.iter().zip(recipe.scales()).enumerate();
+        for (index, (scale, size)) in scales.skip(first) {
             let scaled = seen.resize(scale.width, scale.height);
-            let objective = self.objective(&scaled, size.size)?;
-            let mut optimizer = self.recipe.optimizer.init();
+            let objective = self.objective(&subject, &scaled, size.size)?;
+            optimizer = match recipe.carry_moments {
+                true => optimizer.resized(scale.width, scale.height),
+                false => recipe.optimizer.init(),
+            };
             let (start, done) = match (resume.take(), &picture) {
                 (Some(checkpoint), _) => {
                     let device = self.device();
@@ -178,6 +204,10 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                         .map_err(|_| CheckpointError::OtherRun)?;
                     let (loss, best) = checkpoint.best;
                     progress.best = Some((loss, tensor(best)));
+                    if let Some((decay, (missing, sum))) = recipe.averaging.zip(checkpoint.average)
+                    {
+                        progress.average = Some(Average::restore(decay, missing, tensor(sum)));
+                    }
                     (tensor(checkpoint.image), checkpoint.iterations)
                 }
                 (None, coarser) => {
@@ -185,31 +215,39 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                         Some(coarser) => coarser
                             .resize(scale.width, scale.height)
                             .to_tensor(&self.device()),
-                        None => self.first_image(&scaled),
+                        None => self.first_image(&scaled, &styles),
                     };
+                    let image = image.mul_scalar(recipe.range);
                     progress.best = None;
-                    (image.mul_scalar(self.recipe.range), 0)
+                    let average = |decay| Average::new(decay, image.clone());
+                    progress.average = recipe.averaging.map(average);
+                    (image, 0)
                 }
             };
             let stage = Stage {
+                encoder: &encoder,
                 index,
                 scales: plan.scales.len(),
                 scale: *scale,
                 objective,
                 done,
-                content: &content,
+                content,
             };
-            let (image, ended) = self.optimize(start, optimizer, &stage, &mut progress)?;
-            picture = Some(Picture::from_tensor(image.div_scalar(self.recipe.range))?);
+            let (image, ended) = self.optimize(start, &mut optimizer, &stage, &mut progress)?;
+            let image = match progress.average.take() {
+                Some(average) => average.image(),
+                None => image,
+            };
+            picture = Some(Picture::from_tensor(image.div_scalar(recipe.range))?);
             if ended != End::Finished {
                 end = ended;
                 break;
             }
         }
         let picture = picture.ok_or(Error::NoContent)?;
-        let picture = colors.of_result(picture, &content);
+        let picture = colors.of_result(picture, content);
         Ok(Outcome {
-            picture: picture.with_attributes_of(&content),
+            picture: picture.with_attributes_of(content),
             end,
             losses: progress.losses.take(),
             evaluations: progress.evaluations,
@@ -219,11 +257,11 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
 
     /// All steps of one scale.
     fn optimize(
-        &mut self,
+        &self,
         start: Tensor<B::InnerBackend, 4>,
-        mut optimizer: AnyOptimizer<B::InnerBackend>,
+        optimizer: &mut AnyOptimizer<B::InnerBackend>,
         stage: &Stage<'_, B>,
-        progress: &mut Progress<B::InnerBackend>,
+        progress: &mut Progress<'_, B::InnerBackend>,
     ) -> Result<(Tensor<B::InnerBackend, 4>, End), Error> {
         let layers = stage.objective.layers();
         let range = self.recipe.range;
@@ -235,7 +273,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             let mut searching = false;
             let next = optimizer.step(image, |candidate| {
                 let (losses, gradient) =
-                    evaluate(self.encoder, &stage.objective, &layers, &candidate, range)
+                    evaluate(stage.encoder, &stage.objective, &layers, &candidate, range)
                         .map_err(Interruption::Failed)?;
                 progress.evaluations += 1;
                 let loss = losses.weighted();
@@ -272,7 +310,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     colors: self.recipe.colors,
                     content: stage.content,
                 };
-                let flow = (self.on_step)(&step);
+                let flow = (progress.on_step)(&step);
                 progress.losses = Some(losses);
                 match flow {
                     ControlFlow::Continue(()) => Ok(Evaluation { loss, gradient }),
@@ -282,9 +320,14 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             let end = match next {
                 Ok(next) if optimizer.converged() => return Ok((next, End::Finished)),
                 Ok(next) => {
-                    image = next;
+                    image = match self.recipe.clamp {
+                        true => next.clamp(0.0, range),
+                        false => next,
+                    };
+                    let average = progress.average.take();
+                    progress.average = average.map(|average| average.with(image.clone()));
                     let due = |(every, _): &(Duration, _)| progress.checkpoint.elapsed() >= *every;
-                    if self.checkpoints.as_ref().is_some_and(due) {
+                    if progress.checkpoints.as_ref().is_some_and(due) {
                         let evaluations = progress.evaluations;
                         let state = (image.clone(), optimizer.clone(), evaluations);
                         self.take_checkpoint(stage, iteration, state, progress);
@@ -304,8 +347,11 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             let (_, best) = progress.best.take().expect("set before the first step");
             return Ok((best, end));
         }
+        if progress.average.is_some() {
+            return Ok((image, End::Finished));
+        }
         // The last step has not been evaluated, and without a line search it may have gone too far.
-        let losses = judge(self.encoder, &stage.objective, &layers, &image, range)?;
+        let losses = judge(stage.encoder, &stage.objective, &layers, &image, range)?;
         let last = losses.weighted();
         Ok(match progress.best.take() {
             Some((_, best)) if !last.is_finite() => {
@@ -319,7 +365,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
 
     /// Hands over the state after `iterations` steps of a scale.
     fn take_checkpoint(
-        &mut self,
+        &self,
         stage: &Stage<'_, B>,
         iterations: usize,
         (image, optimizer, evaluations): (
@@ -327,25 +373,31 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             AnyOptimizer<B::InnerBackend>,
             usize,
         ),
-        progress: &mut Progress<B::InnerBackend>,
+        progress: &mut Progress<'_, B::InnerBackend>,
     ) {
-        if let Some((_, callback)) = &mut self.checkpoints {
-            callback(Checkpoint {
-                scale: stage.index,
-                iterations,
-                evaluations,
-                elapsed: progress.elapsed(),
-                fingerprint: progress.fingerprint,
-                best: match &progress.best {
-                    Some((loss, best)) => (*loss, keep(best.clone())),
-                    None => (f64::INFINITY, keep(image.clone())),
-                },
-                image: keep(image),
-                optimizer: optimizer.state().map(keep),
-                note: String::new(),
-            });
-            progress.checkpoint = Instant::now();
-        }
+        let elapsed = progress.elapsed();
+        let Some((_, callback)) = &mut progress.checkpoints else {
+            return;
+        };
+        callback(Checkpoint {
+            scale: stage.index,
+            iterations,
+            evaluations,
+            elapsed,
+            fingerprint: progress.fingerprint,
+            best: match &progress.best {
+                Some((loss, best)) => (*loss, keep(best.clone())),
+                None => (f64::INFINITY, keep(image.clone())),
+            },
+            image: keep(image),
+            average: progress.average.as_ref().map(|average| {
+                let (missing, sum) = average.parts();
+                (missing, keep(sum))
+            }),
+            optimizer: optimizer.state().map(keep),
+            note: String::new(),
+        });
+        progress.checkpoint = Instant::now();
     }
 
     /// A check sum of everything that the course of a run depends on.
@@ -372,6 +424,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         }
         for style in &self.styles {
             sum.update(&style.weight.to_le_bytes());
+            sum.update(&style.scale.to_le_bytes());
         }
         for parameter in self.encoder.parameters() {
             sum.update(&parameter.bytes);
@@ -380,14 +433,18 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     }
 
     /// What the first scale starts from, RGB in `[0, 1]`.
-    fn first_image(&self, content: &Picture) -> Tensor<B::InnerBackend, 4> {
+    fn first_image(
+        &self,
+        content: &Picture,
+        styles: &[Cow<'_, Picture>],
+    ) -> Tensor<B::InnerBackend, 4> {
         let device = self.device();
         let (width, height) = (content.width(), content.height());
         if let Some(start) = &self.start {
             return start.resize(width, height).to_tensor(&device);
         }
-        match (self.recipe.init, self.styles.first()) {
-            (Init::Style, Some(style)) => style.picture.resize(width, height).to_tensor(&device),
+        match (self.recipe.init, styles.first()) {
+            (Init::Style, Some(style)) => style.resize(width, height).to_tensor(&device),
             (Init::Noise { deviation }, _) => {
                 // Drawn on the host, so that a seed means the same on every backend.
                 let mut rng = StdRng::seed_from_u64(self.seed);

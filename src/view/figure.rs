@@ -80,7 +80,7 @@ pub fn figure<B: AutodiffBackend>(
         recipe.size = options.size;
         if let Some(iterations) = options.iterations {
             recipe.iterations = iterations;
-            recipe.coarse_iterations = iterations;
+            recipe.coarse_iterations = vec![iterations];
         }
         let outcome = StyleTransfer::new(encoder)
             .content(picture.clone())

@@ -2,6 +2,8 @@
 //! once.
 
 #[cfg(feature = "cli")]
+mod batch;
+#[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "flex")]
 mod engine;

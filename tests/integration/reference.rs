@@ -3,16 +3,18 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{AutodiffBackend, Backend};
 use impasto::loss::{
-    ContentTerm, GramNormalization, Loss, MomentsDistance, MomentsTerm, Reduction, StyleTerm, Term,
-    TotalVariation, VariationNorm, gram_matrix,
+    ContentTerm, GramNormalization, Loss, MomentsDistance, MomentsTerm, Reduction, Stencil,
+    StyleTerm, TotalVariation, VariationNorm, gram_matrix,
 };
 use impasto::optim::{Adam, AdamConfig, Evaluation, Lbfgs, LbfgsConfig, LineSearch, Optimizer};
-use impasto::{Layer, Normalization, Pooling, Recipe, Vgg19, Vgg19Weights};
+use impasto::transfer::Measure;
+use impasto::{Layer, Normalization, Picture, Pooling, Recipe, StyleTransfer, Vgg19, Vgg19Weights};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -184,6 +186,7 @@ fn variation(norm: VariationNorm, reduction: Reduction, range: f64) -> TotalVari
     TotalVariation {
         norm,
         reduction,
+        stencil: Stencil::Axes,
         range,
     }
 }
@@ -499,61 +502,109 @@ fn lbfgs_follows_pytorch_on_rosenbrock() {
     }
 }
 
-/// The first evaluation of a recipe is the sum that its source defines.
+/// The first evaluation of every recipe is what its source defines, as `tests/reference/recipes.py`
+/// spells it out.
 #[test]
 fn recipes_have_the_losses_of_their_sources() {
-    let reference = Reference::load("small");
-    let mut weights = Vgg19Weights::load(data("small.safetensors")).unwrap();
-    weights.normalization = Normalization::CAFFE;
-    let encoder = Vgg19::<Flex>::from_weights(weights, &Default::default());
-    let targets = Targets::new(&reference, &encoder);
-    let start = reference.tensor::<Flex>("start");
-    for name in ["neural-style", "gatys"] {
-        let number = |key: &str| reference.number(&format!("/recipes/{name}/{key}"));
-        let recipe = Recipe::named(name).unwrap();
-        assert_eq!(recipe.style_layers, STYLE_LAYERS);
-        assert_eq!(recipe.content_layers, [Layer::RELU4_2]);
-        let layers = [&STYLE_LAYERS[..], &[Layer::RELU4_2]].concat();
-        let features = encoder.features(start.clone(), &layers).unwrap();
-        let content = targets.content(1.0).evaluate(&start, &features).read();
-        assert_number("content", content.value, number("content"), TOLERANCE);
-        let style = targets
-            .style(1.0, recipe.gram)
-            .evaluate(&start, &features)
-            .read();
-        // The reference folds its layer weights, by the small network's channels, into the sum.
-        let mut sum = 0.0;
-        for layer in STYLE_LAYERS {
-            let found = style.get(&layer.to_string()).unwrap().value;
-            let key = format!("style_layers/{layer}");
-            assert_number(&key, found, number(&key), TOLERANCE);
-            sum += found
-                * match name {
-                    "gatys" => recipe.style_weight / (layer.channels(4) as f64).powi(2),
-                    _ => 1.0,
-                };
+    let json = fs::read_to_string(data("recipes.reference.json")).unwrap();
+    let reference: Value = serde_json::from_str(&json).unwrap();
+    let small = Reference::load("small");
+    let picture = |name| Picture::from_tensor(small.tensor::<Flex>(name)).unwrap();
+    let (content, style) = (picture("content"), picture("style"));
+    let known = reference["recipes"].as_object().unwrap();
+    for recipe in Recipe::all() {
+        let name = recipe.name.clone();
+        if name == "impasto" {
+            continue;
         }
-        assert_number("style", sum, number("style"), TOLERANCE);
-        let tv = match recipe.tv_weight {
-            0.0 => 0.0,
-            weight => {
-                let value = recipe.tv.value(&start, &features).into_scalar();
-                assert_number("tv", value.into(), number("tv"), TOLERANCE);
-                weight * f64::from(value)
-            }
+        let expected = known.get(&name).unwrap_or_else(|| panic!("{name}"));
+        let mut weights = Vgg19Weights::load(data("small.safetensors")).unwrap();
+        weights.normalization = match expected["normalisation"].as_str() {
+            Some("caffe") => Normalization::CAFFE,
+            _ => Normalization::TORCHVISION,
         };
-        let style_weight = if name == "gatys" {
-            1.0
-        } else {
-            recipe.style_weight
+        let encoder = Vgg19::<Autodiff<Flex>>::from_weights(weights, &Default::default());
+        // At their own sizes, pictures are not resized.
+        let measured = |width: f64, height: f64| match recipe.measure {
+            Measure::LongestSide => width.max(height),
+            Measure::ShortestSide => width.min(height),
+            Measure::Width => width,
+            Measure::Height => height,
+            Measure::SquareRootOfArea => (width * height).sqrt(),
         };
-        let total = recipe.content_weight * content.value + style_weight * sum + tv;
-        assert_number("total", total, number("total"), TOLERANCE);
+        let own = |picture: &Picture| {
+            measured(picture.width() as f64, picture.height() as f64).round() as usize
+        };
+        let recipe = Recipe {
+            size: own(&content),
+            style_size: Some(own(&style)),
+            coarsest: usize::MAX,
+            ..recipe
+        };
+        let mut first = None;
+        StyleTransfer::new(&encoder)
+            .content(content.clone())
+            .style(style.clone(), 1.0)
+            .start(picture("start"))
+            .recipe(recipe)
+            .on_step(|step| {
+                assert_eq!((step.width, step.height), (46, 37), "{name}");
+                first = Some(step.losses.clone());
+                ControlFlow::Break(())
+            })
+            .run()
+            .unwrap();
+        let losses = first.unwrap();
+        let total = expected["total"].as_f64().unwrap();
+        assert_number(
+            &format!("{name}, total"),
+            losses.weighted(),
+            total,
+            TOLERANCE,
+        );
+        for (term, value) in expected["weighted"].as_object().unwrap() {
+            let found = losses.get(term).unwrap_or_else(|| panic!("{name}, {term}"));
+            let label = format!("{name}, {term}");
+            assert_number(&label, found.weighted(), value.as_f64().unwrap(), TOLERANCE);
+        }
     }
-    // What `gatys` says of the published network: 1000 ÷ C² for 64, 128, 256, 512, 512 channels.
-    let weights = Recipe::gatys().weighted_style_layers();
-    let published = [64.0, 128.0, 256.0, 512.0, 512.0f64].map(|c| 1.0 / (c * c));
-    assert!(weights.iter().map(|(_, weight)| *weight).eq(published));
+}
+
+/// Adam's moments at the next scale are those of `torch.nn.functional.interpolate`.
+#[test]
+fn moments_are_resized_as_by_pytorch() {
+    let json = fs::read_to_string(data("recipes.reference.json")).unwrap();
+    let reference: Value = serde_json::from_str(&json).unwrap();
+    let content = Reference::load("small").tensor::<Flex>("content");
+    let mut optimizer = adam(0.1, 0.5);
+    // One step leaves a tenth of the gradient and half of its square.
+    let gradient = content.clone();
+    let step = optimizer.step(content.clone(), |_| {
+        let gradient = gradient.clone();
+        Ok::<_, Infallible>(Evaluation {
+            loss: 0.0,
+            gradient,
+        })
+    });
+    step.unwrap();
+    let state = optimizer.resized(65, 52).state();
+    assert_eq!(state.numbers["steps"], 1);
+    let resized = &reference["resized_to_52_by_65_every_97th"];
+    let expected = |mode: &str| -> Vec<f64> {
+        let list = resized[mode].as_array().unwrap();
+        list.iter().map(|v| v.as_f64().unwrap()).collect()
+    };
+    let found = |name: &str| -> Vec<f64> {
+        let tensor = state.tensors[name].clone();
+        assert_eq!(tensor.dims(), [1, 3, 52, 65]);
+        let values: Vec<f64> = tensor.into_data().iter().collect();
+        values.into_iter().step_by(97).collect()
+    };
+    let mean: Vec<f64> = found("mean").iter().map(|v| v / 0.1).collect();
+    assert_all_close("bicubic", &mean, &expected("bicubic"), TOLERANCE);
+    // The square of the gradient, resized, is close to the square of the resized gradient.
+    let square: Vec<f64> = found("square").iter().map(|v| (v / 0.5).sqrt()).collect();
+    assert_all_close("bilinear", &square, &expected("bilinear"), 2e-2);
 }
 
 /// The same checks on the real network, in samples.

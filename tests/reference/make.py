@@ -586,16 +586,14 @@ def small_reference(weights):
         l1, l2 = tv_l1(x), tv_l2(x)
         losses["tv"] = {"l1_sum": l1, "l1_mean": l1 / x.numel(), "l2_sum": l2, "l2_mean": l2 / x.numel()}
         losses["total"] = problem.neural_style(x)
-        return tensors, losses, recipes(weights, content, style, start, dtype)
+        return tensors, losses
 
-    exact, report["losses"], report["recipes"] = values(torch.float64)
+    exact, report["losses"] = values(torch.float64)
     report["weights_of_total"] = {"content": 5, "style_gram_chw_sum": 100, "tv_l1_sum_of_0_255": 1e-3}
     tensors |= {k: v.float() for k, v in exact.items()}
 
-    single, single_losses, single_recipes = values(torch.float32)
-    report["float32"] = float32_deviations(
-        single, exact, {"losses": single_losses, "recipes": single_recipes},
-        {"losses": report["losses"], "recipes": report["recipes"]})
+    single, single_losses = values(torch.float32)
+    report["float32"] = float32_deviations(single, exact, single_losses, report["losses"])
 
     # Trajectories of content + 1000 style + 0.5 TV (squared differences), variable in [0, 1].
     objective_weights = {"content": 1.0, "style_gram_chw_sum": 1000.0, "tv_l2_sum": 0.5}
@@ -635,36 +633,6 @@ def small_reference(weights):
     write_tensors("small.reference.safetensors", tensors)
     write_json("small.reference.json", report)
     return report
-
-
-def recipes(weights, content, style, start, dtype):
-    """Terms of two recipes at the first evaluation of `start`, Caffe normalisation."""
-    problem = Problem(Vgg(weights, CAFFE, dtype=dtype), content, style)
-    x = start.to(dtype)
-    terms = problem.terms(x)
-    neural_style = {
-        "normalisation": CAFFE,
-        "weights": {"content": 5.0, "style": 100.0, "tv": 1e-3},
-        "content": terms["content"],
-        "style": sum(terms["style_gram_chw"].values()),
-        "style_layers": terms["style_gram_chw"],  # unweighted
-        "tv": tv_l1(255 * x),
-        "total": problem.neural_style(x),
-    }
-    c_out = {k: problem.style_target[k].shape[1] for k in STYLE_LAYERS}
-    layer_weights = {k: 1e3 / c_out[k] ** 2 for k in STYLE_LAYERS}
-    weighted = sum(layer_weights[k] * v for k, v in terms["style_gram_hw"].items())
-    gatys = {
-        "normalisation": CAFFE,
-        "weights": {"content": 1.0, "style": 1.0, "tv": 0.0},
-        "style_layer_weights": layer_weights,
-        "content": terms["content"],
-        "style": weighted,  # the sum including the layer weights
-        "style_layers": terms["style_gram_hw"],  # unweighted
-        "tv": None,
-        "total": terms["content"] + weighted,
-    }
-    return {"neural-style": neural_style, "gatys": gatys}
 
 
 def float32_deviations(single, exact, single_scalars, exact_scalars):

@@ -16,7 +16,7 @@ pub fn paint<B: AutodiffBackend>(
 ) -> Result<Picture, Error> {
     let recipe = Recipe {
         iterations: 30,
-        coarse_iterations: 10,
+        coarse_iterations: vec![10],
         ..Recipe::default()
     };
     let outcome = StyleTransfer::new(encoder)

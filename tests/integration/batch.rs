@@ -1,0 +1,223 @@
+//! `impasto batch`, and the options that say where and how large styles are painted.
+
+use std::fs;
+
+use impasto::Picture;
+
+use crate::cli::{Files, run, stderr};
+
+/// A batch of the given contents in one style.
+fn batch(files: &Files, contents: &[&str], output: &str, options: &[&str]) -> std::process::Output {
+    let pattern = files.path(output);
+    let mut arguments = vec!["batch"];
+    arguments.extend(contents);
+    arguments.extend(["--style", &files.style, "-o", &pattern]);
+    arguments.extend(["--weights", &files.weights, "--size", "48"]);
+    arguments.extend(["--iterations", "3"]);
+    arguments.extend(options);
+    run(&arguments)
+}
+
+/// A picture of its own for every name.
+fn contents(files: &Files, names: &[&str]) -> Vec<String> {
+    let scene = Picture::open(&files.scene).unwrap();
+    let path = |(index, name): (usize, &&str)| {
+        let path = files.path(name);
+        let (width, height) = (60 + 10 * index, 50);
+        scene.resize(width, height).save(&path).unwrap();
+        path
+    };
+    names.iter().enumerate().map(path).collect()
+}
+
+#[test]
+fn a_batch_paints_each_picture_as_stylize_would() {
+    let files = Files::new();
+    let contents = contents(&files, &["one.png", "two.png", "three.png"]);
+    let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
+    let log = files.path("{name}.jsonl");
+    let output = batch(&files, &contents, "{name}-painted.png", &["--log", &log]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("picture 3 of 3"));
+    for (name, content) in ["one", "two", "three"].into_iter().zip(&contents) {
+        let single = files.path("single.png");
+        let weights = ["--weights", &files.weights, "--size", "48"];
+        let arguments = ["stylize", content, &files.style, "-o", &single];
+        let alone = run(&[&arguments[..], &weights, &["--iterations", "3"]].concat());
+        assert!(alone.status.success(), "{}", stderr(&alone));
+        let painted = fs::read(files.path(&format!("{name}-painted.png"))).unwrap();
+        assert!(painted == fs::read(&single).unwrap(), "{name}");
+        let log = fs::read_to_string(files.path(&format!("{name}.jsonl"))).unwrap();
+        assert_eq!(log.lines().count(), 3);
+    }
+
+    // What exists can be left as it is.
+    let marked = files.path("two-painted.png");
+    fs::write(&marked, b"mine").unwrap();
+    fs::remove_file(files.path("one-painted.png")).unwrap();
+    let again = batch(
+        &files,
+        &contents,
+        "{name}-painted.png",
+        &["--skip-existing"],
+    );
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+    assert_eq!(fs::read(&marked).unwrap(), b"mine");
+    assert!(files.listing().contains(&"one-painted.png".to_string()));
+}
+
+#[test]
+fn one_bad_picture_does_not_cost_the_others() {
+    let files = Files::new();
+    let good = contents(&files, &["good.png", "last.png"]);
+    let bad = files.path("bad.png");
+    fs::write(&bad, b"no picture").unwrap();
+    let output = batch(&files, &[&bad, &good[0], &good[1]], "out-{name}.png", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("bad.png") && text.contains("1 of 3"),
+        "{text}"
+    );
+    let listing = files.listing();
+    assert!(listing.contains(&"out-good.png".to_string()));
+    assert!(listing.contains(&"out-last.png".to_string()));
+    assert!(!listing.contains(&"out-bad.png".to_string()));
+}
+
+#[test]
+fn a_batch_that_would_overwrite_itself_is_refused_before_it_begins() {
+    let files = Files::new();
+    let contents = contents(&files, &["one.png", "two.png"]);
+    let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
+    let log = files.path("log");
+    for (output, options, word) in [
+        ("out.png", vec![], "{name}"),
+        ("{name}.out.png", vec!["--log", log.as_str()], "{name}"),
+        ("missing/{name}.png", vec![], "does not exist"),
+        ("{name}.txt", vec![], "txt"),
+        (
+            "{name}-x.png",
+            vec!["--style-blend", "1,2"],
+            "--style-blend",
+        ),
+    ] {
+        let output = batch(&files, &contents, output, &options);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+    let missing = files.path("missing.png");
+    let output = batch(&files, &[contents[0], &missing], "{name}-x.png", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("missing.png"));
+    assert_eq!(files.listing(), ["one.png", "two.png"]);
+}
+
+/// Two halves in the given colours.
+fn map(files: &Files, name: &str, left: [f32; 3], right: [f32; 3]) -> String {
+    let rgb = (0..40 * 30).flat_map(|i| if i % 40 < 20 { left } else { right });
+    let path = files.path(name);
+    let picture = Picture::from_rgb(40, 30, rgb.collect()).unwrap();
+    picture.save(&path).unwrap();
+    path
+}
+
+#[test]
+fn maps_of_colours_are_as_good_as_masks() {
+    let files = Files::new();
+    let (red, green) = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]);
+    let (black, white) = ([0.0; 3], [1.0; 3]);
+    let content = map(&files, "content.png", red, green);
+    let style = map(&files, "style.png", green, red);
+    let regions = ["--regions", &content, "--style-regions", &style];
+    let output = files.stylize("colours.png", &regions);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    // The same in masks: two styles, each with its half. Red comes first in both, since colours of the
+    // same size are in their own order.
+    let left = map(&files, "left.png", white, black);
+    let right = map(&files, "right.png", black, white);
+    let masks = ["--mask", &right, "--mask", &left];
+    let sources = ["--style-mask", &left, "--style-mask", &right];
+    let masked = files.path("masked.png");
+    let arguments = [
+        "stylize",
+        &files.scene,
+        &files.style,
+        &files.style,
+        "-o",
+        &masked,
+    ];
+    let weights = [
+        "--weights",
+        &files.weights,
+        "--size",
+        "48",
+        "--iterations",
+        "3",
+    ];
+    let output = run(&[&arguments[..], &weights, &masks, &sources].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fs::read(files.path("colours.png")).unwrap() == fs::read(&masked).unwrap());
+
+    let other = map(&files, "other.png", green, [0.0, 0.0, 1.0]);
+    let output = files.stylize(
+        "no.png",
+        &["--regions", &content, "--style-regions", &other],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("#ff0000"), "{}", stderr(&output));
+}
+
+#[test]
+fn single_options_override_the_recipe() {
+    let files = Files::new();
+    let plan = |options: &[&str]| {
+        let output = files.stylize("out.png", &[&["--dry-run"], options].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let crowsonkb = plan(&["--recipe", "crowsonkb", "--size", "256"]);
+    for words in [
+        "128 px × 1000 steps, 181 px × 500 steps, 256 px × 3 steps",
+        "Replicate",
+        "moments carried",
+        "decay 0.99",
+        "each step clamped",
+    ] {
+        assert!(crowsonkb.contains(words), "{words}: {crowsonkb}");
+    }
+    let changed = plan(&[
+        "--recipe",
+        "crowsonkb",
+        "--size",
+        "256",
+        "--coarse-iterations",
+        "7,5",
+        "--averaging",
+        "0",
+        "--carry-moments=false",
+        "--padding",
+        "zero",
+        "--style-size",
+        "300",
+        "--style-scale",
+        "0.5",
+    ]);
+    for words in [
+        "128 px × 7 steps, 181 px × 5 steps, 256 px × 3 steps",
+        "decay 0\n",
+        "0.5 × 300 px",
+        "padding as set",
+    ] {
+        assert!(changed.contains(words), "{words}: {changed}");
+    }
+    assert!(!changed.contains("moments carried"));
+    // L-BFGS has no moments to carry; asked for outright, it is refused.
+    assert!(!plan(&["--recipe", "crowsonkb", "--optimizer", "lbfgs"]).contains("clamped"));
+    let refused = files.stylize("out.png", &["--carry-moments"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("Adam"), "{}", stderr(&refused));
+    let refused = files.stylize("out.png", &["--style-scale", "1,2"]);
+    assert!(stderr(&refused).contains("2 scales for 1 styles"));
+}
