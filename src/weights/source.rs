@@ -16,7 +16,7 @@ const MAX_UNPACKED: u64 = 2 << 30;
 
 /// Element types that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     F16,
     Bf16,
     F32,
@@ -36,7 +36,7 @@ impl Dtype {
 
 /// A tensor in row-major order whose little-endian bytes lie in the file.
 #[derive(Clone, Debug)]
-pub(super) struct NamedTensor {
+pub(crate) struct NamedTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub dtype: Dtype,
@@ -63,14 +63,14 @@ impl NamedTensor {
 }
 
 /// A kernel and its bias.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub weight: NamedTensor,
     pub bias: Option<NamedTensor>,
 }
 
 /// What a file holds: convolutions from first to last, read-outs of a slim encoder, and the
 /// normalisation if the file states it.
-pub(super) struct Source {
+pub(crate) struct Source {
     pub convolutions: Vec<Pair>,
     pub readouts: Vec<NamedTensor>,
     pub normalization: Option<Normalization>,
