@@ -7,8 +7,12 @@ mod cli;
 mod engine;
 #[cfg(feature = "flex")]
 mod pictures;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod pretrained;
 #[cfg(feature = "flex")]
 mod reference;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod server;
 #[cfg(feature = "flex")]
 mod transfer;
 #[cfg(feature = "cli")]
