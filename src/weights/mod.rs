@@ -257,18 +257,19 @@ impl NamedTensor {
                 found: self.shape.clone(),
             });
         }
-        let values = self.values();
+        // Before any value is converted: the data may be longer than their shape says.
+        let found = self.data.len() / self.dtype.size();
         let count: usize = expected.iter().product();
-        if values.len() != count {
+        if found != count {
             return Err(WeightsError::Unsuitable {
                 path: path.into(),
                 problem: format!(
-                    "`{}` holds {} values, expected {count}; is the file complete?",
-                    self.name,
-                    values.len()
+                    "`{}` holds {found} values, expected {count}; is the file complete?",
+                    self.name
                 ),
             });
         }
+        let values = self.values();
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(index) => Err(WeightsError::NotFinite {

@@ -12,7 +12,7 @@ use super::WeightsError;
 use crate::encoder::Normalization;
 
 /// Largest file that is unpacked into memory: the whole of VGG19 with its classifier is 575 MB.
-const MAX_UNPACKED: u64 = 2 << 30;
+const MAX_UNPACKED: u64 = 1 << 30;
 
 /// Element types that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Dtype {
 }
 
 impl Dtype {
-    #[cfg(feature = "pytorch")]
+    /// Bytes of a value.
     pub(super) fn size(self) -> usize {
         match self {
             Dtype::F16 | Dtype::Bf16 => 2,
@@ -206,7 +206,7 @@ fn unpack(path: &Path) -> std::io::Result<Bytes> {
     let decoder = flate2::read::MultiGzDecoder::new(File::open(path)?);
     decoder.take(MAX_UNPACKED + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_UNPACKED {
-        return Err(std::io::Error::other("it unpacks to more than 2 GiB"));
+        return Err(std::io::Error::other("it unpacks to more than 1 GiB"));
     }
     Ok(bytes.into())
 }

@@ -5,6 +5,8 @@
 mod cli;
 #[cfg(feature = "flex")]
 mod engine;
+#[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
+mod hostile;
 #[cfg(feature = "flex")]
 mod pictures;
 #[cfg(all(feature = "cli", feature = "flex"))]
