@@ -6,16 +6,16 @@
 //! the next one goes on from there if the server still has the same version.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::http::{Answer, Client, Contents, Fault, Limits};
+use super::partial::{Note, Partial, whole_file};
 use super::{Address, Cache, PretrainedError, Source};
 use crate::encoder::{Layer, Normalization};
 use crate::weights::compact::{self, Facts, Precision};
@@ -243,17 +243,17 @@ impl<'a> Download<'a> {
             let fault = match result {
                 Ok(()) => continue,
                 Err(fault) if fault.passing => fault,
-                Err(fault) => return Err(fault.error),
+                Err(fault) => return Err(*fault.error),
             };
             if partial.length >= before + GOOD {
                 failures = 0;
             }
             failures += 1;
             if failures >= self.limits.attempts {
-                return Err(fault.error);
+                return Err(*fault.error);
             }
             let pause = fault.pause.unwrap_or_else(|| self.limits.pause(failures));
-            let error = &fault.error;
+            let error = fault.error.as_ref();
             self.tell(Progress::Retrying { error, pause })?;
             std::thread::sleep(pause);
         }
@@ -298,7 +298,7 @@ impl<'a> Download<'a> {
         }
         refuse_page(url, &start)?;
         let wrong = |problem| unusable(url, problem);
-        let mut pieces = vec![0..total];
+        let mut pieces = whole_file(total);
         let mut whole = true;
         if is_safetensors(&start) {
             let length = Header::length(&start).map_err(wrong)?.unwrap_or(0);
@@ -399,7 +399,7 @@ impl<'a> Download<'a> {
             total,
             depth: self.depth(),
             whole: true,
-            pieces: vec![0..total.unwrap_or(u64::MAX)],
+            pieces: whole_file(total.unwrap_or(u64::MAX)),
         });
         let limits = self.limits.clone();
         let count = contents.each(&limits, limit.saturating_add(1), |chunk| {
@@ -565,7 +565,7 @@ fn plan(header: &Header, depth: usize) -> Vec<Range<u64>> {
         .filter_map(|name| header.place(&name))
         .collect();
     wanted.sort_by_key(|place| place.start);
-    let mut pieces = vec![0..header.length];
+    let mut pieces = whole_file(header.length);
     for place in wanted {
         match pieces.last_mut() {
             Some(last) if place.start <= last.end + GAP => last.end = last.end.max(place.end),
@@ -585,168 +585,5 @@ fn sum(path: &Path) -> std::io::Result<String> {
             0 => return Ok(compact::hex(&hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
-    }
-}
-
-/// What a partial file is of.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Note {
-    url: String,
-    validator: Option<String>,
-    /// Length of the file at the server.
-    total: Option<u64>,
-    /// How many convolutions were wanted.
-    depth: usize,
-    /// Whether the pieces are one, and the whole file.
-    whole: bool,
-    pieces: Vec<Range<u64>>,
-}
-
-impl Note {
-    /// Bytes of all pieces.
-    fn length(&self) -> u64 {
-        self.pieces.iter().fold(0, |sum: u64, piece| {
-            sum.saturating_add(piece.end.saturating_sub(piece.start))
-        })
-    }
-}
-
-/// A file that is not whole yet, and the note beside it.
-struct Partial {
-    path: PathBuf,
-    note_path: PathBuf,
-    note: Option<Note>,
-    length: u64,
-    /// Whether it was begun by this call.
-    fresh: bool,
-    file: Option<File>,
-}
-
-impl Partial {
-    /// What an earlier call has left, if its note can be read.
-    fn open(path: &Path) -> Self {
-        let note_path = path.with_extension("partial.json");
-        let length = fs::metadata(path).map_or(0, |facts| facts.len());
-        let note = fs::read(&note_path).ok();
-        let note = note.and_then(|json| serde_json::from_slice::<Note>(&json).ok());
-        let sound = |note: &Note| {
-            let rising = note.pieces.iter().all(|piece| piece.start < piece.end);
-            rising && length > 0 && length <= note.length()
-        };
-        Self {
-            path: path.into(),
-            note_path,
-            note: note.filter(sound),
-            length,
-            fresh: false,
-            file: None,
-        }
-    }
-
-    fn error(&self, source: std::io::Error) -> PretrainedError {
-        PretrainedError::Cache {
-            path: self.path.clone(),
-            source,
-        }
-    }
-
-    fn is_from(&self, url: &str) -> bool {
-        self.note.as_ref().is_some_and(|note| note.url == url)
-    }
-
-    /// Whether a download from this address can go on with it: only if something promises that the
-    /// rest will be of the same file. Between two requests of one call its length has to do.
-    fn fits(&self, address: &Address, depth: usize) -> bool {
-        self.note.as_ref().is_some_and(|note| {
-            let same = note.url == address.url && (note.whole || note.depth == depth);
-            let promised = match address.sha256 {
-                Some(_) => note.whole,
-                None => note.validator.is_some() || self.fresh,
-            };
-            same && promised && (note.total.is_some() || self.is_complete())
-        })
-    }
-
-    fn is_complete(&self) -> bool {
-        let length = self.note.as_ref().map(Note::length);
-        length == Some(self.length)
-    }
-
-    /// What to ask for next.
-    fn next(&self) -> Option<Range<u64>> {
-        let mut before = 0;
-        for piece in &self.note.as_ref()?.pieces {
-            let length = piece.end - piece.start;
-            if self.length < before + length {
-                return Some(piece.start + (self.length - before)..piece.end);
-            }
-            before += length;
-        }
-        None
-    }
-
-    /// Where in the partial file a part of the original lies.
-    fn find(&self, place: &Range<u64>) -> Option<Range<usize>> {
-        let mut before = 0;
-        for piece in &self.note.as_ref()?.pieces {
-            if piece.start <= place.start && place.end <= piece.end {
-                let start = before + (place.start - piece.start);
-                return Some(start as usize..(start + place.end - place.start) as usize);
-            }
-            before += piece.end - piece.start;
-        }
-        None
-    }
-
-    /// Starts anew.
-    fn begin(&mut self, note: Note) -> Result<(), PretrainedError> {
-        self.discard();
-        let file = File::create(&self.path).map_err(|source| self.error(source))?;
-        let json = serde_json::to_vec(&note).map_err(|error| self.error(error.into()))?;
-        crate::atomic::write(&self.note_path, |file| file.write_all(&json))
-            .map_err(|error| self.error(std::io::Error::other(error)))?;
-        self.file = Some(file);
-        self.note = Some(note);
-        self.fresh = true;
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), PretrainedError> {
-        let file = match self.file.take() {
-            Some(file) => Ok(file),
-            None => File::options().append(true).open(&self.path),
-        };
-        let written = file.and_then(|mut file| {
-            file.write_all(bytes)?;
-            Ok(file)
-        });
-        self.file = Some(written.map_err(|source| self.error(source))?);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Declares that there is no more to come.
-    fn end_here(&mut self) {
-        if let Some(note) = &mut self.note {
-            note.pieces = vec![0..self.length];
-        }
-    }
-
-    fn close(&mut self) {
-        self.file = None;
-    }
-
-    /// Goes on no more with what is there.
-    fn forget(&mut self) {
-        self.close();
-        self.note = None;
-        self.length = 0;
-    }
-
-    /// Removes it.
-    fn discard(&mut self) {
-        self.forget();
-        let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_file(&self.note_path);
     }
 }

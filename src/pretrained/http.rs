@@ -66,7 +66,7 @@ impl Limits {
 
 /// A failure, and whether another attempt may help.
 pub(super) struct Fault {
-    pub error: PretrainedError,
+    pub error: Box<PretrainedError>,
     pub passing: bool,
     /// How long the server asks to wait.
     pub pause: Option<Duration>,
@@ -75,7 +75,7 @@ pub(super) struct Fault {
 impl From<PretrainedError> for Fault {
     fn from(error: PretrainedError) -> Self {
         Self {
-            error,
+            error: Box::new(error),
             passing: false,
             pause: None,
         }
@@ -90,7 +90,7 @@ impl Fault {
             problem: problem.into(),
         };
         Self {
-            error,
+            error: Box::new(error),
             passing: true,
             pause: None,
         }
@@ -168,10 +168,10 @@ impl Client {
                 let seconds = text(header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
                 let pause = seconds.map(Duration::from_secs);
                 return Err(Fault {
-                    error: PretrainedError::Status {
+                    error: Box::new(PretrainedError::Status {
                         url: url.into(),
                         status,
-                    },
+                    }),
                     passing: matches!(status, 408 | 429 | 500..),
                     pause: pause.map(|pause| pause.min(self.limits.longest_pause)),
                 });

@@ -24,6 +24,7 @@
 mod cache;
 mod download;
 mod http;
+mod partial;
 mod sources;
 mod verify;
 
