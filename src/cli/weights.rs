@@ -12,7 +12,7 @@ use impasto::kernel::AutodiffBackend;
 use impasto::pretrained::{self, Cache, PretrainedError, Progress, Report, Source};
 use impasto::weights::Precision;
 use impasto::{Layer, Vgg19Weights};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::device::{Device, Job};
 use super::{Failure, describe_error, print, say};
@@ -135,11 +135,15 @@ fn list() -> Result<ExitCode, Failure> {
     let stored = |name: &str| {
         let path = cache.path(name);
         let facts = fs::metadata(&path).ok()?;
-        Some(format!("{} ({})", path.display(), HumanBytes(facts.len())))
+        Some(format!(
+            "{} ({})",
+            path.display(),
+            DecimalBytes(facts.len())
+        ))
     };
     for source in Source::all() {
         let urls: Vec<&str> = source.addresses.iter().map(|a| a.url.as_str()).collect();
-        let size = source.download.map(|bytes| HumanBytes(bytes).to_string());
+        let size = source.download.map(|bytes| DecimalBytes(bytes).to_string());
         print(&format!(
             "{}\n  what       {}\n  licence    {}\n  download   {}\n  from       {}\n  cached     {}\n\n",
             source.name,
@@ -228,7 +232,7 @@ fn import(arguments: &Import) -> Result<ExitCode, Failure> {
 /// A file's name and size.
 fn stored(path: &Path) -> String {
     let size = fs::metadata(path).map_or(0, |facts| facts.len());
-    format!("{}: {}", path.display(), HumanBytes(size))
+    format!("{}: {}", path.display(), DecimalBytes(size))
 }
 
 fn verify(file: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
@@ -279,7 +283,7 @@ impl Bar {
     fn new(quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let template =
-                "{bar:30.cyan/blue} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left {wide_msg}";
+                "{bar:30.cyan/blue} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left {wide_msg}";
             let style = ProgressStyle::with_template(template);
             ProgressBar::no_length()
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -306,10 +310,10 @@ impl Bar {
                     bar.set_position(*done);
                 }
                 None if self.last.is_none_or(|last| last.elapsed() >= PAUSE) => {
-                    let total = total.map(|total| format!(" of {}", HumanBytes(total)));
+                    let total = total.map(|total| format!(" of {}", DecimalBytes(total)));
                     self.say(&format!(
                         "{}{}",
-                        HumanBytes(*done),
+                        DecimalBytes(*done),
                         total.unwrap_or_default()
                     ));
                     self.last = Some(Instant::now());

@@ -141,9 +141,9 @@ impl<'a> Download<'a> {
         let progress = &mut self.progress;
         let _lock = cache.lock(&name, || progress(&Progress::Waiting))?;
         let cached = cache.path(&name);
-        crate::atomic::check(path).map_err(|source| PretrainedError::Cache {
+        crate::atomic::check(path).map_err(|source| WeightsError::Save {
             path: path.into(),
-            source,
+            source: source.into(),
         })?;
         if let Some((weights, origin)) = self.find(&cached) {
             if path != cached {
@@ -302,17 +302,16 @@ impl<'a> Download<'a> {
         let mut whole = true;
         if is_safetensors(&start) {
             let length = Header::length(&start).map_err(wrong)?.unwrap_or(0);
-            while (start.len() as u64) < length {
-                let from = start.len() as u64;
+            let from = start.len() as u64;
+            if from < length {
                 let answer = client.get(url, Some(from..length), validator.as_deref())?;
                 let Answer::Part { contents, .. } = answer else {
                     return Err(Fault::network(url, "the file changed on the way"));
                 };
-                let more = self.read(contents, length - from)?;
-                if more.is_empty() {
-                    return Err(Fault::network(url, "the connection ended early"));
-                }
-                start.extend(more);
+                start.extend(self.read(contents, length - from)?);
+            }
+            if (start.len() as u64) < length {
+                return Err(Fault::network(url, "the connection ended early"));
             }
             let header = Header::read(&start).map_err(wrong)?;
             if header.file_length() != total {

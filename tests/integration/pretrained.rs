@@ -159,6 +159,93 @@ fn ranges_fetch_the_convolutions_alone() {
 }
 
 #[test]
+fn pieces_far_apart_are_fetched_one_by_one() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let part = quick(source(&server, "model.safetensors")).until(Layer::RELU2_2);
+    let path = part.run(&place.cache()).unwrap();
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.convolutions(), &small().convolutions()[..4]);
+    let ranges: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|r| r.range().unwrap())
+        .collect();
+    assert_eq!(ranges.len(), 2);
+    assert!(
+        ranges[1].0 > 300_000 && ranges[1].1 - ranges[1].0 < 5000,
+        "{ranges:?}"
+    );
+}
+
+#[test]
+fn a_long_table_of_contents_is_read_to_its_end() {
+    let bytes = fs::read(data("small.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let note = ("note".to_string(), "x".repeat(100_000));
+    let file = safetensors::serialize(file.tensors(), Some([note].into())).unwrap();
+    let place = Place::new();
+    let path = place.download(source(&Server::of(file), "x")).unwrap();
+    assert!(Vgg19Weights::load(path).unwrap() == small());
+}
+
+/// Within one call a file of the same length has to do; between two, nothing is promised.
+#[test]
+fn without_a_tag_only_the_same_call_goes_on() {
+    let file = published();
+    let server = Server::start(move |request| {
+        let reply = Reply::untagged(&file, request);
+        match request.number {
+            1 => reply.cut(100_000),
+            _ => reply,
+        }
+    });
+    let place = Place::new();
+    let path = place.download(source(&server, "x")).unwrap();
+    assert!(Vgg19Weights::load(path).unwrap() == small());
+    assert_eq!(server.requests()[2].range().unwrap().0, 165_536);
+    let place = Place::new();
+    stop(&place, source(&server, "x"), 200_000);
+    let before = server.requests().len();
+    place.download(source(&server, "x")).unwrap();
+    assert_eq!(server.requests()[before].range().unwrap().0, 0);
+}
+
+#[test]
+fn a_file_of_ones_own_is_written_from_the_cache_or_the_server() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let path = place.path("mine.safetensors");
+    let url = server.at("model.safetensors");
+    let arguments = [
+        "weights",
+        "download",
+        "--url",
+        &url,
+        "-o",
+        path.to_str().unwrap(),
+    ];
+    let output = place.run(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(place.listing(), [""; 0]);
+    let mine = fs::read(&path).unwrap();
+    assert!(place.run(&arguments[..4]).status.success());
+    let before = server.requests().len();
+    assert!(place.run(&arguments).status.success());
+    assert_eq!(server.requests().len(), before);
+    assert_eq!(fs::read(&path).unwrap(), mine);
+    let nowhere = place.path("missing/x").to_str().unwrap().to_string();
+    let output = place.run(&["weights", "download", "--url", &url, "-o", &nowhere]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("does not exist"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(server.requests().len(), before);
+}
+
+#[test]
 fn every_kind_of_file_comes_from_any_kind_of_server() {
     for name in [
         "small.pth",

@@ -75,6 +75,13 @@ impl Reply {
         reply.header("ETag", &tag)
     }
 
+    /// The same from a server that does not tell versions apart.
+    pub fn untagged(file: &[u8], request: &Request) -> Self {
+        let mut reply = Self::part(file, "", request);
+        reply.headers.retain(|(name, _)| name != "ETag");
+        reply
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
