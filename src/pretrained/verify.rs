@@ -2,43 +2,52 @@
 //!
 //! A file can have all the right names and shapes and still be of no use: random, damaged, or meant
 //! for another normalisation. Two things tell. The kernels of a trained network are smooth, which
-//! no accident makes them; and a picture with flat areas and edges, drawn here, raises responses of
-//! a known strength in each layer. What is expected was measured on the original training and leaves
-//! room for others. The order of the colours and the direction of the axes cannot be told this way.
+//! no accident makes them; and a picture with flat areas and edges, drawn here, raises responses in
+//! each layer, whose strength is known for the original training. Its weights are recognised by the
+//! strength of their kernels; for other trainings there is room. The order of the colours and the
+//! direction of the axes cannot be told this way.
 
 use std::fmt;
 
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 
-use crate::encoder::{EncoderError, Layer, Normalization, Vgg19};
+use crate::Backend;
+use crate::encoder::{EncoderError, Layer, LayerKind, Normalization, Vgg19};
 use crate::weights::{Convolution, Vgg19Weights};
 
 /// Width and height of the picture that is shown to the network, in pixels.
 const SIZE: usize = 64;
 
-/// Mean responses of the original training (0–255, mean subtracted) to that picture.
-const CAFFE: [f32; 16] = [
+/// Kernels' root mean squares in the original training, by which it is recognised.
+const KERNELS: [f32; 16] = [
+    0.19139, 0.04010, 0.02999, 0.02229, 0.01650, 0.01109, 0.01025, 0.01032, 0.00816, 0.00635,
+    0.00693, 0.00752, 0.00821, 0.00844, 0.00845, 0.00821,
+];
+
+/// Mean responses of the original training to that picture, under its normalisation: 0–255, mean
+/// subtracted.
+const RESPONSES: [f32; 16] = [
     23.97, 114.92, 162.90, 176.90, 222.30, 262.09, 561.13, 891.68, 854.71, 545.89, 359.78, 72.31,
     73.26, 29.91, 9.72, 1.07,
 ];
 
-/// How many times stronger or weaker than the original a training for 0–255 may respond.
-const TOLERANCE: f32 = 5.0;
+/// How many times stronger or weaker the original training may respond, for its values are often
+/// stored in fewer bits; and how many times another one for 0–255.
+const TOLERANCE: [f32; 2] = [3.0, 30.0];
 
-/// Mean responses of trainings for inputs of deviation 1: torchvision's features are of order 1.
-const NORMALIZED: [f32; 2] = [0.01, 10.0];
+/// Mean responses of trainings for inputs of deviation 1, such as torchvision's: of order 1.
+const NORMALIZED: [f32; 2] = [0.001, 100.0];
 
 /// Kernels' root mean square in units of a random network's that keeps responses at one strength.
 const STRENGTH: [f32; 2] = [0.1, 1.5];
 
 /// Least correlation of neighbouring values in a kernel; the original's is 0.5 to 0.8, a random
 /// network's 0.
-const SMOOTHNESS: f32 = 0.1;
+const SMOOTHNESS: f32 = 0.05;
 
 /// Least deviation over the picture in units of the mean response; the original's is 0.8 to 2.3.
-const CONTRAST: f32 = 0.4;
+const CONTRAST: f32 = 0.3;
 
 /// Share of outputs above zero; the original's is 0.07 to 0.77.
 const ACTIVE: [f32; 2] = [0.002, 0.95];
@@ -86,31 +95,51 @@ impl Report {
 ///
 /// # Errors
 /// Those of [`Vgg19::features`].
-pub fn verify<B: Backend + crate::Backend>(
+pub fn verify<B: Backend>(
     weights: &Vgg19Weights,
     device: &B::Device,
 ) -> Result<Report, EncoderError> {
     let taps: Vec<Layer> = Layer::all()
-        .filter(|layer| layer.kind() == crate::encoder::LayerKind::Relu)
+        .filter(|layer| layer.kind() == LayerKind::Relu)
         .take(weights.convolutions().len())
         .collect();
     let normalization = weights.normalization;
     let encoder = Vgg19::<B>::from_weights(weights.clone(), device);
     let image = Tensor::from_data(TensorData::new(leaves(), [1, 3, SIZE, SIZE]), device);
     let features = encoder.features(image, &taps)?;
-    let layers = taps.iter().zip(weights.convolutions()).enumerate();
-    let layers = layers.map(|(index, (&layer, convolution))| {
+    let layers = taps.iter().zip(weights.convolutions());
+    let layers = layers.map(|(&layer, convolution)| {
         let output = features.get(layer).clone().into_data();
         let values: Vec<f32> = output.iter::<f32>().collect();
-        let channels = output.shape[1];
-        let mut report = examine(layer, convolution, &values, channels);
-        report.judge(index, &normalization);
-        report
+        examine(layer, convolution, &values, output.shape[1])
     });
+    let mut layers: Vec<LayerReport> = layers.collect();
+    let original = is_original(&layers);
+    for (index, layer) in layers.iter_mut().enumerate() {
+        let [least, most] = expected_response(index, original, &normalization);
+        layer.judge(index, least, most);
+    }
     Ok(Report {
         normalization,
-        layers: layers.collect(),
+        layers,
     })
+}
+
+/// Whether these are the weights of the original training, in whatever form.
+fn is_original(layers: &[LayerReport]) -> bool {
+    let mut pairs = layers.iter().zip(KERNELS);
+    // One or two could be like it by chance.
+    layers.len() >= 4 && pairs.all(|(layer, kernel)| (layer.kernel / kernel - 1.0).abs() < 0.03)
+}
+
+/// Least and largest mean response that is expected of the convolution numbered `index`.
+fn expected_response(index: usize, original: bool, normalization: &Normalization) -> [f32; 2] {
+    let around = |times: f32| [RESPONSES[index] / times, RESPONSES[index] * times];
+    match normalization.range {
+        _ if original => around(TOLERANCE[0]),
+        255.0 => around(TOLERANCE[1]),
+        _ => NORMALIZED,
+    }
 }
 
 /// Measures one layer: the kernel and its outputs, `channels` planes one after another.
@@ -161,8 +190,9 @@ fn examine(
 }
 
 impl LayerReport {
-    /// Compares the measures with what is expected of the convolution numbered `index`.
-    fn judge(&mut self, index: usize, normalization: &Normalization) {
+    /// Compares the measures with what is expected of the convolution numbered `index`, and of its
+    /// mean response.
+    fn judge(&mut self, index: usize, least: f32, most: f32) {
         let layer = self.layer;
         let mut problems = Vec::new();
         let convolution = Layer::convolution(index);
@@ -190,22 +220,18 @@ impl LayerReport {
                 "the kernels of {convolution} look like noise: are these trained weights?"
             ));
         }
-        let [least, most] = match normalization.range {
-            255.0 => [CAFFE[index] / TOLERANCE, CAFFE[index] * TOLERANCE],
-            _ => NORMALIZED,
-        };
-        // In comparison with what is nearest to be expected.
+        // In comparison with what lies in the middle of the expected.
+        let times = self.response / (least * most).sqrt();
         if self.response > most {
-            let times = self.response / (least * most).sqrt();
             problems.push(format!(
                 "{layer} answers {times:.0} times more strongly than VGG19 does: is the \
                  normalisation right?"
             ));
         } else if self.response < least {
-            let times = (least * most).sqrt() / self.response;
             problems.push(format!(
-                "{layer} answers {times:.0} times more weakly than VGG19 does: is the \
-                 normalisation right?"
+                "{layer} answers {:.0} times more weakly than VGG19 does: is the normalisation \
+                 right?",
+                1.0 / times
             ));
         }
         if self.contrast < CONTRAST {
