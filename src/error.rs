@@ -15,6 +15,10 @@ pub enum Error {
     /// A file of weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The way of the weights from their publisher into the cache.
+    #[cfg(feature = "pretrained")]
+    #[error(transparent)]
+    Pretrained(#[from] crate::pretrained::PretrainedError),
     /// An image or layer that the encoder cannot serve.
     #[error(transparent)]
     Encoder(#[from] EncoderError),

@@ -36,6 +36,7 @@
 //! | [`picture`] | files, resizing, pixels ↔ tensors |
 //! | [`encoder`] | [`Vgg19`], its [`Layer`]s, their [`Features`] |
 //! | [`weights`] | ONNX, safetensors, PyTorch, the slim encoder inside the crate |
+//! | `pretrained` | VGG19's weights from their publishers, a cache, checks (feature `pretrained`) |
 //! | [`loss`] | content, Gram matrices, total variation, terms of your own |
 //! | [`optim`] | L-BFGS and Adam on a bare image tensor |
 //! | [`transfer`] | [`Recipe`] and [`StyleTransfer`], the loop |
@@ -52,6 +53,7 @@
 //! | `builtin` (default) | the slim encoder, 1.7 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
 //! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
+//! | `pretrained` | fetching VGG19's weights, a cache of them, checks of what a file holds |
 //! | `views` | sheets of feature maps and reconstructions, animations, curves |
 //! | `cli` | the program `impasto` and what only it needs |
 
@@ -64,6 +66,8 @@ pub mod kernel;
 pub mod loss;
 pub mod optim;
 pub mod picture;
+#[cfg(feature = "pretrained")]
+pub mod pretrained;
 pub mod transfer;
 #[cfg(feature = "views")]
 pub mod view;

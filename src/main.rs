@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Figure(arguments) => cli::views::figure(&arguments),
         Command::Features(arguments) => cli::views::features(&arguments),
         Command::Resume { checkpoint } => cli::resume::run(&checkpoint),
+        Command::Weights(what) => cli::weights::run(&what),
         Command::Layers { size, json } => {
             cli::lists::layers(size.into(), json);
             Ok(ExitCode::SUCCESS)

@@ -49,6 +49,9 @@ pub enum Command {
         /// The file that --checkpoint wrote
         checkpoint: PathBuf,
     },
+    /// Get VGG19's weights: download, import, verify
+    #[command(subcommand)]
+    Weights(super::weights::Weights),
     /// Print VGG19's architecture: what each layer is, sees and costs
     Layers {
         /// Width and height of the image in pixels
@@ -367,7 +370,7 @@ pub struct Engine {
     /// else the small built-in encoder
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub encoder: Encoder,
-    /// VGG19's weights: an ONNX, safetensors or PyTorch file
+    /// VGG19's weights: an ONNX, safetensors or PyTorch file [default: those in the cache]
     #[arg(long, value_name = "FILE", env = "IMPASTO_WEIGHTS")]
     pub weights: Option<PathBuf>,
     /// How the network's blocks are pooled: max as it was trained, average for smoother pictures

@@ -9,22 +9,26 @@ use super::Failure;
 use super::args::{self, Encoder, Engine};
 #[cfg(feature = "builtin")]
 use super::say;
+use super::weights::cached;
 
 /// VGG19 where it is wanted and at hand, else the built-in encoder.
 #[cfg_attr(not(feature = "builtin"), allow(unused_variables))]
 pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Failure> {
     let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
-    match (engine.encoder, &engine.weights) {
-        (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(path),
+    let named = engine.weights.clone();
+    match (engine.encoder, named.or_else(cached)) {
+        (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(&path),
         (Encoder::Vgg19, None) => Err(Failure::usage(
-            "--encoder vgg19 needs its weights: name a file with --weights or IMPASTO_WEIGHTS",
+            "--encoder vgg19 needs its weights: get them with `impasto weights download`, or name \
+             a file with --weights or IMPASTO_WEIGHTS",
         )),
         #[cfg(feature = "builtin")]
         (Encoder::Auto, None) => {
             if !quiet {
                 say(
-                    "Using the small built-in encoder. For the full quality of VGG19, name its \
-                     weights (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
+                    "Using the small built-in encoder. For the full quality of VGG19, get its \
+                     weights once with `impasto weights download`, or name a file of them (ONNX, \
+                     safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
                 );
             }
             Ok(Vgg19Weights::builtin())
@@ -33,8 +37,8 @@ pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Fai
         (Encoder::Builtin, _) => Ok(Vgg19Weights::builtin()),
         #[cfg(not(feature = "builtin"))]
         _ => Err(Failure::usage(
-            "this build has no built-in encoder: name VGG19's weights with --weights or \
-             IMPASTO_WEIGHTS",
+            "this build has no built-in encoder: get VGG19's weights with `impasto weights \
+             download`, or name them with --weights or IMPASTO_WEIGHTS",
         )),
     }
 }

@@ -12,6 +12,7 @@ pub mod reconstruct;
 pub mod resume;
 pub mod stylize;
 pub mod views;
+pub mod weights;
 
 use std::error::Error;
 use std::io::Write;

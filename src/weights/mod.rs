@@ -6,11 +6,13 @@
 
 #[cfg(feature = "builtin")]
 mod builtin;
+#[cfg(feature = "pretrained")]
+pub(crate) mod compact;
 #[cfg(feature = "onnx")]
 mod onnx;
 #[cfg(feature = "pytorch")]
 mod pytorch;
-mod safetensors;
+pub(crate) mod safetensors;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::encoder::{Layer, Normalization};
+#[cfg(feature = "pretrained")]
+pub use compact::Precision;
 use source::{NamedTensor, Source};
 
 /// One convolution: values in the order `[out, in, height, width]` and a bias for each output.
@@ -66,6 +70,34 @@ impl Vgg19Weights {
         Source::open(path)?.into_weights(path)
     }
 
+    /// Reads a file whose normalisation is `assumed` unless it states its own.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn load_assuming(
+        path: &Path,
+        assumed: Option<Normalization>,
+    ) -> Result<Self, WeightsError> {
+        let mut source = Source::open(path)?;
+        source.normalization = source.normalization.or(assumed);
+        source.into_weights(path)
+    }
+
+    /// Weights out of a file of which only parts are here; `path` is for messages only.
+    #[cfg(feature = "pretrained")]
+    pub(crate) fn from_header(
+        header: &safetensors::Header,
+        data: impl Fn(std::ops::Range<u64>) -> Option<bytes::Bytes>,
+        assumed: Option<Normalization>,
+        path: &Path,
+    ) -> Result<Self, WeightsError> {
+        let source = header.source(data);
+        let mut source = source.map_err(|problem| WeightsError::Format {
+            path: path.into(),
+            problem,
+        })?;
+        source.normalization = source.normalization.or(assumed);
+        source.into_weights(path)
+    }
+
     /// The slim encoder that is part of the crate: VGG19's topology at a quarter of its width, with
     /// linear read-outs that stand for VGG19's own content and Gram losses.
     #[cfg(feature = "builtin")]
@@ -103,6 +135,14 @@ impl Vgg19Weights {
     /// The convolutions, first to last.
     pub fn convolutions(&self) -> &[Convolution] {
         &self.convolutions
+    }
+
+    /// The same weights without the convolutions that lie behind `layer`, which then cannot be
+    /// computed; those of fewer layers stay as they are.
+    pub fn until(mut self, layer: Layer) -> Self {
+        self.convolutions.truncate(layer.depth());
+        self.readouts.truncate(layer.depth());
+        self
     }
 
     pub(crate) fn into_parts(self) -> (Vec<Convolution>, Vec<Convolution>) {
@@ -200,7 +240,7 @@ impl Source {
 
 /// The conversion of the Caffe weights that neural-style-pt and pystiche distribute carries no
 /// metadata, but its published name ends in the start of its SHA-256.
-fn is_published_caffe_file(path: &Path) -> bool {
+pub(crate) fn is_published_caffe_file(path: &Path) -> bool {
     path.file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with("vgg19-d01eb7cb"))
@@ -217,18 +257,19 @@ impl NamedTensor {
                 found: self.shape.clone(),
             });
         }
-        let values = self.values();
+        // Before any value is converted: the data may be longer than their shape says.
+        let found = self.data.len() / self.dtype.size();
         let count: usize = expected.iter().product();
-        if values.len() != count {
+        if found != count {
             return Err(WeightsError::Unsuitable {
                 path: path.into(),
                 problem: format!(
-                    "`{}` holds {} values, expected {count}; is the file complete?",
-                    self.name,
-                    values.len()
+                    "`{}` holds {found} values, expected {count}; is the file complete?",
+                    self.name
                 ),
             });
         }
+        let values = self.values();
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(index) => Err(WeightsError::NotFinite {
@@ -307,6 +348,23 @@ pub enum WeightsError {
         index: usize,
         /// The value.
         value: f32,
+    },
+    /// The file cannot be written; what was there before is still there.
+    #[error("{}: cannot write the weights", path.display())]
+    Save {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Weights that the compact file has no form for.
+    #[error("{}: {problem}", path.display())]
+    Unsaveable {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What does not fit, and what does.
+        problem: String,
     },
 }
 

@@ -8,8 +8,9 @@
 use std::collections::HashMap;
 use std::path::{Component, Path};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::source::{Dtype, NamedTensor, Pair, Source, normalization_from};
 
@@ -87,6 +88,66 @@ struct KeyValue {
     value: String,
 }
 
+/// How many messages, names and sizes are read. VGG19 has a few hundred.
+const MAX_ITEMS: usize = 200_000;
+
+/// The messages above, as far as they contain others.
+#[derive(Clone, Copy)]
+enum Part {
+    Model,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
+    Entry,
+}
+
+/// Counts what decoding would make objects of. An empty message takes two bytes of a file but a
+/// hundred in memory; values of tensors take no more than a few times their own size.
+///
+/// # Errors
+/// If there are more than `left`, or the file is damaged.
+fn count(mut bytes: &[u8], part: Part, left: &mut usize) -> Result<(), String> {
+    let damaged = |error| format!("damaged or incomplete ONNX file ({error}); get it again");
+    let cut_short = || "incomplete ONNX file; get it again".to_string();
+    while !bytes.is_empty() {
+        let (tag, wire) = decode_key(&mut bytes).map_err(damaged)?;
+        let length = match wire {
+            WireType::Varint => {
+                decode_varint(&mut bytes).map_err(damaged)?;
+                0
+            }
+            WireType::ThirtyTwoBit => 4,
+            WireType::SixtyFourBit => 8,
+            WireType::LengthDelimited => decode_varint(&mut bytes).map_err(damaged)?,
+            WireType::StartGroup | WireType::EndGroup => {
+                return Err("damaged ONNX file: it holds groups; get it again".to_string());
+            }
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let contents = bytes.get(..length).ok_or_else(cut_short)?;
+        let (inner, items) = match (part, tag) {
+            (Part::Model, 7) => (Some(Part::Graph), 1),
+            (Part::Model, 14) | (Part::Tensor, 13) => (Some(Part::Entry), 1),
+            (Part::Graph, 1) => (Some(Part::Node), 1),
+            (Part::Graph, 5) | (Part::Attribute, 5) => (Some(Part::Tensor), 1),
+            (Part::Node, 5) => (Some(Part::Attribute), 1),
+            // Lists of sizes, packed or one by one.
+            (Part::Tensor, 1) | (Part::Attribute, 8) => (None, length.max(1)),
+            (Part::Node, _) | (Part::Entry, _) => (None, 1),
+            _ => (None, 0),
+        };
+        *left = left.checked_sub(items).ok_or_else(|| {
+            format!("the ONNX file holds more than {MAX_ITEMS} parts; is it another network?")
+        })?;
+        if let (Some(inner), WireType::LengthDelimited) = (inner, wire) {
+            count(contents, inner, left)?;
+        }
+        bytes.advance(length);
+    }
+    Ok(())
+}
+
 fn look_up<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a str> {
     let entry = list.iter().find(|entry| entry.key == key)?;
     Some(&entry.value)
@@ -95,6 +156,7 @@ fn look_up<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a str> {
 /// Finds the convolutions in the order of the graph, which ONNX requires to be the order of
 /// evaluation.
 pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
+    count(&bytes, Part::Model, &mut MAX_ITEMS.clone())?;
     let model = Model::decode(bytes)
         .map_err(|error| format!("damaged or incomplete ONNX file ({error}); get it again"))?;
     let normalization = normalization_from(|key| look_up(&model.metadata, key));

@@ -14,8 +14,18 @@ use bytes::Bytes;
 
 use super::source::{Dtype, NamedTensor, Source};
 
-/// Longest pickle that is interpreted. VGG19's is under 10 kB.
-const MAX_PICKLE: usize = 4 << 20;
+/// Longest pickle that is interpreted. VGG19's is under 10 kB; an object takes up to 64 bytes of
+/// memory for each byte of it.
+const MAX_PICKLE: usize = 1 << 20;
+
+/// Most files in a zip archive. VGG19's has about 60.
+const MAX_FILES: u64 = 10_000;
+
+/// Longest name of a tensor or of its data that is looked at.
+const MAX_NAME: usize = 1000;
+
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: usize = 8;
 
 /// Reads the table of contents; the values stay where they are.
 pub(super) fn read(bytes: Bytes) -> Result<Source, String> {
@@ -32,6 +42,9 @@ pub(super) fn read(bytes: Bytes) -> Result<Source, String> {
 type Tensors = BTreeMap<String, NamedTensor>;
 
 fn read_zip(bytes: &Bytes) -> Result<Tensors, String> {
+    if stated_files(bytes).is_some_and(|files| files > MAX_FILES) {
+        return Err(format!("the zip archive holds more than {MAX_FILES} files"));
+    }
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes.clone()))
         .map_err(|error| format!("the zip archive cannot be read ({error})"))?;
     let index = archive
@@ -67,6 +80,23 @@ fn read_zip(bytes: &Bytes) -> Result<Tensors, String> {
     machine.state_dict(root, &mut |key| entry(&format!("{folder}data/{key}")))
 }
 
+/// How many files a zip archive says it holds, in either of the two places where it may: all of them
+/// would be listed in memory at once.
+fn stated_files(bytes: &[u8]) -> Option<u64> {
+    // The last record, before a comment.
+    let from = bytes.len().saturating_sub(22 + 0xffff);
+    let record = from + bytes[from..].windows(4).rposition(|w| w == b"PK\x05\x06")?;
+    let small = u16::from_le_bytes(*bytes.get(record + 10..)?.first_chunk()?);
+    let large = || {
+        let locator = bytes.get(record.checked_sub(20)?..record)?;
+        let offset = locator.strip_prefix(b"PK\x06\x07")?.get(4..)?;
+        let offset = usize::try_from(u64::from_le_bytes(*offset.first_chunk()?)).ok()?;
+        let count = bytes.get(offset.checked_add(32)?..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*count))
+    };
+    Some(large().unwrap_or(0).max(small.into()))
+}
+
 /// The format before 1.6: pickles of a magic number, a version, facts on the writer, the state
 /// dictionary and the keys of its storages, then the storages one after another.
 fn read_legacy(bytes: &Bytes) -> Result<Tensors, String> {
@@ -96,6 +126,9 @@ fn read_legacy(bytes: &Bytes) -> Result<Tensors, String> {
             .filter(|&length| length <= rest.len())
             .ok_or_else(cut_short)?;
         at += 8;
+        if storages.contains_key(key) {
+            return Err(format!("storage `{key}` is there twice"));
+        }
         storages.insert(key.to_string(), bytes.slice(at..at + length));
         at += length;
     }
@@ -471,10 +504,13 @@ impl Machine {
             else {
                 continue;
             };
-            let shape = self.sizes(*shape)?;
-            if shape.len() > 8 {
-                return Err(format!("`{name}` has {} dimensions", shape.len()));
+            let key = self.text(key)?;
+            // What is long can be referred to again and again, and copied each time.
+            let dimensions = self.items(*shape)?.len().max(self.items(*stride)?.len());
+            if name.len().max(key.len()) > MAX_NAME || dimensions > MAX_DIMENSIONS {
+                return Err("it holds a tensor of an impossible name or shape".to_string());
             }
+            let shape = self.sizes(*shape)?;
             let reach = |sizes: &[usize]| {
                 sizes
                     .iter()
@@ -490,7 +526,7 @@ impl Machine {
                     "`{name}` is stored with strides {stride:?}; save it after `.contiguous()`"
                 ));
             }
-            let data = storage(self.text(key)?)?;
+            let data = storage(key)?;
             let start = self.size(*offset)?.checked_mul(dtype.size());
             let range = start.zip(reach(&shape)).and_then(|(start, length)| {
                 let end = start.checked_add(length)?;

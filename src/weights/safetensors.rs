@@ -1,37 +1,148 @@
 //! Weights in the safetensors format.
+//!
+//! The table of contents is read here by itself, so that it is bounded, so that a name that occurs
+//! twice is refused rather than the later one taken, and so that it can be read before the rest of
+//! the file has arrived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
-use safetensors::{Dtype as Stored, SafeTensors};
+use safetensors::Dtype as Stored;
+use safetensors::tensor::Metadata;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::source::{Dtype, NamedTensor, Source, normalization_from};
 
+/// Longest table of contents that is read, in bytes. VGG19's is under 10 kB.
+pub(crate) const MAX_HEADER: u64 = 1 << 20;
+
+/// The table of contents at the start of a file, and where the values begin.
+pub(crate) struct Header {
+    pub table: Metadata,
+    /// Bytes before the first value.
+    pub length: u64,
+}
+
+impl Header {
+    /// Bytes of the table of contents with the eight that state its length, once these are there.
+    ///
+    /// # Errors
+    /// If the file states a length that no file of weights has.
+    pub fn length(start: &[u8]) -> Result<Option<u64>, String> {
+        let Some(&stated) = start.first_chunk() else {
+            return Ok(None);
+        };
+        match u64::from_le_bytes(stated) {
+            length @ 2..=MAX_HEADER => Ok(Some(8 + length)),
+            length => Err(format!(
+                "damaged safetensors file: its table of contents would be {length} bytes long; \
+                 get it again"
+            )),
+        }
+    }
+
+    /// Reads the table of contents from the start of a file.
+    ///
+    /// # Errors
+    /// If it is incomplete, damaged, or leaves it open where a tensor lies.
+    pub fn read(start: &[u8]) -> Result<Self, String> {
+        let incomplete = || "incomplete safetensors file; get it again".to_string();
+        let length = Self::length(start)?.ok_or_else(incomplete)?;
+        let json = start.get(8..length as usize).ok_or_else(incomplete)?;
+        let damaged = |error| format!("damaged safetensors file ({error}); get it again");
+        serde_json::from_slice::<DistinctKeys>(json).map_err(damaged)?;
+        let table = serde_json::from_slice(json).map_err(damaged)?;
+        Ok(Self { table, length })
+    }
+
+    /// Where the tensor lies in the file.
+    pub fn place(&self, name: &str) -> Option<Range<u64>> {
+        let (start, end) = self.table.info(name)?.data_offsets;
+        Some(self.length + start as u64..self.length + end as u64)
+    }
+
+    /// Length of the whole file in bytes.
+    pub fn file_length(&self) -> u64 {
+        self.length + self.table.data_len() as u64
+    }
+
+    /// The convolutions, with the bytes that `data` finds for each place in the file. Tensors that
+    /// it has no bytes for are left out.
+    pub fn source(&self, data: impl Fn(Range<u64>) -> Option<Bytes>) -> Result<Source, String> {
+        let mut tensors = BTreeMap::new();
+        for (name, info) in self.table.tensors() {
+            let dtype = match info.dtype {
+                Stored::F16 => Dtype::F16,
+                Stored::BF16 => Dtype::Bf16,
+                Stored::F32 => Dtype::F32,
+                Stored::F64 => Dtype::F64,
+                // Counters and the like beside the weights are no concern; a kernel would be missed.
+                _ => continue,
+            };
+            let Some(data) = self.place(&name).and_then(&data) else {
+                continue;
+            };
+            let tensor = NamedTensor {
+                name: name.clone(),
+                shape: info.shape.clone(),
+                dtype,
+                data,
+            };
+            tensors.insert(name, tensor);
+        }
+        let mut source = Source::from_names(tensors)?;
+        let metadata = self.table.metadata().as_ref();
+        source.normalization = normalization_from(|key| Some(metadata?.get(key)?.as_str()));
+        Ok(source)
+    }
+}
+
 /// Reads the table of contents; the values stay where they are.
 pub(super) fn read(bytes: &Bytes) -> Result<Source, String> {
-    let damaged = |error| format!("damaged or incomplete safetensors file ({error}); get it again");
-    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let dtype = match view.dtype() {
-            Stored::F16 => Dtype::F16,
-            Stored::BF16 => Dtype::Bf16,
-            Stored::F32 => Dtype::F32,
-            Stored::F64 => Dtype::F64,
-            // Counters and the like beside the weights are no concern; a kernel would be missed.
-            _ => continue,
-        };
-        let tensor = NamedTensor {
-            name: name.clone(),
-            shape: view.shape().to_vec(),
-            dtype,
-            data: bytes.slice_ref(view.data()),
-        };
-        tensors.insert(name, tensor);
+    let header = Header::read(bytes)?;
+    if header.file_length() != bytes.len() as u64 {
+        return Err(format!(
+            "incomplete safetensors file: it has {} bytes, expected {}; get it again",
+            bytes.len(),
+            header.file_length()
+        ));
     }
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let mut source = Source::from_names(tensors)?;
-    source.normalization = normalization_from(|key| metadata.get(key).map(String::as_str));
-    Ok(source)
+    #[cfg(feature = "pretrained")]
+    super::compact::check(&header, bytes)?;
+    header.source(|place| Some(bytes.slice(place.start as usize..place.end as usize)))
+}
+
+/// A JSON object, read only to see that no key occurs twice in it, nor in its metadata.
+struct DistinctKeys;
+
+impl<'de> Deserialize<'de> for DistinctKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for DistinctKeys {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "__metadata__" {
+                map.next_value::<Option<DistinctKeys>>()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            if seen.contains(&key) {
+                return Err(A::Error::custom(format!("`{key}` occurs twice")));
+            }
+            seen.insert(key);
+        }
+        Ok(self)
+    }
 }

@@ -12,11 +12,11 @@ use super::WeightsError;
 use crate::encoder::Normalization;
 
 /// Largest file that is unpacked into memory: the whole of VGG19 with its classifier is 575 MB.
-const MAX_UNPACKED: u64 = 2 << 30;
+const MAX_UNPACKED: u64 = 1 << 30;
 
 /// Element types that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     F16,
     Bf16,
     F32,
@@ -24,7 +24,7 @@ pub(super) enum Dtype {
 }
 
 impl Dtype {
-    #[cfg(feature = "pytorch")]
+    /// Bytes of a value.
     pub(super) fn size(self) -> usize {
         match self {
             Dtype::F16 | Dtype::Bf16 => 2,
@@ -36,7 +36,7 @@ impl Dtype {
 
 /// A tensor in row-major order whose little-endian bytes lie in the file.
 #[derive(Clone, Debug)]
-pub(super) struct NamedTensor {
+pub(crate) struct NamedTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub dtype: Dtype,
@@ -63,14 +63,14 @@ impl NamedTensor {
 }
 
 /// A kernel and its bias.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub weight: NamedTensor,
     pub bias: Option<NamedTensor>,
 }
 
 /// What a file holds: convolutions from first to last, read-outs of a slim encoder, and the
 /// normalisation if the file states it.
-pub(super) struct Source {
+pub(crate) struct Source {
     pub convolutions: Vec<Pair>,
     pub readouts: Vec<NamedTensor>,
     pub normalization: Option<Normalization>,
@@ -206,7 +206,7 @@ fn unpack(path: &Path) -> std::io::Result<Bytes> {
     let decoder = flate2::read::MultiGzDecoder::new(File::open(path)?);
     decoder.take(MAX_UNPACKED + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_UNPACKED {
-        return Err(std::io::Error::other("it unpacks to more than 2 GiB"));
+        return Err(std::io::Error::other("it unpacks to more than 1 GiB"));
     }
     Ok(bytes.into())
 }

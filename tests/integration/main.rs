@@ -7,10 +7,16 @@ mod batch;
 mod cli;
 #[cfg(feature = "flex")]
 mod engine;
+#[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
+mod hostile;
 #[cfg(feature = "flex")]
 mod pictures;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod pretrained;
 #[cfg(feature = "flex")]
 mod reference;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod server;
 #[cfg(feature = "flex")]
 mod transfer;
 #[cfg(feature = "cli")]

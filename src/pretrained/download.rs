@@ -1,0 +1,588 @@
+//! From a publisher's file to a compact one in the cache.
+//!
+//! What arrives goes into a partial file, and beside it lies a note of what it is: the address, the
+//! version of the file there, and which of its pieces are wanted. The partial file holds these
+//! pieces one after another, so its length says how far the download has come; whatever ends a run,
+//! the next one goes on from there if the server still has the same version.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::http::{Answer, Client, Contents, Fault, Limits};
+use super::partial::{Note, Partial, whole_file};
+use super::{Address, Cache, PretrainedError, Source};
+use crate::encoder::{Layer, Normalization};
+use crate::weights::compact::{self, Facts, Precision};
+use crate::weights::safetensors::Header;
+use crate::weights::{Vgg19Weights, WeightsError, is_published_caffe_file};
+
+/// What is asked for first: enough for the table of contents.
+const START: u64 = 1 << 16;
+
+/// Gaps between wanted tensors that are fetched too rather than costing a request.
+const GAP: u64 = 1 << 16;
+
+/// Bytes after which an address has shown that it works, and a failure counts as the first again.
+const GOOD: u64 = 1 << 20;
+
+/// How far a download has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// Another process is fetching the same weights.
+    Waiting,
+    /// Bytes arrive.
+    Fetching {
+        /// From where.
+        url: &'a str,
+        /// Bytes that are here, with those of earlier calls.
+        done: u64,
+        /// Bytes that are wanted, where the server tells.
+        total: Option<u64>,
+    },
+    /// An attempt failed; there will be another one.
+    Retrying {
+        /// The error.
+        error: &'a PretrainedError,
+        /// How long to wait before.
+        pause: Duration,
+    },
+    /// An address is given up; there are others.
+    NextAddress {
+        /// The error.
+        error: &'a PretrainedError,
+    },
+    /// Everything is here and is being checked.
+    Checking,
+}
+
+type OnProgress<'a> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'a>;
+
+/// A download of VGG19's weights, ready to [`run`](Download::run).
+pub struct Download<'a> {
+    source: Source,
+    until: Option<Layer>,
+    precision: Precision,
+    allow_http: bool,
+    limits: Limits,
+    progress: OnProgress<'a>,
+}
+
+impl<'a> Download<'a> {
+    /// A download of all convolutions, stored with 16 bits.
+    pub fn new(source: Source) -> Self {
+        Self {
+            source,
+            until: None,
+            precision: Precision::default(),
+            allow_http: false,
+            limits: Limits::default(),
+            progress: Box::new(|_| ControlFlow::Continue(())),
+        }
+    }
+
+    /// Only the layers up to this one.
+    pub fn until(mut self, layer: Layer) -> Self {
+        self.until = Some(layer);
+        self
+    }
+
+    /// How to store the weights.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Whether addresses without encryption are allowed. On this machine they always are.
+    pub fn allow_http(mut self, allow: bool) -> Self {
+        self.allow_http = allow;
+        self
+    }
+
+    /// Other limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Is told how it goes, whenever something arrives and before each pause. On `Break` the
+    /// download stops, and what has arrived is kept.
+    pub fn on_progress(mut self, progress: impl FnMut(&Progress) -> ControlFlow<()> + 'a) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// Fetches the weights into the cache, unless it has them, and returns the file. Where another
+    /// process is doing the same, it waits for that one's result.
+    ///
+    /// # Errors
+    /// [`PretrainedError`]. The cache then holds no file that it did not hold before, except for a
+    /// partial one under another name, if the next call can go on with it.
+    pub fn run(self, cache: &Cache) -> Result<PathBuf, PretrainedError> {
+        let path = cache.path(&self.source.name);
+        self.run_to(cache, &path)?;
+        Ok(path)
+    }
+
+    /// Writes the weights to a file of one's own choice. A copy in the cache is used if there is
+    /// one; partial files are kept there too.
+    ///
+    /// # Errors
+    /// As [`Download::run`].
+    pub fn run_to(mut self, cache: &Cache, path: impl AsRef<Path>) -> Result<(), PretrainedError> {
+        let path = path.as_ref();
+        let name = self.source.name.clone();
+        let progress = &mut self.progress;
+        let _lock = cache.lock(&name, || progress(&Progress::Waiting))?;
+        let cached = cache.path(&name);
+        crate::atomic::check(path).map_err(|source| WeightsError::Save {
+            path: path.into(),
+            source: source.into(),
+        })?;
+        if let Some((weights, origin)) = self.find(&cached) {
+            if path != cached {
+                self.save(weights, path, &origin)?;
+            }
+            return Ok(());
+        }
+
+        let mut partial = Partial::open(&cache.folder().join(format!(".vgg19-{name}.partial")));
+        let saved = self.fetch(&mut partial).and_then(|(weights, origin)| {
+            let saved = self.save(weights, path, &origin);
+            // Whether it could be saved or not, as on a full disk: nothing stays behind.
+            partial.discard();
+            saved
+        });
+        if let Err(PretrainedError::Cache { .. }) = saved {
+            partial.discard();
+        }
+        saved
+    }
+
+    /// The weights in the cache, if they are whole, enough, and from the same source.
+    fn find(&self, cached: &Path) -> Option<(Vgg19Weights, String)> {
+        let facts = Facts::read(cached)?;
+        let origin = facts.source?;
+        let mut addresses = self.source.addresses.iter();
+        let known = addresses.any(|address| address.origin() == origin);
+        let enough = facts.convolutions >= self.depth() && facts.precision >= self.precision;
+        if !known || !enough {
+            return None;
+        }
+        Some((Vgg19Weights::load(cached).ok()?, origin))
+    }
+
+    /// How many convolutions are wanted.
+    fn depth(&self) -> usize {
+        self.until.map_or(16, Layer::depth)
+    }
+
+    fn save(
+        &self,
+        weights: Vgg19Weights,
+        path: &Path,
+        origin: &str,
+    ) -> Result<(), PretrainedError> {
+        let weights = match self.until {
+            Some(layer) => weights.until(layer),
+            None => weights,
+        };
+        Ok(weights.save_from(path, self.precision, Some(origin))?)
+    }
+
+    /// The weights from the first address that gives them.
+    fn fetch(&mut self, partial: &mut Partial) -> Result<(Vgg19Weights, String), PretrainedError> {
+        let mut addresses = self.source.addresses.clone();
+        // What an earlier call began comes first.
+        addresses.sort_by_key(|address| !partial.is_from(&address.url));
+        let mut failures = Vec::new();
+        for address in addresses {
+            match self.fetch_from(&address, partial) {
+                Ok(weights) => return Ok((weights, address.origin())),
+                Err(error @ (PretrainedError::Cache { .. } | PretrainedError::Stopped)) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    if failures.len() + 1 < self.source.addresses.len() {
+                        self.tell(Progress::NextAddress { error: &error })?;
+                    }
+                    failures.push(error);
+                }
+            }
+        }
+        Err(match failures.len() {
+            1 => failures.remove(0),
+            _ => PretrainedError::AllFailed {
+                name: self.source.name.clone(),
+                failures,
+            },
+        })
+    }
+
+    fn fetch_from(
+        &mut self,
+        address: &Address,
+        partial: &mut Partial,
+    ) -> Result<Vgg19Weights, PretrainedError> {
+        let client = Client::new(&self.limits, self.allow_http);
+        let mut failures = 0;
+        loop {
+            let goes_on = partial.fits(address, self.depth());
+            let before = if goes_on { partial.length } else { 0 };
+            let result = match goes_on {
+                true if partial.is_complete() => break,
+                true => self.go_on(&client, address, partial),
+                false => self.begin(&client, address, partial),
+            };
+            let fault = match result {
+                Ok(()) => continue,
+                Err(fault) if fault.passing => fault,
+                Err(fault) => return Err(*fault.error),
+            };
+            if partial.length >= before + GOOD {
+                failures = 0;
+            }
+            failures += 1;
+            if failures >= self.limits.attempts {
+                return Err(*fault.error);
+            }
+            let pause = fault.pause.unwrap_or_else(|| self.limits.pause(failures));
+            let error = fault.error.as_ref();
+            self.tell(Progress::Retrying { error, pause })?;
+            std::thread::sleep(pause);
+        }
+        self.tell(Progress::Checking)?;
+        let weights = self.check(address, partial);
+        if weights.is_err() {
+            // It is whole, and wrong.
+            partial.discard();
+        }
+        weights
+    }
+
+    /// Starts at an address: looks at the beginning of the file and decides what to fetch of it.
+    fn begin(
+        &mut self,
+        client: &Client,
+        address: &Address,
+        partial: &mut Partial,
+    ) -> Result<(), Fault> {
+        let url = &address.url;
+        // A sum is of the whole file.
+        let part = address.sha256.is_none().then_some(0..START);
+        let contents = match client.get(url, part, None)? {
+            Answer::Whole(contents) => return self.take_whole(address, contents, partial),
+            Answer::Part { contents, .. } => contents,
+            Answer::Beyond => return Err(unusable(url, "the file is empty".into()).into()),
+        };
+        let (validator, total) = (contents.validator.clone(), contents.total);
+        let Some(total) = total else {
+            // It is as if the server knew no ranges.
+            return match client.get(url, None, None)? {
+                Answer::Whole(contents) => self.take_whole(address, contents, partial),
+                _ => Err(Fault::network(
+                    url,
+                    "the server does not tell the file's length",
+                )),
+            };
+        };
+        let mut start = self.read(contents, START)?;
+        if start.is_empty() {
+            return Err(Fault::network(url, "the connection ended early"));
+        }
+        refuse_page(url, &start)?;
+        let wrong = |problem| unusable(url, problem);
+        let mut pieces = whole_file(total);
+        let mut whole = true;
+        if is_safetensors(&start) {
+            let length = Header::length(&start).map_err(wrong)?.unwrap_or(0);
+            let from = start.len() as u64;
+            if from < length {
+                let answer = client.get(url, Some(from..length), validator.as_deref())?;
+                let Answer::Part { contents, .. } = answer else {
+                    return Err(Fault::network(url, "the file changed on the way"));
+                };
+                start.extend(self.read(contents, length - from)?);
+            }
+            if (start.len() as u64) < length {
+                return Err(Fault::network(url, "the connection ended early"));
+            }
+            let header = Header::read(&start).map_err(wrong)?;
+            if header.file_length() != total {
+                let expected = header.file_length();
+                let problem = format!("the file has {total} bytes, expected {expected}");
+                return Err(wrong(problem).into());
+            }
+            // Another network is better refused now than when all of it is here.
+            header.source(|_| Some(Bytes::new())).map_err(wrong)?;
+            pieces = plan(&header, self.depth());
+            whole = false;
+        }
+        let first = start.len().min(pieces[0].end as usize);
+        let note = Note {
+            url: url.clone(),
+            validator,
+            total: Some(total),
+            depth: self.depth(),
+            whole,
+            pieces,
+        };
+        self.refuse_large(url, note.length())?;
+        partial.begin(note)?;
+        partial.append(&start[..first])?;
+        self.tell_fetching(partial)
+    }
+
+    /// Fetches the next piece, or the rest of one.
+    fn go_on(
+        &mut self,
+        client: &Client,
+        address: &Address,
+        partial: &mut Partial,
+    ) -> Result<(), Fault> {
+        let url = &address.url;
+        let Some((note, wanted)) = partial.note.as_ref().zip(partial.next()) else {
+            return Ok(());
+        };
+        let (validator, total) = (note.validator.clone(), note.total);
+        let changed = || Fault::network(url, "the file changed on the way");
+        let answer = client.get(url, Some(wanted.clone()), validator.as_deref())?;
+        let contents = match answer {
+            Answer::Part { contents, from } if from == wanted.start => contents,
+            // The server knows no ranges, or has another version now.
+            Answer::Whole(contents) => return self.take_whole(address, contents, partial),
+            _ => {
+                partial.forget();
+                return Err(changed());
+            }
+        };
+        let other = |a: &Option<_>, b: &Option<_>| a.is_some() && b.is_some() && a != b;
+        if other(&contents.validator, &validator)
+            || contents.total.is_some() && contents.total != total
+        {
+            partial.forget();
+            return Err(changed());
+        }
+        let limits = self.limits.clone();
+        let count = contents.each(&limits, wanted.end - wanted.start, |chunk| {
+            partial.append(chunk)?;
+            self.tell_fetching(partial)
+        })?;
+        match count == wanted.end - wanted.start {
+            true => Ok(()),
+            false => Err(Fault::network(url, "the connection ended early")),
+        }
+    }
+
+    /// Takes a file from its first byte to its last.
+    fn take_whole(
+        &mut self,
+        address: &Address,
+        contents: Contents,
+        partial: &mut Partial,
+    ) -> Result<(), Fault> {
+        let url = &address.url;
+        let total = contents.total;
+        self.refuse_large(url, total.unwrap_or(0))?;
+        let limit = self.limits.size;
+        let mut note = Some(Note {
+            url: url.clone(),
+            // Where no length is told, nothing can tell what is missing.
+            validator: contents.validator.clone().filter(|_| total.is_some()),
+            total,
+            depth: self.depth(),
+            whole: true,
+            pieces: whole_file(total.unwrap_or(u64::MAX)),
+        });
+        let limits = self.limits.clone();
+        let count = contents.each(&limits, limit.saturating_add(1), |chunk| {
+            // What an earlier address has given is kept until this one gives something.
+            if let Some(note) = note.take() {
+                refuse_page(url, chunk)?;
+                partial.begin(note)?;
+            }
+            partial.append(chunk)?;
+            self.refuse_large(url, partial.length)
+                .inspect_err(|_| partial.discard())?;
+            self.tell_fetching(partial)
+        })?;
+        if count == 0 {
+            return Err(Fault::network(url, "the server sent nothing"));
+        }
+        if total.is_none() {
+            partial.end_here();
+        }
+        match partial.is_complete() {
+            true => Ok(()),
+            false => Err(Fault::network(url, "the connection ended early")),
+        }
+    }
+
+    fn read(&mut self, contents: Contents, limit: u64) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        contents.each(&self.limits, limit, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Checks what has arrived and turns it into weights.
+    fn check(
+        &self,
+        address: &Address,
+        partial: &mut Partial,
+    ) -> Result<Vgg19Weights, PretrainedError> {
+        let url = &address.url;
+        partial.close();
+        if let Some(expected) = &address.sha256 {
+            let found = sum(&partial.path).map_err(|source| partial.error(source))?;
+            let expected = expected.trim().to_ascii_lowercase();
+            if expected.is_empty() || !found.starts_with(&expected) {
+                let url = url.clone();
+                return Err(PretrainedError::Checksum {
+                    url,
+                    expected,
+                    found,
+                });
+            }
+        }
+        let whole = partial.note.as_ref().is_none_or(|note| note.whole);
+        let weights = match whole {
+            true => Vgg19Weights::load_assuming(&partial.path, self.normalization(url)),
+            false => self.assemble(url, partial)?,
+        };
+        let weights = weights.map_err(|source| PretrainedError::Unusable {
+            url: url.clone(),
+            source,
+        })?;
+        let (found, wanted) = (weights.convolutions().len(), self.depth());
+        if found < wanted && (self.source.complete || self.until.is_some()) {
+            let problem = format!("it holds {found} convolutions where {wanted} are wanted");
+            return Err(unusable(url, problem));
+        }
+        Ok(weights)
+    }
+
+    /// The weights whose pieces lie in the partial file.
+    fn assemble(
+        &self,
+        url: &str,
+        partial: &Partial,
+    ) -> Result<Result<Vgg19Weights, WeightsError>, PretrainedError> {
+        let bytes = fs::read(&partial.path).map_err(|source| partial.error(source))?;
+        let bytes = Bytes::from(bytes);
+        let header = Header::read(&bytes).map_err(|problem| unusable(url, problem))?;
+        let wanted: Vec<Range<u64>> = compact::names(self.depth())
+            .filter_map(|name| header.place(&name))
+            .collect();
+        let data = |place: Range<u64>| {
+            let range = partial.find(&place).filter(|_| wanted.contains(&place))?;
+            (range.end <= bytes.len()).then(|| bytes.slice(range))
+        };
+        Ok(Vgg19Weights::from_header(
+            &header,
+            data,
+            self.normalization(url),
+            Path::new(url),
+        ))
+    }
+
+    /// The normalisation of a file that does not state its own.
+    fn normalization(&self, url: &str) -> Option<Normalization> {
+        let name = url.split(['?', '#']).next().unwrap_or_default();
+        let caffe = is_published_caffe_file(Path::new(name)).then_some(Normalization::CAFFE_BGR);
+        self.source.normalization.or(caffe)
+    }
+
+    fn refuse_large(&self, url: &str, length: u64) -> Result<(), PretrainedError> {
+        let limit = self.limits.size;
+        match length > limit {
+            true => Err(PretrainedError::TooLarge {
+                url: url.into(),
+                limit,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, progress: Progress) -> Result<(), PretrainedError> {
+        match (self.progress)(&progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(PretrainedError::Stopped),
+        }
+    }
+
+    fn tell_fetching<E: From<PretrainedError>>(&mut self, partial: &Partial) -> Result<(), E> {
+        if let Some(note) = &partial.note {
+            self.tell(Progress::Fetching {
+                url: &note.url,
+                done: partial.length,
+                total: note.total.map(|_| note.length()),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that arrived, or began to, and is no VGG19.
+fn unusable(url: &str, problem: String) -> PretrainedError {
+    PretrainedError::Unusable {
+        url: url.into(),
+        source: WeightsError::Unsuitable {
+            path: url.rsplit('/').next().unwrap_or(url).into(),
+            problem,
+        },
+    }
+}
+
+/// Whether a file begins as safetensors do.
+fn is_safetensors(start: &[u8]) -> bool {
+    matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
+}
+
+/// Refuses what begins as a web page does.
+fn refuse_page(url: &str, start: &[u8]) -> Result<(), PretrainedError> {
+    let text = start[..start.len().min(64)].trim_ascii_start();
+    let tag = matches!(text, [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..]);
+    // A table of contents may have a length that reads like `<a`, but zeros follow.
+    match tag && !text.contains(&0) {
+        true => Err(PretrainedError::WebPage { url: url.into() }),
+        false => Ok(()),
+    }
+}
+
+/// The pieces of a file that hold its table of contents and the first `depth` convolutions.
+fn plan(header: &Header, depth: usize) -> Vec<Range<u64>> {
+    let mut wanted: Vec<Range<u64>> = compact::names(depth)
+        .filter_map(|name| header.place(&name))
+        .collect();
+    wanted.sort_by_key(|place| place.start);
+    let mut pieces = whole_file(header.length);
+    for place in wanted {
+        match pieces.last_mut() {
+            Some(last) if place.start <= last.end + GAP => last.end = last.end.max(place.end),
+            _ => pieces.push(place),
+        }
+    }
+    pieces
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+fn sum(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(compact::hex(&hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Files made to do harm: whatever they hold, there is an answer, soon, and in little memory.
+//!
+//! `PROPTEST_CASES=100000 cargo test --release --features cli hostile` tries as many of each kind.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use impasto::Vgg19Weights;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::data;
+
+/// Reads a file with these contents; there must be an answer soon, and finite values.
+fn survive(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let start = Instant::now();
+    if let Ok(weights) = Vgg19Weights::load(file.path()) {
+        for layer in weights.convolutions() {
+            prop_assert!(layer.weight.iter().all(|value| value.is_finite()));
+            prop_assert_eq!(layer.weight.len(), layer.shape.iter().product::<usize>());
+        }
+    }
+    prop_assert!(start.elapsed() < Duration::from_secs(5));
+    Ok(())
+}
+
+/// One change to a file.
+#[derive(Clone, Debug)]
+enum Edit {
+    Set(Index, u8),
+    Number(Index, u64),
+    Delete(Index, usize),
+    Repeat(Index, usize),
+    Cut(Index),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let place = any::<Index>;
+    prop_oneof![
+        4 => (place(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        2 => (place(), number()).prop_map(|(at, number)| Edit::Number(at, number)),
+        1 => (place(), 1usize..2000).prop_map(|(at, count)| Edit::Delete(at, count)),
+        1 => (place(), 1usize..2000).prop_map(|(at, count)| Edit::Repeat(at, count)),
+        1 => place().prop_map(Edit::Cut),
+    ]
+}
+
+/// Numbers at which something may go over.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0u64..100,
+        select(vec![
+            1 << 20,
+            (1 << 31) - 1,
+            1 << 31,
+            1 << 32,
+            1 << 40,
+            i64::MAX as u64,
+            1 << 63,
+            u64::MAX - 7,
+            u64::MAX,
+        ]),
+        any::<u64>(),
+    ]
+}
+
+fn apply(bytes: &mut Vec<u8>, edit: &Edit, front: bool) {
+    if bytes.is_empty() {
+        return;
+    }
+    // What matters most lies at either end.
+    let length = bytes.len();
+    let at = |index: &Index| match front {
+        true => index.index(length.min(3000)),
+        false => length - 1 - index.index(length.min(9000)),
+    };
+    match edit {
+        Edit::Set(index, byte) => bytes[at(index)] = *byte,
+        Edit::Number(index, number) => {
+            let start = at(index);
+            let end = length.min(start + 8);
+            bytes[start..end].copy_from_slice(&number.to_le_bytes()[..end - start]);
+        }
+        Edit::Delete(index, count) => {
+            let start = at(index);
+            bytes.drain(start..length.min(start + count));
+        }
+        Edit::Repeat(index, count) => {
+            let start = at(index);
+            let copy = bytes[start..length.min(start + count)].to_vec();
+            bytes.splice(start..start, copy);
+        }
+        Edit::Cut(index) => bytes.truncate(at(index)),
+    }
+}
+
+/// A safetensors file with a made-up table of contents.
+fn table() -> impl Strategy<Value = Vec<u8>> {
+    let name = select(vec![
+        "features.0.weight",
+        "features.0.bias",
+        "features.2.weight",
+        "features.2.bias",
+        "readout.0.weight",
+        "head.weight",
+        "__metadata__",
+        "",
+    ]);
+    let dtype = select(vec!["F32", "F16", "BF16", "F64", "I8", "F4", "none"]);
+    let size = prop_oneof![select(vec![0u64, 1, 3, 4, 64, 108, 432]), number()];
+    let entry = (
+        name,
+        dtype,
+        prop::collection::vec(size.clone(), 0..6),
+        size.clone(),
+        size,
+    );
+    let entries = prop::collection::vec(entry, 0..8);
+    (entries, prop::option::weighted(0.2, number()), 0usize..2000).prop_map(
+        |(entries, length, rest)| {
+            let entries = entries.iter().map(|(name, dtype, shape, start, end)| {
+                format!(
+                    "\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\
+                     \"data_offsets\":[{start},{end}]}}"
+                )
+            });
+            let json = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+            let length = length.unwrap_or(json.len() as u64);
+            [&length.to_le_bytes()[..], json.as_bytes(), &vec![0; rest]].concat()
+        },
+    )
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// A protobuf field that holds bytes.
+fn field(number: u64, contents: &[u8]) -> Vec<u8> {
+    [
+        varint(number << 3 | 2),
+        varint(contents.len() as u64),
+        contents.to_vec(),
+    ]
+    .concat()
+}
+
+/// Protobuf fields, nested in each other, of any number and type.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let tag = || prop_oneof![1u64..15, number()];
+    let text = select(vec![
+        &b"Conv"[..],
+        b"Relu",
+        b"Constant",
+        b"Identity",
+        b"a",
+        b"b",
+        b"value",
+        b"pads",
+        b"\x01\x01\x01\x01",
+        b"location",
+        b"\xff",
+        b"",
+    ]);
+    let leaf = prop_oneof![
+        (tag(), number()).prop_map(|(tag, v)| [varint(tag << 3), varint(v)].concat()),
+        (tag(), text).prop_map(|(tag, text)| field(tag, text)),
+        (tag(), 1u64..8, any::<u64>()).prop_map(|(tag, wire, v)| {
+            [&varint(tag << 3 | wire)[..], &v.to_le_bytes()].concat()
+        }),
+    ];
+    leaf.prop_recursive(5, 64, 8, move |inner| {
+        (tag(), prop::collection::vec(inner, 0..8))
+            .prop_map(|(tag, fields)| field(tag, &fields.concat()))
+    })
+}
+
+/// Instructions of a pickle, most of them with arguments.
+fn pickle() -> impl Strategy<Value = Vec<u8>> {
+    let instruction = prop_oneof![
+        4 => select(b"(.)}]tldRQbasu012eN\x81\x85\x86\x87\x88\x93\x94".to_vec()).prop_map(|b| vec![b]),
+        2 => (select(b"qhKU".to_vec()), 0u8..9).prop_map(|(op, n)| vec![op, n]),
+        1 => (select(b"rjJXTB\x8b".to_vec()), number())
+            .prop_map(|(op, n)| [&[op][..], &n.to_le_bytes()[..4]].concat()),
+        1 => (select(vec![0x8du8, 0x8e, 0x95, 0x8a]), number())
+            .prop_map(|(op, n)| [&[op][..], &n.to_le_bytes()].concat()),
+        3 => select(vec![
+            &b"ctorch._utils\n_rebuild_tensor_v2\n"[..],
+            b"ccollections\nOrderedDict\n",
+            b"ctorch\nFloatStorage\n",
+            b"cposix\nsystem\n",
+            b"X\x07\0\0\0storage",
+            b"X\x01\0\0\x000",
+            b"X\x11\0\0\0features.0.weight",
+            b"X\x0f\0\0\0features.0.bias",
+            b"K\x03K\x03K\x03",
+        ]).prop_map(<[u8]>::to_vec),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+    ];
+    prop::collection::vec(instruction, 0..60).prop_map(|instructions| instructions.concat())
+}
+
+/// The start of a file in PyTorch's older format, up to the state dictionary.
+const LEGACY: &[u8] =
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+
+proptest! {
+    #[test]
+    fn hostile_edits_of_good_files(
+        which in 0usize..7, front in any::<bool>(), edits in prop::collection::vec(edit(), 1..6),
+    ) {
+        let names = [
+            "small.safetensors", "small-f16.safetensors", "small.onnx", "small-scrambled.onnx",
+            "small-features.onnx", "small.pth", "small-legacy.pth",
+        ];
+        let mut bytes = fs::read(data(names[which])).unwrap();
+        edits.iter().for_each(|edit| apply(&mut bytes, edit, front));
+        survive(&bytes)?;
+    }
+
+    #[test]
+    fn hostile_tables_of_contents(bytes in table()) {
+        survive(&bytes)?;
+    }
+
+    #[test]
+    fn hostile_onnx(fields in prop::collection::vec(message(), 0..12), wrap in 0..4) {
+        // In a model, in its graph, or in a node or tensor of that.
+        let fields = fields.concat();
+        let inner = match wrap {
+            0 => fields,
+            1 => field(7, &fields),
+            2 => field(7, &field(1, &fields)),
+            _ => field(7, &[field(5, &fields), field(1, &field(4, b"Conv"))].concat()),
+        };
+        survive(&[&[8, 8][..], &inner].concat())?;
+    }
+
+    #[test]
+    fn hostile_pickles(first in pickle(), second in pickle(), zipped in any::<bool>()) {
+        let bytes = match zipped {
+            true => zip_of(&first),
+            false => [LEGACY, &first, b".", &second, b".", &[0; 64]].concat(),
+        };
+        survive(&bytes)?;
+    }
+}
+
+/// A PyTorch file in the newer format with this pickle.
+fn zip_of(pickle: &[u8]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, contents) in [("x/data.pkl", pickle), ("x/data/0", &[0; 108])] {
+        archive.start_file(name, stored).unwrap();
+        archive.write_all(contents).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// Loads what must not load.
+#[track_caller]
+fn refused(bytes: &[u8], words: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let start = Instant::now();
+    let error = Vgg19Weights::load(file.path()).unwrap_err().to_string();
+    assert!(error.contains(words), "`{error}` lacks `{words}`");
+    assert!(start.elapsed() < Duration::from_secs(10), "{words}");
+}
+
+fn safetensors(json: &str, values: usize) -> Vec<u8> {
+    let length = (json.len() as u64).to_le_bytes();
+    [&length[..], json.as_bytes(), &vec![0; values]].concat()
+}
+
+#[test]
+fn tables_of_contents_that_contradict_themselves_are_refused() {
+    let entry = |name: &str, shape: &str, from: u64, to: u64| {
+        format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}")
+    };
+    let table = |entries: &[String]| format!("{{{}}}", entries.join(","));
+    let twice = table(&[entry("a", "[1]", 0, 4), entry("a", "[1]", 0, 4)]);
+    refused(&safetensors(&twice, 4), "`a` occurs twice");
+    let twice = "{\"__metadata__\":{\"x\":\"1\",\"x\":\"2\"}}";
+    refused(&safetensors(twice, 0), "`x` occurs twice");
+    let overlap = table(&[entry("a", "[2]", 0, 8), entry("b", "[2]", 4, 12)]);
+    refused(&safetensors(&overlap, 12), "damaged");
+    let gap = table(&[entry("a", "[1]", 0, 4), entry("b", "[1]", 8, 12)]);
+    refused(&safetensors(&gap, 12), "damaged");
+    let backwards = table(&[entry("a", "[1]", 4, 0)]);
+    refused(&safetensors(&backwards, 4), "damaged");
+    let huge = table(&[entry("a", "[4294967296,4294967296,4]", 0, 4)]);
+    refused(&safetensors(&huge, 4), "damaged");
+    let past = table(&[entry("a", "[1000]", 0, 4000)]);
+    refused(&safetensors(&past, 4), "expected");
+    for length in [1 << 20 | 1, 1 << 39] {
+        let mut file = safetensors("{}", 0);
+        file[..8].copy_from_slice(&u64::to_le_bytes(length));
+        refused(&file, "table of contents");
+    }
+}
+
+#[test]
+fn small_files_do_not_grow_large() {
+    // Millions of empty messages, names and sizes: nodes, tensors, attributes, metadata, inputs.
+    let many = |message: &[u8]| message.repeat(1 << 20);
+    let model = |graph: &[u8]| [&[8, 8][..], &field(7, graph)].concat();
+    for bomb in [
+        model(&many(&[0x0a, 0])),
+        model(&many(&[0x2a, 0])),
+        model(&field(1, &many(&[0x2a, 0]))),
+        model(&field(1, &many(&[0x0a, 0]))),
+        model(&field(5, &field(1, &many(&[1, 1])))),
+        [&[8, 8][..], &many(&[0x72, 0])].concat(),
+    ] {
+        refused(&bomb, "parts");
+    }
+    // A pickle that recalls a long text again and again, as the name of a tensor.
+    let long = vec![b'n'; 500_000];
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(\
+        (X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ\
+        K\0K\x01\x85K\x01\x85tRq\x02";
+    let start = [
+        &b"\x80\x02}(X"[..],
+        &(long.len() as u32).to_le_bytes(),
+        &long,
+        b"q\x01",
+    ];
+    let pickle = [
+        &start.concat(),
+        &tensor[..],
+        &b"h\x01h\x02".repeat(100_000),
+        b"u.",
+    ]
+    .concat();
+    refused(&zip_of(&pickle), "impossible");
+    // A pickle of nothing but new lists, and one that is too long.
+    refused(
+        &zip_of(&[&b"]".repeat(1_000_000)[..], b"."].concat()),
+        "state dictionary",
+    );
+    refused(&zip_of(&b"]".repeat(2_000_000)), "too long");
+    // A zip archive that claims more files than anyone needs.
+    let mut archive = zip_of(b"}.");
+    let end = archive.len() - 22;
+    archive[end + 8..end + 12].copy_from_slice(&[0xff; 4]);
+    refused(&archive, "files");
+    // A gzip file of nothing, a thousand times as long.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..64 {
+        packed.write_all(&[0; 1 << 20]).unwrap();
+    }
+    refused(&packed.finish().unwrap(), "no file of weights");
+}
+
+#[test]
+fn tensors_of_onnx_that_lead_nowhere_are_refused() {
+    let node = |operator: &[u8], inputs: &[&[u8]], output: &[u8]| {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, name)).collect();
+        let pads = field(5, &[field(1, b"pads"), field(8, &[1; 4])].concat());
+        field(
+            1,
+            &[inputs, field(2, output), field(4, operator), pads].concat(),
+        )
+    };
+    let model = |nodes: &[Vec<u8>]| [vec![8, 8], field(7, &nodes.concat())].concat();
+    // Two names that stand for each other, and one for itself.
+    let cycle = [
+        node(b"Identity", &[b"b"], b"a"),
+        node(b"Identity", &[b"a"], b"b"),
+        node(b"Identity", &[b"c"], b"c"),
+        node(b"Conv", &[b"x", b"a"], b"y"),
+    ];
+    refused(&model(&cycle), "no constant");
+    refused(&model(&[node(b"Conv", &[b"x", b"w"], b"y")]), "no constant");
+    refused(&model(&[node(b"Conv", &[b"x"], b"y")]), "no kernel");
+    // Data elsewhere that are far longer than their shape: refused before they are converted.
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("model.onnx");
+    let entry = field(13, &[field(1, b"location"), field(2, b"data")].concat());
+    let shape = [8, 1, 8, 3, 8, 3, 8, 3, 16, 1].to_vec();
+    let tensor = [shape, field(8, b"w"), entry, vec![0x70, 1]].concat();
+    let graph = [node(b"Conv", &[b"x", b"w"], b"y"), field(5, &tensor)].concat();
+    fs::write(&path, [vec![8, 8], field(7, &graph)].concat()).unwrap();
+    let data = fs::File::create(folder.path().join("data")).unwrap();
+    data.set_len(64 << 30).unwrap();
+    let error = Vgg19Weights::load(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("holds 17179869184 values, expected 27"),
+        "{error}"
+    );
+}

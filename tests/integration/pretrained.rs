@@ -1,0 +1,864 @@
+//! Weights on their way: from servers good and bad into a cache, and what is kept there.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use burn::backend::Flex;
+use impasto::pretrained::{Address, Cache, Download, Limits, PretrainedError, Progress, Source};
+use impasto::weights::Precision;
+use impasto::{Layer, Normalization, Vgg19Weights, WeightsError};
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+
+use crate::cli::stderr;
+use crate::data;
+use crate::server::{Reply, Request, Server};
+
+fn small() -> Vgg19Weights {
+    Vgg19Weights::load(data("small.safetensors")).unwrap()
+}
+
+/// The small network with a classifier of a megabyte behind it, as the published files have.
+fn published() -> Vec<u8> {
+    let bytes = fs::read(data("small.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let classifier = vec![0; 1 << 20];
+    let mut tensors = file.tensors();
+    for name in ["head.fc.weight", "pre_logits.fc1.weight"] {
+        let view = TensorView::new(Dtype::F32, vec![1 << 18], &classifier).unwrap();
+        tensors.push((name.into(), view));
+    }
+    safetensors::serialize(tensors, None).unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let sum = Sha256::digest(bytes);
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Limits under which a test is soon over.
+fn limits() -> Limits {
+    Limits {
+        connect: Duration::from_millis(500),
+        response: Duration::from_millis(500),
+        stall: Duration::from_millis(300),
+        window: Duration::from_millis(200),
+        least_rate: 2000,
+        attempts: 3,
+        backoff: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(50),
+        size: 4 << 20,
+    }
+}
+
+/// A cache of its own for a test.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::at(self.path("cache"))
+    }
+
+    /// Names in the cache, without the locks, which stay and are empty.
+    fn listing(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.cache().folder());
+        let entries = entries.into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| !name.ends_with(".lock"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn download(&self, source: Source) -> Result<PathBuf, PretrainedError> {
+        quick(source).run(&self.cache())
+    }
+
+    /// A download that must fail and leave nothing.
+    #[track_caller]
+    fn refused(&self, source: Source, words: &str) -> PretrainedError {
+        let error = self.download(source).unwrap_err();
+        assert!(
+            error.to_string().contains(words),
+            "`{error}` lacks `{words}`"
+        );
+        assert_eq!(self.listing(), [""; 0], "{error}");
+        error
+    }
+
+    /// The program with this cache.
+    fn impasto(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
+        command.args(arguments).env_remove("IMPASTO_WEIGHTS");
+        command.env("IMPASTO_CACHE", self.cache().folder());
+        for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.impasto(arguments).output().unwrap()
+    }
+}
+
+fn quick(source: Source) -> Download<'static> {
+    Download::new(source)
+        .limits(limits())
+        .precision(Precision::F32)
+}
+
+fn source(server: &Server, name: &str) -> Source {
+    Source::url(server.at(name), None)
+}
+
+#[test]
+fn ranges_fetch_the_convolutions_alone() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let path = place
+        .download(source(&server, "model.safetensors"))
+        .unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == small());
+    assert!(server.sent() < 330_000, "{} bytes", server.sent());
+    assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
+    // What is there is not fetched again; more of it is.
+    let before = server.requests().len();
+    place
+        .download(source(&server, "model.safetensors"))
+        .unwrap();
+    assert_eq!(server.requests().len(), before);
+
+    let place = Place::new();
+    let sent = server.sent();
+    let part = quick(source(&server, "model.safetensors")).until(Layer::RELU1_2);
+    let path = part.run(&place.cache()).unwrap();
+    assert_eq!(server.sent() - sent, 65_536);
+    let weights = Vgg19Weights::load(&path).unwrap();
+    assert_eq!(weights.convolutions(), &small().convolutions()[..2]);
+    place
+        .download(source(&server, "model.safetensors"))
+        .unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == small());
+}
+
+#[test]
+fn pieces_far_apart_are_fetched_one_by_one() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let part = quick(source(&server, "model.safetensors")).until(Layer::RELU2_2);
+    let path = part.run(&place.cache()).unwrap();
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.convolutions(), &small().convolutions()[..4]);
+    let ranges: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|r| r.range().unwrap())
+        .collect();
+    assert_eq!(ranges.len(), 2);
+    assert!(
+        ranges[1].0 > 300_000 && ranges[1].1 - ranges[1].0 < 5000,
+        "{ranges:?}"
+    );
+}
+
+#[test]
+fn a_long_table_of_contents_is_read_to_its_end() {
+    let bytes = fs::read(data("small.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let note = ("note".to_string(), "x".repeat(100_000));
+    let file = safetensors::serialize(file.tensors(), Some([note].into())).unwrap();
+    let place = Place::new();
+    let path = place.download(source(&Server::of(file), "x")).unwrap();
+    assert!(Vgg19Weights::load(path).unwrap() == small());
+}
+
+/// Within one call a file of the same length has to do; between two, nothing is promised.
+#[test]
+fn without_a_tag_only_the_same_call_goes_on() {
+    let file = published();
+    let server = Server::start(move |request| {
+        let reply = Reply::untagged(&file, request);
+        match request.number {
+            1 => reply.cut(100_000),
+            _ => reply,
+        }
+    });
+    let place = Place::new();
+    let path = place.download(source(&server, "x")).unwrap();
+    assert!(Vgg19Weights::load(path).unwrap() == small());
+    assert_eq!(server.requests()[2].range().unwrap().0, 165_536);
+    let place = Place::new();
+    stop(&place, source(&server, "x"), 200_000);
+    let before = server.requests().len();
+    place.download(source(&server, "x")).unwrap();
+    assert_eq!(server.requests()[before].range().unwrap().0, 0);
+}
+
+#[test]
+fn a_file_of_ones_own_is_written_from_the_cache_or_the_server() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let path = place.path("mine.safetensors");
+    let url = server.at("model.safetensors");
+    let arguments = [
+        "weights",
+        "download",
+        "--url",
+        &url,
+        "-o",
+        path.to_str().unwrap(),
+    ];
+    let output = place.run(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(place.listing(), [""; 0]);
+    let mine = fs::read(&path).unwrap();
+    assert!(place.run(&arguments[..4]).status.success());
+    let before = server.requests().len();
+    assert!(place.run(&arguments).status.success());
+    assert_eq!(server.requests().len(), before);
+    assert_eq!(fs::read(&path).unwrap(), mine);
+    let nowhere = place.path("missing/x").to_str().unwrap().to_string();
+    let output = place.run(&["weights", "download", "--url", &url, "-o", &nowhere]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("does not exist"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(server.requests().len(), before);
+}
+
+#[test]
+fn every_kind_of_file_comes_from_any_kind_of_server() {
+    for name in [
+        "small.pth",
+        "small-legacy.pth",
+        "small.onnx",
+        "small.safetensors",
+    ] {
+        let file = fs::read(data(name)).unwrap();
+        let sum = sha256(&file);
+        let whole = {
+            let file = file.clone();
+            Server::start(move |_| Reply::whole(&file))
+        };
+        let ranges = Server::of(file);
+        for (server, sum) in [
+            (&whole, None),
+            (&ranges, None),
+            (&whole, Some(sum.clone())),
+            (&ranges, Some(sum[..8].to_uppercase())),
+        ] {
+            let place = Place::new();
+            let path = place.download(Source::url(server.at(name), sum)).unwrap();
+            assert!(Vgg19Weights::load(&path).unwrap() == small(), "{name}");
+            assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
+        }
+    }
+    // The published Caffe file tells its normalisation by its name.
+    let server = Server::of(fs::read(data("small.pth")).unwrap());
+    let place = Place::new();
+    let path = place
+        .download(source(&server, "vgg19-d01eb7cb.pth?x=y"))
+        .unwrap();
+    let weights = Vgg19Weights::load(path).unwrap();
+    assert_eq!(weights.normalization, Normalization::CAFFE_BGR);
+}
+
+#[test]
+fn a_broken_connection_costs_only_the_rest() {
+    for name in ["small.safetensors", "small.pth"] {
+        let file = fs::read(data(name)).unwrap();
+        let length = file.len();
+        // The start goes through, the first long answer does not.
+        let server = Server::start(move |request| {
+            let reply = Reply::part(&file, "one", request);
+            match request.number {
+                1 => reply.cut(100_000),
+                _ => reply,
+            }
+        });
+        let place = Place::new();
+        let path = place.download(source(&server, name)).unwrap();
+        assert!(Vgg19Weights::load(&path).unwrap() == small());
+        assert!(server.sent() <= length, "{name}: {} bytes", server.sent());
+        let requests = server.requests();
+        assert_eq!(requests[2].range().unwrap().0, 65_536 + 100_000);
+        assert_eq!(requests[2].headers["if-range"], "\"one\"");
+    }
+}
+
+/// Stops a download once it has so many bytes.
+fn stop(place: &Place, source: Source, after: u64) {
+    let stopped = quick(source)
+        .on_progress(|progress| match progress {
+            Progress::Fetching { done, .. } if *done >= after => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .run(&place.cache());
+    assert!(
+        matches!(stopped, Err(PretrainedError::Stopped)),
+        "{stopped:?}"
+    );
+}
+
+#[test]
+fn a_later_call_goes_on_where_an_earlier_one_stopped() {
+    let file = published();
+    let server = Server::of(file.clone());
+    for sum in [None, Some(sha256(&file))] {
+        let source = || Source::url(server.at("model.safetensors"), sum.clone());
+        let place = Place::new();
+        let before = server.requests().len();
+        stop(&place, source(), 200_000);
+        let listing = place.listing();
+        assert_eq!(
+            listing,
+            [".vgg19-custom.partial", ".vgg19-custom.partial.json"]
+        );
+        let part = fs::metadata(place.path("cache/.vgg19-custom.partial")).unwrap();
+        let path = place.download(source()).unwrap();
+        assert!(Vgg19Weights::load(&path).unwrap() == small());
+        assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
+        let requests = server.requests();
+        let last = requests.last().unwrap();
+        assert_eq!(last.range().unwrap().0 as u64, part.len());
+        assert!(requests.len() - before <= 3);
+    }
+}
+
+#[test]
+fn a_file_that_changed_meanwhile_is_fetched_anew() {
+    let (old, new) = (published(), fs::read(data("small.safetensors")).unwrap());
+    let server = Server::start(move |request| match request.number {
+        0 | 1 => Reply::part(&old, "old", request),
+        _ => Reply::part(&new, "new", request),
+    });
+    let place = Place::new();
+    stop(&place, source(&server, "model.safetensors"), 200_000);
+    let path = place
+        .download(source(&server, "model.safetensors"))
+        .unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == small());
+}
+
+#[test]
+fn what_lies_about_itself_is_refused() {
+    let file = fs::read(data("small.pth")).unwrap();
+    let place = Place::new();
+    let other = Source::url(
+        Server::of(file.clone()).at("small.pth"),
+        Some("0123456789".into()),
+    );
+    let error = place.refused(other, "expected 0123456789");
+    assert!(error.to_string().contains(&sha256(&file)), "{error}");
+
+    // Less than it says: what came is kept, in case that it was the connection.
+    let longer = file.clone();
+    let server = Server::start(move |_| Reply::whole(&longer).claiming(longer.len() + 1000));
+    let error = place.download(source(&server, "small.pth")).unwrap_err();
+    assert!(error.to_string().contains("ended early"), "{error}");
+    assert!(!place.cache().path("custom").exists());
+    // More than it says.
+    let place = Place::new();
+    let shorter = file.clone();
+    let server = Server::start(move |_| Reply::whole(&shorter).claiming(shorter.len() / 2));
+    place.refused(source(&server, "small.pth"), "cannot be used");
+    // Another part than was asked for.
+    let server = Server::start(|_| {
+        Reply::new("206 Partial Content", "abc").header("Content-Range", "bytes 5-7/9")
+    });
+    place.refused(source(&server, "small.pth"), "another part");
+    // A table of contents for another file.
+    let mut file = published();
+    file.truncate(1 << 20);
+    place.refused(
+        source(&Server::of(file), "cut.safetensors"),
+        "cannot be used",
+    );
+    // An endless file.
+    let large = vec![0x80; 5 << 20];
+    let server = Server::of(large.clone());
+    place.refused(source(&server, "large"), "more than the allowed");
+    let server = Server::start(move |_| Reply::whole(&large));
+    place.refused(source(&server, "large"), "more than the allowed");
+}
+
+#[test]
+fn web_pages_are_no_weights() {
+    let place = Place::new();
+    let page = "\n<!DOCTYPE html><title>Please log in</title>";
+    let typed =
+        Server::start(move |_| Reply::whole(b"welcome").header("Content-Type", "text/html"));
+    let untyped = Server::start(move |_| Reply::whole(page.as_bytes()));
+    let ranged = Server::of(page.into());
+    for server in [typed, untyped, ranged] {
+        place.refused(source(&server, "model.safetensors"), "web page");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn redirects_are_followed_as_far_as_they_are_safe() {
+    let file = fs::read(data("small.safetensors")).unwrap();
+    let there = Server::of(file);
+    let target = there.at("file");
+    let server = Server::start(move |request: &Request| {
+        let to = match request.path.as_str() {
+            "/a/first" => "second?x=y",
+            "/a/second?x=y" => "/third",
+            "/third" => &target,
+            "/insecure" => "http://example.com/file",
+            "/nowhere" => return Reply::new("302 Found", ""),
+            _ => "/loop",
+        };
+        Reply::new("302 Found", "").header("Location", to)
+    });
+    let place = Place::new();
+    let path = place.download(source(&server, "a/first")).unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == small());
+    let place = Place::new();
+    let error = place.refused(source(&server, "insecure"), "not https");
+    assert!(matches!(error, PretrainedError::Insecure { .. }));
+    place.refused(source(&server, "nowhere"), "points to nowhere");
+    place.refused(source(&server, "loop"), "more than 5 times");
+    place.refused(Source::url("http://example.com/x", None), "--allow-http");
+    place.refused(Source::url("example.com/x", None), "https");
+}
+
+#[test]
+fn refusals_are_final_and_trouble_passes() {
+    let place = Place::new();
+    for (status, words) in [
+        ("403 Forbidden", "access denied"),
+        ("404 Not Found", "no such file"),
+        ("401 Unauthorized", "401"),
+    ] {
+        let server = Server::start(move |_| Reply::new(status, "<html>sorry</html>"));
+        place.refused(source(&server, "x"), words);
+        assert_eq!(server.requests().len(), 1);
+    }
+    let server = Server::start(|_| Reply::new("500 Internal Server Error", ""));
+    place.refused(source(&server, "x"), "500");
+    assert_eq!(server.requests().len(), 3);
+
+    let file = fs::read(data("small.safetensors")).unwrap();
+    let server = Server::start(move |request| match request.number {
+        0 => Reply::new("500 Internal Server Error", ""),
+        1 => Reply::new("429 Too Many Requests", "").header("Retry-After", "3600"),
+        _ => Reply::part(&file, "one", request),
+    });
+    let mut pauses = Vec::new();
+    let path = quick(source(&server, "x")).on_progress(|progress| {
+        if let Progress::Retrying { pause, .. } = progress {
+            pauses.push(*pause);
+        }
+        ControlFlow::Continue(())
+    });
+    let path = path.run(&place.cache()).unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == small());
+    assert_eq!(pauses[1], limits().longest_pause);
+}
+
+#[test]
+fn a_second_address_steps_in() {
+    let gone = Server::start(|_| Reply::new("404 Not Found", ""));
+    let good = Server::of(fs::read(data("small.pth")).unwrap());
+    let address = |url: String| Address { url, sha256: None };
+    let both = Source {
+        addresses: vec![address(gone.at("x")), address(good.at("x"))],
+        ..Source::caffe()
+    };
+    let place = Place::new();
+    let path = place.download(both.clone()).unwrap();
+    assert!(path.ends_with("vgg19-caffe.safetensors"));
+    let weights = Vgg19Weights::load(&path).unwrap();
+    assert_eq!(weights.normalization, Normalization::CAFFE_BGR);
+    assert_eq!(weights.convolutions(), small().convolutions());
+    assert_eq!(place.cache().find(), Some(path));
+
+    let neither = Source {
+        addresses: vec![address(gone.at("first")), address(gone.at("second"))],
+        ..both
+    };
+    let error = Place::new().refused(neither, "no address of `caffe`");
+    assert!(error.to_string().contains("/first") && error.to_string().contains("/second"));
+    assert!(
+        Source::named("pytorch")
+            .unwrap_err()
+            .to_string()
+            .contains("torchvision, caffe")
+    );
+}
+
+#[test]
+fn slow_and_silent_servers_are_given_up() {
+    let place = Place::new();
+    let file = fs::read(data("small.safetensors")).unwrap();
+    let drip = Server::start(move |request| {
+        Reply::part(&file, "one", request).drip(Duration::from_millis(20))
+    });
+    let error = place.download(source(&drip, "x")).unwrap_err();
+    assert!(error.to_string().contains("bytes a second"), "{error}");
+    let silent = Server::start(|_| {
+        Reply::whole(b"P")
+            .claiming(100)
+            .drip(Duration::from_secs(5))
+    });
+    let error = place.download(source(&silent, "x")).unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    let mute = Server::start(|_| {
+        std::thread::sleep(Duration::from_secs(5));
+        Reply::whole(b"")
+    });
+    let error = place.download(source(&mute, "x")).unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    assert!(!place.cache().path("custom").exists());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", closed.local_addr().unwrap());
+    drop(closed);
+    let error = place.download(Source::url(url, None)).unwrap_err();
+    assert!(matches!(error, PretrainedError::Network { .. }), "{error}");
+}
+
+#[test]
+fn two_clients_share_one_download() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let url = server.at("model.safetensors");
+    let arguments = ["weights", "download", "--url", &url, "--f32"];
+    let start = || {
+        place
+            .impasto(&arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let both: Vec<Child> = (0..2).map(|_| start()).collect();
+    for child in both {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    assert!(server.sent() < 330_000, "{} bytes", server.sent());
+    assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
+    assert!(Vgg19Weights::load(place.cache().path("custom")).unwrap() == small());
+}
+
+/// Waits for something that happens soon.
+fn until(mut happened: impl FnMut() -> bool) {
+    for _ in 0..400 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("it did not happen");
+}
+
+#[test]
+fn a_killed_download_leaves_nothing_bad_and_goes_on() {
+    let file = published();
+    let length = file.len();
+    // The first long answer never ends.
+    let server = Server::start(move |request| {
+        let reply = Reply::part(&file, "one", request);
+        match request.number {
+            1 => reply.cut(100_000).drip(Duration::from_micros(10)),
+            _ => reply,
+        }
+    });
+    let place = Place::new();
+    let url = server.at("model.safetensors");
+    let arguments = ["weights", "download", "--url", &url, "--f32", "--quiet"];
+    let mut child = place.impasto(&arguments).spawn().unwrap();
+    let partial = place.path("cache/.vgg19-custom.partial");
+    until(|| fs::metadata(&partial).is_ok_and(|facts| facts.len() > 70_000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!place.cache().path("custom").exists());
+    let path = place.run(&["weights", "path"]);
+    assert_eq!(path.status.code(), Some(1));
+    assert!(stderr(&path).contains("weights download"));
+
+    let output = place.run(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(Vgg19Weights::load(place.cache().path("custom")).unwrap() == small());
+    assert!(server.sent() < length);
+    assert!(server.requests()[2].range().unwrap().0 > 70_000);
+    assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
+}
+
+#[test]
+fn caches_that_cannot_be_written_to_say_so() {
+    let server = Server::of(published());
+    let place = Place::new();
+    fs::write(place.path("file"), "").unwrap();
+    let cache = Cache::at(place.path("file/cache"));
+    let error = quick(source(&server, "x")).run(&cache).unwrap_err();
+    assert!(error.to_string().contains("IMPASTO_CACHE"), "{error}");
+    assert!(server.requests().is_empty());
+}
+
+/// The disk is full after a hundred kilobytes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_gives_an_error_and_is_left_clean() {
+    let server = Server::of(published());
+    let place = Place::new();
+    let url = server.at("model.safetensors");
+    let impasto = place.impasto(&["weights", "download", "--url", &url]);
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "-"]);
+    limited.arg(impasto.get_program()).args(impasto.get_args());
+    for (name, value) in impasto.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let output = limited.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("make room"), "{}", stderr(&output));
+    assert_eq!(place.listing(), [""; 0]);
+}
+
+#[test]
+fn proxies_are_asked_for_hosts_elsewhere() {
+    let file = fs::read(data("small.safetensors")).unwrap();
+    let proxy = Server::of(file);
+    let place = Place::new();
+    let url = "http://weights.invalid/small.safetensors";
+    let arguments = ["weights", "download", "--url", url, "--allow-http", "--f32"];
+    let output = place
+        .impasto(&arguments)
+        .env("HTTP_PROXY", &proxy.url)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(proxy.requests()[0].path, "weights.invalid:80");
+    assert!(Vgg19Weights::load(place.cache().path("custom")).unwrap() == small());
+}
+
+#[test]
+fn compact_files_come_back_as_they_were() {
+    let place = Place::new();
+    let mut weights = small();
+    for normalization in [
+        Normalization::TORCHVISION,
+        Normalization::CAFFE,
+        Normalization::CAFFE_BGR,
+        Normalization {
+            mean: [0.1, 1.0 / 3.0, 1e-7],
+            std: [1.0 / 7.0, 0.2, 3e5],
+            ..Normalization::TORCHVISION
+        },
+    ] {
+        weights.normalization = normalization;
+        let exact = place.path("exact.safetensors");
+        weights.save(&exact, Precision::F32).unwrap();
+        assert!(Vgg19Weights::load(&exact).unwrap() == weights);
+
+        let rounded = place.path("rounded.safetensors");
+        weights.save(&rounded, Precision::F16).unwrap();
+        let once = Vgg19Weights::load(&rounded).unwrap();
+        assert_eq!(once.normalization, normalization);
+        for (a, b) in once.convolutions().iter().zip(weights.convolutions()) {
+            let pairs = a.weight.iter().zip(&b.weight);
+            assert!(
+                pairs
+                    .clone()
+                    .all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6)
+            );
+        }
+        // Rounding once is enough, and the same weights give the same file.
+        let again = place.path("again.safetensors");
+        once.save(&again, Precision::F16).unwrap();
+        assert_eq!(fs::read(&rounded).unwrap(), fs::read(&again).unwrap());
+    }
+    let part = weights.clone().until(Layer::RELU2_1);
+    let path = place.path("part.safetensors");
+    part.save(&path, Precision::F32).unwrap();
+    assert!(Vgg19Weights::load(&path).unwrap() == part);
+}
+
+#[test]
+fn damage_to_a_compact_file_is_noticed_wherever_it_is() {
+    let place = Place::new();
+    let path = place.path("compact.safetensors");
+    small().save(&path, Precision::F16).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let places = (0..header)
+        .step_by(37)
+        .chain((header..whole.len()).step_by(1999));
+    for at in places.chain([whole.len() - 1]) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        match Vgg19Weights::load(&path) {
+            Err(_) => {}
+            // The name of the sum itself may be what is damaged, or a space: no value is.
+            Ok(weights) => {
+                fs::write(&path, &whole).unwrap();
+                assert!(weights == Vgg19Weights::load(&path).unwrap(), "byte {at}");
+            }
+        }
+        if at >= header {
+            let error = Vgg19Weights::load(&path).unwrap_err().to_string();
+            assert!(error.contains("import or download it again"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_a_compact_file_cannot_hold_is_refused() {
+    let place = Place::new();
+    let refused = |weights: Vgg19Weights, words: &str| {
+        let path = place.path("refused.safetensors");
+        let error = weights.save(&path, Precision::F16).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(matches!(error, WeightsError::Unsaveable { .. }));
+        assert!(!path.exists());
+    };
+    let mut odd = small();
+    odd.normalization.range = 2.0;
+    refused(odd, "range");
+    #[cfg(feature = "builtin")]
+    refused(Vgg19Weights::builtin(), "read-outs");
+    let tensors = [("features.0.weight", 27usize), ("features.0.bias", 1)];
+    let large: Vec<u8> = 1e5f32.to_le_bytes().repeat(27);
+    let views = tensors.map(|(name, count)| {
+        let shape = if count == 1 {
+            vec![1]
+        } else {
+            vec![1, 3, 3, 3]
+        };
+        (
+            name,
+            TensorView::new(Dtype::F32, shape, &large[..4 * count]).unwrap(),
+        )
+    });
+    let path = place.path("large.safetensors");
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    refused(Vgg19Weights::load(&path).unwrap(), "100000");
+    let nowhere = small().save(place.path("missing/x"), Precision::F32);
+    assert!(matches!(nowhere, Err(WeightsError::Save { .. })));
+}
+
+#[test]
+fn imported_weights_are_found_by_every_command() {
+    let place = Place::new();
+    let text = |path: &Path| path.to_str().unwrap().to_string();
+    let (onnx, out) = (
+        text(&data("small.onnx")),
+        text(&place.path("out.safetensors")),
+    );
+    let output = place.run(&["weights", "import", &onnx, "-o", &out, "--until", "relu2_2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(Vgg19Weights::load(&out).unwrap().convolutions().len(), 4);
+    assert_eq!(place.listing(), [""; 0]);
+    let output = place.run(&["weights", "import", &onnx, "--f32"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let cached = place.cache().path("imported");
+    assert!(Vgg19Weights::load(&cached).unwrap() == small());
+    let path = place.run(&["weights", "path"]);
+    assert_eq!(
+        String::from_utf8(path.stdout).unwrap().trim(),
+        text(&cached)
+    );
+    let list = String::from_utf8(place.run(&["weights", "list"]).stdout).unwrap();
+    for word in [
+        "torchvision",
+        "caffe",
+        "CC BY 4.0",
+        "imported",
+        "huggingface.co",
+    ] {
+        assert!(list.contains(word), "{list}");
+    }
+    // The small network is no VGG19, and `verify` says why.
+    let verify = place.run(&["weights", "verify"]);
+    assert_eq!(verify.status.code(), Some(1), "{}", stderr(&verify));
+    let table = String::from_utf8(verify.stdout).unwrap();
+    assert!(table.contains("conv1_1 has shape [4, 3, 3, 3]"), "{table}");
+    assert!(table.contains("does not behave"), "{table}");
+    let json = place.run(&["weights", "verify", &out, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["layers"].as_array().unwrap().len(), 4);
+
+    // A damaged file in the cache is not passed over in silence.
+    let mut bytes = fs::read(&cached).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&cached, bytes).unwrap();
+    let scene = text(&crate::repository("assets/scene.jpg"));
+    let picture = text(&place.path("out.png"));
+    let output = place.run(&["stylize", &scene, &scene, "-o", &picture, "--dry-run"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("again"), "{}", stderr(&output));
+    for arguments in [
+        vec!["weights", "import", &scene],
+        vec!["weights", "import", &onnx, "--until", "relu9_9"],
+        vec!["weights", "download", "nobody"],
+        vec!["weights", "download", "--url", "http://example.com/x"],
+        vec![
+            "weights",
+            "download",
+            "--url",
+            "https://x/",
+            "--sha256",
+            "xyz",
+        ],
+    ] {
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
+
+/// The published weights behave as they should, and not under another's normalisation.
+#[test]
+fn imagenet_weights_are_told_from_others() {
+    let Some(path) = crate::imagenet_weights("imagenet_weights_are_told_from_others") else {
+        return;
+    };
+    let weights = Vgg19Weights::load(path).unwrap();
+    let weights = match cfg!(debug_assertions) {
+        true => weights.until(Layer::RELU3_4),
+        false => weights,
+    };
+    let verify = |weights: &Vgg19Weights| {
+        impasto::pretrained::verify::<Flex>(weights, &Default::default()).unwrap()
+    };
+    let report = verify(&weights);
+    assert!(report.is_ok(), "{report}");
+    let mut wrong = weights.clone();
+    wrong.normalization = Normalization::TORCHVISION;
+    let report = verify(&wrong);
+    assert!(
+        !report.is_ok() && report.to_string().contains("normalisation right"),
+        "{report}"
+    );
+    let random = Vgg19Weights::random(64, 1).until(Layer::RELU1_2);
+    let report = verify(&random);
+    assert!(
+        !report.is_ok() && report.to_string().contains("noise"),
+        "{report}"
+    );
+}
