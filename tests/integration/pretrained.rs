@@ -39,18 +39,26 @@ fn sha256(bytes: &[u8]) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Limits under which a test is soon over.
+/// Patience enough for a busy machine, but not with a server that is in trouble.
 fn limits() -> Limits {
+    Limits {
+        attempts: 3,
+        backoff: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(50),
+        size: 4 << 20,
+        ..Limits::default()
+    }
+}
+
+/// Hardly any patience.
+fn hasty() -> Limits {
     Limits {
         connect: Duration::from_millis(500),
         response: Duration::from_millis(500),
         stall: Duration::from_millis(300),
         window: Duration::from_millis(200),
         least_rate: 2000,
-        attempts: 3,
-        backoff: Duration::from_millis(5),
-        longest_pause: Duration::from_millis(50),
-        size: 4 << 20,
+        ..limits()
     }
 }
 
@@ -511,30 +519,31 @@ fn a_second_address_steps_in() {
 #[test]
 fn slow_and_silent_servers_are_given_up() {
     let place = Place::new();
+    let download = |source| quick(source).limits(hasty()).run(&place.cache());
     let file = fs::read(data("small.safetensors")).unwrap();
     let drip = Server::start(move |request| {
         Reply::part(&file, "one", request).drip(Duration::from_millis(20))
     });
-    let error = place.download(source(&drip, "x")).unwrap_err();
+    let error = download(source(&drip, "x")).unwrap_err();
     assert!(error.to_string().contains("bytes a second"), "{error}");
     let silent = Server::start(|_| {
         Reply::whole(b"P")
             .claiming(100)
             .drip(Duration::from_secs(5))
     });
-    let error = place.download(source(&silent, "x")).unwrap_err();
+    let error = download(source(&silent, "x")).unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
     let mute = Server::start(|_| {
         std::thread::sleep(Duration::from_secs(5));
         Reply::whole(b"")
     });
-    let error = place.download(source(&mute, "x")).unwrap_err();
+    let error = download(source(&mute, "x")).unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
     assert!(!place.cache().path("custom").exists());
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/x", closed.local_addr().unwrap());
     drop(closed);
-    let error = place.download(Source::url(url, None)).unwrap_err();
+    let error = download(Source::url(url, None)).unwrap_err();
     assert!(matches!(error, PretrainedError::Network { .. }), "{error}");
 }
 
