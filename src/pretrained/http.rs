@@ -314,6 +314,7 @@ impl Contents {
 /// The client's errors, sorted into those that may pass and those that stay.
 fn fault(url: &str, error: Error) -> Fault {
     let problem = match error {
+        Error::Io(error) if is_unknown_host(&error) => return fault(url, Error::HostNotFound),
         Error::Io(error) => match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "the connection ended early".to_string(),
             _ => format!("the connection failed ({error})"),
@@ -331,6 +332,12 @@ fn fault(url: &str, error: Error) -> Fault {
         }
     };
     Fault::network(url, problem)
+}
+
+/// Whether a name could not be looked up, for which the standard library has no kind of error. Without
+/// a network that is what happens, and waiting does not help.
+fn is_unknown_host(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address")
 }
 
 /// The first byte's place and the length of the whole out of `bytes 0-99/1234`.
