@@ -37,6 +37,14 @@ pub enum Error {
     /// No style picture was given, but the style has a weight.
     #[error("no style picture was given; add one or set the style weight to 0")]
     NoStyle,
+    /// A result beyond reason, of a picture far longer than wide.
+    #[error("the result would have {width}×{height} pixels; choose a smaller size")]
+    TooLarge {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+    },
     /// A style picture that would be enlarged beyond reason.
     #[error("the style would be resized to {width}×{height} pixels; choose a smaller style scale")]
     StyleTooLarge {

@@ -32,7 +32,7 @@ pub enum Command {
         after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
     )]
     Stylize(Box<Stylize>),
-    /// Paint many pictures in the same style, which is looked at only once
+    /// Paint many pictures in the same style, without computing it anew for each
     #[command(
         after_help = "Example:\n  impasto batch photos/*.jpg --style painting.jpg -o 'painted/{name}.png'"
     )]
@@ -311,7 +311,7 @@ pub struct Choices {
     #[arg(long, value_name = "FILE", requires = "mask")]
     pub style_mask: Vec<PathBuf>,
     /// Which parts of the content are painted like which parts of the styles: a map of the content
-    /// in flat colours, one for each region
+    /// in flat colours, one for each region. Parts too thin to have an inside are none
     #[arg(
         long,
         value_name = "FILE",
@@ -322,8 +322,8 @@ pub struct Choices {
     /// The map of a style's picture, in the same colours. Once for each style, in their order
     #[arg(long, value_name = "FILE", requires = "regions")]
     pub style_regions: Vec<PathBuf>,
-    /// Longest side of the style pictures in pixels, whatever the size of the result [default: as
-    /// large as the result]
+    /// Size of the style pictures in pixels, whatever the size of the result: the longest side,
+    /// unless the recipe measures otherwise [default: as large as the result]
     #[arg(long, value_name = "N")]
     pub style_size: Option<usize>,
     /// Multiplies the size of the style pictures, of all or of each in their order: more gives larger
@@ -481,7 +481,20 @@ pub struct WeightedLayer {
 
 impl WeightedLayer {
     /// Makes these the style layers of a recipe, with weights if any were named.
+    ///
+    /// Without, layers that the recipe has keep the weights that it gives them; with others among them
+    /// all count the same.
     pub fn choose(layers: &[Self], recipe: &mut Recipe) {
+        let known = recipe.weighted_style_layers();
+        let own = |entry: &Self| {
+            let mut known = known.iter();
+            let found = known.find(|(layer, _)| *layer == entry.layer);
+            found.map(|(_, weight)| *weight)
+        };
+        if let LayerWeights::Each(_) = recipe.layer_weights {
+            let own = layers.iter().map(own).collect();
+            recipe.layer_weights = Option::map_or(own, LayerWeights::Mean, LayerWeights::Each);
+        }
         recipe.style_layers = layers.iter().map(|entry| entry.layer).collect();
         if layers.iter().any(|entry| entry.weight.is_some()) {
             let weight = |entry: &Self| entry.weight.unwrap_or(1.0);

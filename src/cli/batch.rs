@@ -1,6 +1,6 @@
 //! `impasto batch`: many pictures in one style.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use impasto::{Picture, Vgg19Weights};
 use super::args::{Batch, Reports};
 use super::device::{Job, run_on};
 use super::encoder::{build, encoder_weights};
-use super::paint::{INTERRUPTED, Studio, check_reports};
+use super::paint::{INTERRUPTED, Studio, Unfinished, check_reports};
 use super::stylize::Manner;
 use super::{Failure, say};
 
@@ -33,6 +33,7 @@ pub fn run(arguments: &Batch) -> Result<ExitCode, Failure> {
             ))
         })?;
     }
+    spare_inputs(arguments, &tasks)?;
     let (done, tasks): (Vec<Task>, Vec<Task>) = tasks
         .into_iter()
         .partition(|task| arguments.skip_existing && task.output.exists());
@@ -96,6 +97,39 @@ fn tasks(arguments: &Batch) -> Result<Vec<Task<'_>>, Failure> {
     Ok(tasks)
 }
 
+/// Refuses to write over a picture that is still to be read.
+fn spare_inputs(arguments: &Batch, tasks: &[Task]) -> Result<(), Failure> {
+    let choices = &arguments.choices;
+    let inputs = [
+        &arguments.contents,
+        &arguments.styles,
+        &choices.mask,
+        &choices.style_mask,
+        &choices.style_regions,
+    ];
+    let inputs = inputs.into_iter().flatten().chain(&choices.regions);
+    let inputs: HashSet<PathBuf> = inputs.filter_map(|path| path.canonicalize().ok()).collect();
+    for task in tasks {
+        let reports = [
+            &task.reports.log,
+            &task.reports.evolution,
+            &task.reports.plot,
+        ];
+        let outputs = reports.into_iter().flatten().chain([&task.output]);
+        for output in outputs {
+            let place = output.canonicalize();
+            if place.is_ok_and(|place| inputs.contains(&place)) {
+                return Err(Failure::usage(format!(
+                    "{} is one of the pictures to read, and would be written over; choose another \
+                     pattern",
+                    output.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Everything that the backend must be given.
 struct Series<'a> {
     arguments: &'a Batch,
@@ -109,9 +143,12 @@ impl Job for Series<'_> {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, &self.arguments.engine, &device);
-        let studio = Studio::new(&encoder, &self.arguments.engine)?;
+        let studio = Studio::new(&encoder, &self.arguments.engine, Unfinished::Dropped)?;
         let (count, mut failed) = (self.tasks.len(), 0);
         for (index, task) in self.tasks.into_iter().enumerate() {
+            if studio.is_interrupted() {
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
             if !task.reports.quiet {
                 let name = task.content.display();
                 say(&format!("picture {} of {count}: {name}", index + 1));

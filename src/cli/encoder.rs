@@ -11,12 +11,16 @@ use super::args::{self, Encoder, Engine};
 use super::say;
 use super::weights::cached;
 
+/// The file of weights that would be taken where VGG19 is: the one that is named, else the cache's.
+pub fn chosen_weights(engine: &Engine) -> Option<PathBuf> {
+    engine.weights.clone().or_else(cached)
+}
+
 /// VGG19 where it is wanted and at hand, else the built-in encoder.
 #[cfg_attr(not(feature = "builtin"), allow(unused_variables))]
 pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Failure> {
     let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
-    let named = engine.weights.clone();
-    match (engine.encoder, named.or_else(cached)) {
+    match (engine.encoder, chosen_weights(engine)) {
         (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(&path),
         (Encoder::Vgg19, None) => Err(Failure::usage(
             "--encoder vgg19 needs its weights: get them with `impasto weights download`, or name \

@@ -92,7 +92,7 @@ impl Job for Single<'_> {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, self.engine, &device);
-        let studio = Studio::new(&encoder, self.engine)?;
+        let studio = Studio::new(&encoder, self.engine, Unfinished::Written)?;
         let Interruptible {
             checkpoints,
             resumed,
@@ -112,6 +112,16 @@ pub struct Studio<'a, B: AutodiffBackend> {
     engine: &'a Engine,
     seen: SeenStyles<B::InnerBackend>,
     interrupted: Arc<AtomicBool>,
+    unfinished: Unfinished,
+}
+
+/// What becomes of a picture whose run was stopped or diverged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// It is written as the result.
+    Written,
+    /// It is not, so that nobody takes it for finished.
+    Dropped,
 }
 
 /// Where, how often and with what note checkpoints are written.
@@ -123,13 +133,23 @@ pub struct Keep<'a> {
 
 impl<'a, B: AutodiffBackend> Studio<'a, B> {
     /// Can be called once in the life of the program, since it watches for Ctrl-C.
-    pub fn new(encoder: &'a Vgg19<B>, engine: &'a Engine) -> Result<Self, Failure> {
+    pub fn new(
+        encoder: &'a Vgg19<B>,
+        engine: &'a Engine,
+        unfinished: Unfinished,
+    ) -> Result<Self, Failure> {
         Ok(Self {
+            unfinished,
             encoder,
             engine,
             seen: SeenStyles::default(),
             interrupted: watch_for_interruption().map_err(Failure::other)?,
         })
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Checks against the encoder what is to be painted, then paints it.
@@ -181,6 +201,7 @@ impl<'a, B: AutodiffBackend> Studio<'a, B> {
             reports: &reports,
             keep,
             interrupted: &self.interrupted,
+            unfinished: self.unfinished,
         };
         paint(&to, transfer, plan, evaluations)
     }
@@ -193,6 +214,7 @@ struct To<'a> {
     reports: &'a Reports,
     keep: Option<Keep<'a>>,
     interrupted: &'a AtomicBool,
+    unfinished: Unfinished,
 }
 
 /// Paints; `resumed` is how many evaluations an interrupted run has made already.
@@ -208,6 +230,7 @@ fn paint<B: AutodiffBackend>(
         reports,
         ref keep,
         interrupted,
+        unfinished,
     } = *to;
     let open_log = |path: &Path| match resumed {
         None => Log::create(path),
@@ -273,6 +296,25 @@ fn paint<B: AutodiffBackend>(
         })?;
     let progress = progress.into_inner();
     progress.finish();
+    if unfinished == Unfinished::Dropped {
+        match outcome.end {
+            End::Stopped => {
+                say(&format!(
+                    "Interrupted; {} is not written.",
+                    output.display()
+                ));
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+            End::Diverged { losses, evaluation } => {
+                return Err(Failure::other(format!(
+                    "the loss was no longer a number at evaluation {evaluation} ({losses}); {} is \
+                     not written. Try smaller weights or --optimizer adam",
+                    output.display()
+                )));
+            }
+            _ => {}
+        }
+    }
     if let Err(error) = outcome.picture.save_with(output, save) {
         // The disk may be full or the folder gone, but the work must not be lost.
         let name = output.file_name().unwrap_or_default();
@@ -373,7 +415,7 @@ pub fn watch_for_interruption() -> Result<Arc<AtomicBool>, ctrlc::Error> {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        say("\nStopping after this evaluation; press Ctrl-C again to quit without a picture.");
+        say("\nStopping after this evaluation; press Ctrl-C again to quit at once.");
     })?;
     Ok(flag)
 }

@@ -9,7 +9,8 @@ use impasto::transfer::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
-use super::args::{Arguments, Command, Engine};
+use super::args::{Arguments, Command, Encoder, Engine};
+use super::encoder::chosen_weights;
 use super::{reconstruct, stylize};
 
 /// The command that began a run, kept in its checkpoints.
@@ -20,8 +21,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The command that is running now. The weights are named in it even if they came from the
-    /// environment.
+    /// The command that is running now. The encoder is named in it even if it came from the
+    /// environment or the cache, so that what is there later changes nothing.
     pub fn here(engine: &Engine) -> Result<Self, Failure> {
         let text = |text: OsString| {
             text.into_string().map_err(|text| {
@@ -32,16 +33,18 @@ impl Origin {
             })
         };
         let mut command: Vec<String> = std::env::args_os().map(text).collect::<Result<_, _>>()?;
-        if let Some(weights) = &engine.weights
-            && !command
-                .iter()
-                .any(|argument| argument.starts_with("--weights"))
-        {
-            let path = text(weights.clone().into_os_string())?;
-            // Before what may stand behind a `--`.
+        let chosen = match (engine.encoder, chosen_weights(engine)) {
+            (Encoder::Builtin, _) => None,
+            (_, Some(weights)) => {
+                let path = std::path::absolute(weights).map_err(Failure::other)?;
+                Some(format!("--weights={}", text(path.into_os_string())?))
+            }
+            (_, None) => Some("--encoder=builtin".to_string()),
+        };
+        if let Some(option) = chosen {
+            // Before what may stand behind a `--`; it overrides what was given before.
             let end = command.iter().position(|argument| argument == "--");
-            let end = end.unwrap_or(command.len());
-            command.insert(end, format!("--weights={path}"));
+            command.insert(end.unwrap_or(command.len()), option);
         }
         Ok(Self {
             folder: std::env::current_dir().map_err(Failure::other)?,

@@ -198,6 +198,7 @@ fn download(arguments: &Download) -> Result<ExitCode, Failure> {
     })?;
     if !arguments.quiet {
         say(&stored(&path));
+        say_if_hidden(&cache, &path);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -226,7 +227,21 @@ fn import(arguments: &Import) -> Result<ExitCode, Failure> {
         .save(&path, precision(arguments.f32))
         .map_err(Failure::other)?;
     say(&stored(&path));
+    if let Ok(cache) = Cache::open() {
+        say_if_hidden(&cache, &path);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says so if a file in the cache is not the one that commands will take.
+fn say_if_hidden(cache: &Cache, path: &Path) {
+    let inside = path.parent() == Some(cache.folder());
+    if let Some(taken) = cache.find().filter(|taken| inside && taken != path) {
+        say(&format!(
+            "Commands go on taking {}; name this one with --weights, or remove the other.",
+            taken.display()
+        ));
+    }
 }
 
 /// A file's name and size.

@@ -361,7 +361,7 @@ fn match_linearly(style: &Picture, content: &Picture, method: Colors) -> Picture
 }
 
 fn match_histogram(style: &Picture, content: &Picture) -> Picture {
-    let mut rgb = style.rgb.clone();
+    let mut rgb = style.rgb.to_vec();
     let sorted = |picture: &Picture, channel: usize| {
         let values = picture.rgb.iter().skip(channel).step_by(3).copied();
         let mut values: Vec<f32> = values.collect();

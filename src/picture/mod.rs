@@ -5,6 +5,7 @@ mod decode;
 mod encode;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use fast_image_resize as fir;
@@ -21,8 +22,8 @@ pub use encode::{Depth, Format, SaveOptions, check_folder, check_output};
 pub struct Picture {
     width: usize,
     height: usize,
-    /// Interleaved, row by row from the top.
-    rgb: Vec<f32>,
+    /// Interleaved, row by row from the top; shared by copies.
+    rgb: Arc<Vec<f32>>,
     alpha: Option<Vec<f32>>,
     icc_profile: Option<Vec<u8>>,
     depth: Depth,
@@ -53,7 +54,7 @@ impl Picture {
         Ok(Self {
             width,
             height,
-            rgb,
+            rgb: Arc::new(rgb),
             alpha: None,
             icc_profile: None,
             depth: Depth::Eight,
@@ -126,7 +127,7 @@ impl Picture {
         for value in &mut rgb {
             *value = value.clamp(0.0, 1.0);
         }
-        self.rgb = rgb;
+        self.rgb = Arc::new(rgb);
         self
     }
 
@@ -153,7 +154,7 @@ impl Picture {
         let resized = Self {
             width,
             height,
-            rgb: resample(&self.rgb, from, to, fir::PixelType::F32x3),
+            rgb: Arc::new(resample(&self.rgb, from, to, fir::PixelType::F32x3)),
             alpha: None,
             icc_profile: None,
             depth: self.depth,

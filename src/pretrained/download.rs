@@ -231,10 +231,9 @@ impl<'a> Download<'a> {
         partial: &mut Partial,
     ) -> Result<Vgg19Weights, PretrainedError> {
         let client = Client::new(&self.limits, self.allow_http);
-        let mut failures = 0;
+        let (mut failures, mut furthest) = (0, partial.length);
         loop {
             let goes_on = partial.fits(address, self.depth());
-            let before = if goes_on { partial.length } else { 0 };
             let result = match goes_on {
                 true if partial.is_complete() => break,
                 true => self.go_on(&client, address, partial),
@@ -245,8 +244,9 @@ impl<'a> Download<'a> {
                 Err(fault) if fault.passing => fault,
                 Err(fault) => return Err(*fault.error),
             };
-            if partial.length >= before + GOOD {
-                failures = 0;
+            // What is only fetched again is no progress.
+            if partial.length >= furthest + GOOD {
+                (failures, furthest) = (0, partial.length);
             }
             failures += 1;
             if failures >= self.limits.attempts {

@@ -91,7 +91,7 @@ pub enum PretrainedError {
         status: u16,
     },
     /// The connection failed, or became too slow, again and again.
-    #[error("{url}: {problem}; what has arrived is kept, try again later")]
+    #[error("{url}: {problem}; try again later")]
     Network {
         /// The address.
         url: String,

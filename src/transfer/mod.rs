@@ -196,6 +196,9 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
         let mut scales = Vec::new();
         for scale in recipe.scales() {
             let (width, height) = recipe.dimensions(content, scale.size);
+            if width.max(height) > LARGEST_SIDE {
+                return Err(Error::TooLarge { width, height });
+            }
             self.encoder.check(width, height, &layers)?;
             let mut style_pixels = 0;
             for (index, style) in self.styles.iter().enumerate() {

@@ -334,7 +334,7 @@ impl Recipe {
     /// crowsonkb/style-transfer-pytorch, defaults of `style_transfer.py`: Gaussian Wasserstein-2
     /// distances weighted 256 : 64 : 16 : 4 : 1, content 0.015, total variation 2 (squares over nine
     /// points), Adam 0.02 on values of 0 to 1, kept in range, from the content picture; scales in
-    /// steps of √2, 1000 steps at the first and 500 at each other; Adam's state is carried from one to
+    /// steps of √2, 1000 steps at the first and 500 at each other (500 if there is only one); Adam's state is carried from one to
     /// the next and the result is a decaying mean, 0.99. Replicated border, styles never enlarged.
     /// Made for torchvision's weights.
     pub fn crowsonkb() -> Self {

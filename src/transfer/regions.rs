@@ -24,6 +24,20 @@ pub enum RegionsError {
          without shading"
     )]
     TooManyColors,
+    /// A map without any area.
+    #[error("a map of regions has no area in one colour; paint regions of at least 3×3 pixels")]
+    NoColors,
+    /// A style that no region of the content asks for.
+    #[error(
+        "the map of style {style} has none of the content's colours, which are {known}; it would \
+         not be used"
+    )]
+    Unused {
+        /// Which style, from 1.
+        style: usize,
+        /// The colours of the content's map.
+        known: String,
+    },
     /// A region of the content for which no style has a counterpart.
     #[error(
         "the content's map has a region in the colour {color}, which no style's map has; their \
@@ -52,17 +66,31 @@ impl Region {
     /// harm.
     ///
     /// # Errors
-    /// [`RegionsError`] if a map has too many colours, or the content's a colour that no style's has.
+    /// [`RegionsError`] if a map has too many colours or none, the content's a colour that no style's
+    /// has, or a style's none of the content's. Parts in which no pixel lies amid its like (thinner than
+    /// three pixels), or of less than a thousandth of the map, are edges and specks: their pixels go to
+    /// the nearest colour.
     pub fn by_color(content: &Picture, styles: &[Picture]) -> Result<Vec<Vec<Self>>, RegionsError> {
         let content = ColorMap::new(content)?;
         let maps: Vec<ColorMap> = styles.iter().map(ColorMap::new).collect::<Result<_, _>>()?;
         let matched = |color| maps.iter().any(|map| map.find(color).is_some());
         if let Some(&color) = content.colors.iter().find(|&&color| !matched(color)) {
-            let known = maps.iter().flat_map(|map| &map.colors);
-            let known: Vec<String> = known.map(|&color| hex(color)).collect();
+            let known = maps.iter().flat_map(|map| map.colors.iter().copied());
             return Err(RegionsError::Unmatched {
                 color: hex(color),
-                known: known.join(", "),
+                known: list(known),
+            });
+        }
+        let used = |map: &ColorMap| {
+            content
+                .colors
+                .iter()
+                .any(|&color| map.find(color).is_some())
+        };
+        if let Some(index) = maps.iter().position(|map| !used(map)) {
+            return Err(RegionsError::Unused {
+                style: index + 1,
+                known: list(content.colors.iter().copied()),
             });
         }
         Ok(maps
@@ -120,8 +148,10 @@ impl ColorMap {
                 colors.push(color);
             }
         }
-        if colors.is_empty() || colors.len() > MOST_COLORS {
-            return Err(RegionsError::TooManyColors);
+        match colors.len() {
+            0 => return Err(RegionsError::NoColors),
+            1..=MOST_COLORS => {}
+            _ => return Err(RegionsError::TooManyColors),
         }
         let nearest = |pixel: &Color| {
             let distances = colors.iter().map(|&color| distance(color, *pixel));
@@ -155,6 +185,10 @@ impl ColorMap {
 fn distance(a: Color, b: Color) -> u8 {
     let channels = a.into_iter().zip(b);
     channels.map(|(a, b)| a.abs_diff(b)).max().unwrap_or(0)
+}
+
+fn list(colors: impl Iterator<Item = Color>) -> String {
+    colors.map(hex).collect::<Vec<_>>().join(", ")
 }
 
 fn hex([r, g, b]: Color) -> String {
@@ -216,6 +250,14 @@ mod tests {
             known: "#0000ff".to_string(),
         };
         assert_eq!(error, expected);
+        let maps = [columns(&[RED, BLUE]), columns(&[[0.0, 1.0, 0.0]])];
+        let error = Region::by_color(&columns(&[RED, BLUE]), &maps).unwrap_err();
+        assert!(matches!(error, RegionsError::Unused { style: 2, .. }));
+        // Stripes of single pixels have no inside.
+        let stripes: Vec<f32> = (0..64).flat_map(|i| [(i % 2) as f32; 3]).collect();
+        let stripes = Picture::from_rgb(8, 8, stripes).unwrap();
+        let error = Region::by_color(&stripes, &maps).unwrap_err();
+        assert_eq!(error, RegionsError::NoColors);
     }
 
     #[test]

@@ -339,26 +339,31 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
                     self.take_checkpoint(stage, iteration - 1, before, progress);
                     End::Stopped
                 }
-                Err(Interruption::Diverged(losses)) => End::Diverged {
-                    losses,
-                    evaluation: progress.evaluations,
-                },
+                Err(Interruption::Diverged(losses)) => {
+                    // The image that diverged is in the mean already.
+                    progress.average = None;
+                    End::Diverged {
+                        losses,
+                        evaluation: progress.evaluations,
+                    }
+                }
             };
             let (_, best) = progress.best.take().expect("set before the first step");
             return Ok((best, end));
         }
-        if progress.average.is_some() {
-            return Ok((image, End::Finished));
-        }
         // The last step has not been evaluated, and without a line search it may have gone too far.
+        let mean = progress.average.as_ref().map(Average::image);
+        let averaged = mean.is_some();
+        let image = mean.unwrap_or(image);
         let losses = judge(stage.encoder, &stage.objective, &layers, &image, range)?;
         let last = losses.weighted();
         Ok(match progress.best.take() {
             Some((_, best)) if !last.is_finite() => {
+                progress.average = None;
                 let evaluation = progress.evaluations + 1;
                 (best, End::Diverged { losses, evaluation })
             }
-            Some((least, best)) if least < last => (best, End::Finished),
+            Some((least, best)) if least < last && !averaged => (best, End::Finished),
             _ => (image, End::Finished),
         })
     }

@@ -113,6 +113,50 @@ fn a_batch_that_would_overwrite_itself_is_refused_before_it_begins() {
     assert_eq!(files.listing(), ["one.png", "two.png"]);
 }
 
+#[test]
+fn a_batch_does_not_write_over_what_it_reads() {
+    let files = Files::new();
+    let contents = contents(&files, &["a.png", "a-p.png"]);
+    let before = fs::read(&contents[1]).unwrap();
+    let output = batch(&files, &[&contents[0], &contents[1]], "{name}-p.png", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("a-p.png is one of the pictures"));
+    assert_eq!(fs::read(&contents[1]).unwrap(), before);
+}
+
+/// Ctrl-C in the middle: the picture in work is not written, so that it is not taken for finished.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_batch_goes_on_with_the_picture_it_was_at() {
+    let files = Files::new();
+    let contents = contents(&files, &["one.png", "two.png"]);
+    let pattern = files.path("{name}-painted.png");
+    let start = |iterations: &str| {
+        let mut arguments = vec!["batch", &contents[0], &contents[1], "--style", &files.style];
+        arguments.extend(["-o", &pattern, "--weights", &files.weights, "--size", "48"]);
+        arguments.extend(["--skip-existing", "--iterations", iterations]);
+        let mut command = crate::cli::impasto(&arguments);
+        command
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = start("1000000");
+    let lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(lines).map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("step 1/")));
+    let interrupt = ["-INT", &child.id().to_string()].map(str::to_string);
+    let sent = std::process::Command::new("kill").args(interrupt).status();
+    assert!(sent.unwrap().success());
+    assert!(lines.any(|line| line.contains("one-painted.png is not written")));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(files.listing(), ["one.png", "two.png"]);
+
+    let output = start("3").wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(files.listing().contains(&"one-painted.png".to_string()));
+}
+
 /// Two halves in the given colours.
 fn map(files: &Files, name: &str, left: [f32; 3], right: [f32; 3]) -> String {
     let rgb = (0..40 * 30).flat_map(|i| if i % 40 < 20 { left } else { right });
@@ -213,6 +257,11 @@ fn single_options_override_the_recipe() {
         assert!(changed.contains(words), "{words}: {changed}");
     }
     assert!(!changed.contains("moments carried"));
+    // Layers keep the weights that the recipe gives them, if it knows them all.
+    let layers = |layers: &str| plan(&["--recipe", "crowsonkb", "--style-layers", layers]);
+    assert!(layers("relu3_1,relu1_1").contains("1 × relu3_1:4.692e-2 relu1_1:7.507e-1 ("));
+    assert!(layers("relu3_1,relu3_2").contains("1 × relu3_1:5.000e-1 relu3_2:5.000e-1 ("));
+    assert!(layers("relu3_1:2,relu3_2").contains("1 × relu3_1:2.000e0 relu3_2 ("));
     // L-BFGS has no moments to carry; asked for outright, it is refused.
     assert!(!plan(&["--recipe", "crowsonkb", "--optimizer", "lbfgs"]).contains("clamped"));
     let refused = files.stylize("out.png", &["--carry-moments"]);

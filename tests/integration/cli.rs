@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{data, repository};
 
 /// The program without the weights that a developer may have named or have in a cache.
-fn impasto(arguments: &[&str]) -> Command {
+pub(crate) fn impasto(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
     command.args(arguments).env_remove("IMPASTO_WEIGHTS");
     command.env("IMPASTO_CACHE", repository("tests/data/no-cache"));

@@ -771,6 +771,33 @@ fn what_a_compact_file_cannot_hold_is_refused() {
     assert!(matches!(nowhere, Err(WeightsError::Save { .. })));
 }
 
+/// What is in the cache later does not change a run that has begun.
+#[cfg(feature = "builtin")]
+#[test]
+fn a_run_goes_on_with_the_encoder_that_it_began_with() {
+    let place = Place::new();
+    let text = |name: &str| place.path(name).to_str().unwrap().to_string();
+    let (output, checkpoint) = (text("out.png"), text("checkpoint"));
+    let (scene, style) = (
+        crate::repository("assets/scene.jpg"),
+        crate::repository("assets/dots.jpg"),
+    );
+    let mut arguments = vec!["stylize", scene.to_str().unwrap(), style.to_str().unwrap()];
+    arguments.extend(["-o", &output, "--size", "48", "--iterations", "3"]);
+    arguments.extend(["--checkpoint", &checkpoint, "--checkpoint-every", "0"]);
+    let small = data("small.safetensors");
+    let import = ["weights", "import", small.to_str().unwrap(), "--f32"];
+    let resume = ["resume", &checkpoint];
+    // Begun with the encoder inside the program, then with the cache's weights.
+    for then in [&import[..], &["weights", "path"]] {
+        let begun = place.run(&arguments);
+        assert!(begun.status.success(), "{}", stderr(&begun));
+        assert!(place.run(then).status.success());
+        let resumed = place.run(&resume);
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+    }
+}
+
 #[test]
 fn imported_weights_are_found_by_every_command() {
     let place = Place::new();

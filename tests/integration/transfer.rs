@@ -660,6 +660,29 @@ fn the_result_is_the_mean_of_the_images_if_asked_for() {
 }
 
 #[test]
+fn a_mean_that_diverged_is_not_the_result() {
+    let encoder = encoder();
+    // The first step goes further than numbers reach; whether or not another one follows.
+    for iterations in [1, 3] {
+        let recipe = Recipe {
+            averaging: Some(0.5),
+            coarsest: 40,
+            iterations,
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 1e38,
+                ..AdamConfig::default()
+            }),
+            ..recipe()
+        };
+        let start = waves(40, 30, 1.0);
+        let run = transfer(&encoder).recipe(recipe).start(start.clone());
+        let outcome = run.run().unwrap();
+        assert!(matches!(outcome.end, End::Diverged { .. }), "{iterations}");
+        assert!(outcome.picture == start, "{iterations}");
+    }
+}
+
+#[test]
 fn moments_are_carried_to_the_next_scale() {
     let encoder = encoder();
     let first_step = |carry_moments| {
