@@ -31,8 +31,12 @@ fn main() -> Result<(), Failure> {
     };
     std::fs::create_dir_all(&gallery.folder)?;
     gallery.styles()?;
-    gallery.weights()?;
-    gallery.scales()?;
+    gallery.row("style-weight", [10.0, 50.0, 200.0, 1000.0], |recipe| {
+        &mut recipe.style_weight
+    })?;
+    gallery.row("style-scale", [0.5, 1.0, 2.0, 3.0], |recipe| {
+        &mut recipe.style_scale
+    })?;
     gallery.colors()?;
     gallery.losses()?;
     gallery.sizes()?;
@@ -114,22 +118,19 @@ impl Gallery {
         self.sheet("styles.jpg", &rows)
     }
 
-    fn weights(&self) -> Result<(), Failure> {
+    /// The scene with one number of the recipe changed, a picture for each value.
+    fn row(
+        &self,
+        option: &str,
+        values: [f64; 4],
+        number: fn(&mut Recipe) -> &mut f64,
+    ) -> Result<(), Failure> {
         let mut row = Vec::new();
-        for weight in [10.0, 50.0, 200.0, 1000.0] {
-            let picture = self.with("swirls", |recipe| recipe.style_weight = weight)?;
-            row.push((format!("--style-weight {weight}"), picture));
+        for value in values {
+            let picture = self.with("swirls", |recipe| *number(recipe) = value)?;
+            row.push((format!("--{option} {value}"), picture));
         }
-        self.sheet("style-weight.jpg", &[row])
-    }
-
-    fn scales(&self) -> Result<(), Failure> {
-        let mut row = Vec::new();
-        for scale in [0.5, 1.0, 2.0, 3.0] {
-            let picture = self.with("swirls", |recipe| recipe.style_scale = scale)?;
-            row.push((format!("--style-scale {scale}"), picture));
-        }
-        self.sheet("style-scale.jpg", &[row])
+        self.sheet(&format!("{option}.jpg"), &[row])
     }
 
     fn colors(&self) -> Result<(), Failure> {

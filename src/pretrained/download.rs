@@ -31,6 +31,9 @@ const GAP: u64 = 1 << 16;
 /// Bytes after which an address has shown that it works, and a failure counts as the first again.
 const GOOD: u64 = 1 << 20;
 
+/// Follows the origin of weights of which only the first layers were wanted.
+const CUT: &str = "#until";
+
 /// How far a download has come.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -170,9 +173,14 @@ impl<'a> Download<'a> {
         let facts = Facts::read(cached)?;
         let origin = facts.source?;
         let mut addresses = self.source.addresses.iter();
+        // What was not cut short holds all that the source has, however little that is.
+        let (origin, all) = match origin.strip_suffix(CUT) {
+            Some(origin) => (origin.to_string(), false),
+            None => (origin, self.until.is_none()),
+        };
         let known = addresses.any(|address| address.origin() == origin);
-        let enough = facts.convolutions >= self.depth() && facts.precision >= self.precision;
-        if !known || !enough {
+        let enough = all || facts.convolutions >= self.depth();
+        if !known || !enough || facts.precision < self.precision {
             return None;
         }
         Some((Vgg19Weights::load(cached).ok()?, origin))
@@ -189,11 +197,11 @@ impl<'a> Download<'a> {
         path: &Path,
         origin: &str,
     ) -> Result<(), PretrainedError> {
-        let weights = match self.until {
-            Some(layer) => weights.until(layer),
-            None => weights,
+        let (weights, origin) = match self.until {
+            Some(layer) => (weights.until(layer), format!("{origin}{CUT}")),
+            None => (weights, origin.to_string()),
         };
-        Ok(weights.save_from(path, self.precision, Some(origin))?)
+        Ok(weights.save_from(path, self.precision, Some(&origin))?)
     }
 
     /// The weights from the first address that gives them.
@@ -301,19 +309,7 @@ impl<'a> Download<'a> {
         let mut pieces = whole_file(total);
         let mut whole = true;
         if is_safetensors(&start) {
-            let length = Header::length(&start).map_err(wrong)?.unwrap_or(0);
-            let from = start.len() as u64;
-            if from < length {
-                let answer = client.get(url, Some(from..length), validator.as_deref())?;
-                let Answer::Part { contents, .. } = answer else {
-                    return Err(Fault::network(url, "the file changed on the way"));
-                };
-                start.extend(self.read(contents, length - from)?);
-            }
-            if (start.len() as u64) < length {
-                return Err(Fault::network(url, "the connection ended early"));
-            }
-            let header = Header::read(&start).map_err(wrong)?;
+            let header = self.read_header(client, url, validator.as_deref(), &mut start)?;
             if header.file_length() != total {
                 let expected = header.file_length();
                 let problem = format!("the file has {total} bytes, expected {expected}");
@@ -337,6 +333,30 @@ impl<'a> Download<'a> {
         partial.begin(note)?;
         partial.append(&start[..first])?;
         self.tell_fetching(partial)
+    }
+
+    /// The table of contents of a file that begins with `start`, which is extended as far as needed.
+    fn read_header(
+        &mut self,
+        client: &Client,
+        url: &str,
+        validator: Option<&str>,
+        start: &mut Vec<u8>,
+    ) -> Result<Header, Fault> {
+        let wrong = |problem| unusable(url, problem);
+        let length = Header::length(start).map_err(wrong)?.unwrap_or(0);
+        let from = start.len() as u64;
+        if from < length {
+            let answer = client.get(url, Some(from..length), validator)?;
+            let Answer::Part { contents, .. } = answer else {
+                return Err(Fault::network(url, "the file changed on the way"));
+            };
+            start.extend(self.read(contents, length - from)?);
+        }
+        if (start.len() as u64) < length {
+            return Err(Fault::network(url, "the connection ended early"));
+        }
+        Ok(Header::read(start).map_err(wrong)?)
     }
 
     /// Fetches the next piece, or the rest of one.

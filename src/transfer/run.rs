@@ -84,7 +84,7 @@ pub enum End {
 pub struct Outcome {
     /// The result: the picture after the last step, or the one of least loss at the last scale if
     /// that is better, or if the run was stopped or diverged. Under a recipe with
-    /// [`averaging`](crate::Recipe::averaging), the mean picture.
+    /// [`averaging`](crate::Recipe::averaging), the mean picture, unless the run diverged.
     pub picture: Picture,
     /// How the run ended.
     pub end: End,

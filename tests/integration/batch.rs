@@ -4,6 +4,8 @@ use std::fs;
 
 use impasto::Picture;
 
+#[cfg(unix)]
+use crate::cli::interrupt;
 use crate::cli::{Files, run, stderr};
 
 /// A batch of the given contents in one style.
@@ -12,8 +14,7 @@ fn batch(files: &Files, contents: &[&str], output: &str, options: &[&str]) -> st
     let mut arguments = vec!["batch"];
     arguments.extend(contents);
     arguments.extend(["--style", &files.style, "-o", &pattern]);
-    arguments.extend(["--weights", &files.weights, "--size", "48"]);
-    arguments.extend(["--iterations", "3"]);
+    arguments.extend(files.quickly());
     arguments.extend(options);
     run(&arguments)
 }
@@ -41,9 +42,8 @@ fn a_batch_paints_each_picture_as_stylize_would() {
     assert!(stderr(&output).contains("picture 3 of 3"));
     for (name, content) in ["one", "two", "three"].into_iter().zip(&contents) {
         let single = files.path("single.png");
-        let weights = ["--weights", &files.weights, "--size", "48"];
         let arguments = ["stylize", content, &files.style, "-o", &single];
-        let alone = run(&[&arguments[..], &weights, &["--iterations", "3"]].concat());
+        let alone = run(&[&arguments[..], &files.quickly()].concat());
         assert!(alone.status.success(), "{}", stderr(&alone));
         let painted = fs::read(files.path(&format!("{name}-painted.png"))).unwrap();
         assert!(painted == fs::read(&single).unwrap(), "{name}");
@@ -145,9 +145,7 @@ fn an_interrupted_batch_goes_on_with_the_picture_it_was_at() {
     let lines = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(lines).map(Result::unwrap);
     assert!(lines.any(|line| line.contains("step 1/")));
-    let interrupt = ["-INT", &child.id().to_string()].map(str::to_string);
-    let sent = std::process::Command::new("kill").args(interrupt).status();
-    assert!(sent.unwrap().success());
+    interrupt(&child);
     assert!(lines.any(|line| line.contains("one-painted.png is not written")));
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(files.listing(), ["one.png", "two.png"]);
@@ -192,15 +190,7 @@ fn maps_of_colours_are_as_good_as_masks() {
         "-o",
         &masked,
     ];
-    let weights = [
-        "--weights",
-        &files.weights,
-        "--size",
-        "48",
-        "--iterations",
-        "3",
-    ];
-    let output = run(&[&arguments[..], &weights, &masks, &sources].concat());
+    let output = run(&[&arguments[..], &files.quickly(), &masks, &sources].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(fs::read(files.path("colours.png")).unwrap() == fs::read(&masked).unwrap());
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use impasto::Picture;
 use serde_json::Value;
@@ -23,6 +23,14 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Presses Ctrl-C.
+#[cfg(unix)]
+pub(crate) fn interrupt(child: &Child) {
+    let mut kill = Command::new("kill");
+    let sent = kill.args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 pub(crate) struct Files {
@@ -52,18 +60,17 @@ impl Files {
         self.path(name)
     }
 
+    /// Options with which a painting is soon done.
+    pub(crate) fn quickly(&self) -> [&str; 6] {
+        let weights = ["--weights", &self.weights];
+        [weights[0], weights[1], "--size", "48", "--iterations", "3"]
+    }
+
     /// A quick painting with further options.
     pub(crate) fn stylize(&self, output: &str, options: &[&str]) -> Output {
         let output = self.path(output);
         let mut arguments = vec!["stylize", &self.scene, &self.style, "-o", &output];
-        arguments.extend([
-            "--weights",
-            &self.weights,
-            "--size",
-            "48",
-            "--iterations",
-            "3",
-        ]);
+        arguments.extend(self.quickly());
         arguments.extend(options);
         run(&arguments)
     }
@@ -368,11 +375,7 @@ fn ctrl_c_writes_the_best_picture_and_exits_with_130() {
     // The first line of progress: the run has begun.
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().contains("step") {}
-    let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success());
+    interrupt(&child);
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert!(
@@ -466,14 +469,7 @@ fn a_resumed_run_ends_as_if_it_had_never_stopped() {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         while !lines.next().unwrap().unwrap().contains("scale 2/2") {}
-        let id = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        interrupt(&child);
         let rest: Vec<String> = lines.map_while(Result::ok).collect();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
         assert!(
@@ -544,14 +540,7 @@ fn a_closed_standard_error_does_not_end_a_run() {
     let files = Files::new();
     let output = files.path("out.png");
     let mut child = impasto(&["stylize", &files.scene, &files.style, "-o", &output])
-        .args([
-            "--weights",
-            &files.weights,
-            "--size",
-            "48",
-            "--iterations",
-            "3",
-        ])
+        .args(files.quickly())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -6,6 +6,8 @@ mod batch;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "flex")]
+mod encoder;
+#[cfg(feature = "flex")]
 mod engine;
 #[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
 mod hostile;

@@ -1,0 +1,347 @@
+//! Everything that is chosen before a run, in one place, and the sizes that follow from it.
+
+mod check;
+mod presets;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::{Layer, Padding, Pooling};
+use crate::loss::{ContentNormalization, GramNormalization, MomentsDistance, TotalVariation};
+use crate::optim::OptimizerConfig;
+use crate::picture::{Colors, Picture};
+
+pub use check::RecipeError;
+
+/// All hyper-parameters of a run.
+///
+/// [`Recipe::default`] is what this crate recommends; [`Recipe::named`] finds it and those of the
+/// well-known implementations. Change what you like:
+///
+/// ```
+/// use impasto::Recipe;
+///
+/// let recipe = Recipe { style_weight: 3e3, ..Recipe::default() }.with_size(768);
+/// assert_eq!(recipe.scales().last().unwrap().size, 768);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Name by which the recipe is asked for.
+    pub name: String,
+    /// Where its numbers come from.
+    pub source: String,
+    /// Size of the result in pixels, measured by `measure`.
+    pub size: usize,
+    /// What `size` measures.
+    pub measure: Measure,
+    /// The run starts at the coarsest scale that is at least this large; `size` or more gives a
+    /// single scale.
+    pub coarsest: usize,
+    /// How much larger each scale is than the one before.
+    pub ratio: f64,
+    /// Steps of the optimiser at the last scale.
+    pub iterations: usize,
+    /// Steps at the scales before the last, coarsest first; the last number serves for all further
+    /// scales.
+    pub coarse_iterations: Vec<usize>,
+    /// Whether a content picture smaller than `size` is enlarged to it; else it keeps its own size.
+    pub enlarge_content: bool,
+    /// Whether a style picture smaller than asked for is enlarged.
+    pub enlarge_styles: bool,
+    /// Weight α of the content loss.
+    pub content_weight: f64,
+    /// Layers whose responses the result shares with the content picture.
+    pub content_layers: Vec<Layer>,
+    /// Scaling of the content loss.
+    pub content_normalization: ContentNormalization,
+    /// Weight β of the style loss.
+    pub style_weight: f64,
+    /// Layers whose Gram matrices the result shares with the style pictures.
+    pub style_layers: Vec<Layer>,
+    /// How the style layers weigh against each other.
+    pub layer_weights: LayerWeights,
+    /// What of the style layers' features is compared.
+    pub style_loss: StyleLoss,
+    /// Scaling of the Gram matrices.
+    pub gram: GramNormalization,
+    /// Whether each layer's error counts relative to what it would be for an image without any
+    /// response, so that 1 is all and 0 nothing at any depth.
+    pub relative: bool,
+    /// Size of the style pictures at the last scale, in pixels as `measure` has them, whatever the
+    /// size of the result; smaller in proportion at the scales before. `None`: as large as the result.
+    pub style_size: Option<usize>,
+    /// Multiplies the size of the style pictures: larger makes larger strokes.
+    pub style_scale: f64,
+    /// Weight of the total variation.
+    pub tv_weight: f64,
+    /// Kind of total variation.
+    pub tv: TotalVariation,
+    /// Whose colours the result has.
+    pub colors: Colors,
+    /// How the encoder's blocks are pooled; `None` leaves it as the encoder is set.
+    pub pooling: Option<Pooling>,
+    /// What the encoder sees beyond the border; `None` leaves it as the encoder is set.
+    pub padding: Option<Padding>,
+    /// What the first scale starts from.
+    pub init: Init,
+    /// The optimiser of every scale.
+    pub optimizer: OptimizerConfig,
+    /// Whether Adam goes on at the next scale with its moments, resized, and its count of steps,
+    /// instead of starting anew.
+    pub carry_moments: bool,
+    /// Whether each step of Adam is brought back to possible colours before the next.
+    pub clamp: bool,
+    /// Decay of the mean over the images of a scale that is its result, instead of the last image:
+    /// `m ← d·m + (1−d)·x`, corrected for its start (Kingma and Ba, arXiv 1412.6980, section 7.2).
+    /// Grain that comes and goes from step to step is averaged away.
+    pub averaging: Option<f64>,
+    /// The optimiser works on pixel values from 0 to this; its step sizes are in these units.
+    pub range: f64,
+}
+
+/// What a size in pixels means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// The longer side.
+    LongestSide,
+    /// The shorter side.
+    ShortestSide,
+    /// The width.
+    Width,
+    /// The height.
+    Height,
+    /// The side of a square with as many pixels.
+    SquareRootOfArea,
+}
+
+/// Weights of the style layers before the common style weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerWeights {
+    /// 1 for each.
+    One,
+    /// One over the number of layers.
+    Mean,
+    /// `1 / C²` for the C channels of the layer in VGG19.
+    InverseSquareOfChannels,
+    /// These, one for each style layer.
+    Each(Vec<f64>),
+}
+
+/// What of the style layers' features is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StyleLoss {
+    /// The Gram matrices, [`StyleTerm`](crate::loss::StyleTerm).
+    #[default]
+    Gram,
+    /// Mean and deviation of each channel, [`MomentsDistance::MeanStd`].
+    MeanStd,
+    /// Gaussians with the same moments, [`MomentsDistance::Wasserstein`].
+    Wasserstein,
+}
+
+impl StyleLoss {
+    /// How moments are compared, if they are.
+    pub(crate) fn moments(self) -> Option<MomentsDistance> {
+        match self {
+            Self::Gram => None,
+            Self::MeanStd => Some(MomentsDistance::MeanStd),
+            Self::Wasserstein => Some(MomentsDistance::Wasserstein),
+        }
+    }
+}
+
+/// What a run starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// The content picture.
+    Content,
+    /// The encoder's mean colour with Gaussian noise.
+    Noise {
+        /// Standard deviation of the noise, for values in `[0, 1]`.
+        deviation: f64,
+    },
+    /// The first style picture, stretched to the size of the result.
+    Style,
+}
+
+impl Init {
+    /// Noise that covers most of the range, for recipes that do not start from noise themselves.
+    pub const NOISE: Self = Self::Noise { deviation: 0.1 };
+}
+
+/// One scale of the pyramid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Size in pixels, measured as in the recipe.
+    pub size: usize,
+    /// Steps of the optimiser.
+    pub iterations: usize,
+}
+
+impl Recipe {
+    /// The same recipe for a result of another size.
+    pub fn with_size(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// The scales from coarse to fine: `size / ratioⁱ` as long as that is at least `coarsest`, and
+    /// always `size` itself.
+    pub fn scales(&self) -> Vec<Scale> {
+        let mut scales = vec![Scale {
+            size: self.size,
+            iterations: self.iterations,
+        }];
+        for step in 1.. {
+            let size = (self.size as f64 / self.ratio.powi(step)).round() as usize;
+            if size < self.coarsest.max(1) || scales.len() == 32 {
+                break;
+            }
+            scales.push(Scale {
+                size,
+                iterations: self.iterations,
+            });
+        }
+        scales.reverse();
+        let coarse = scales.len() - 1;
+        let last = self.coarse_iterations.last();
+        let counts = self
+            .coarse_iterations
+            .iter()
+            .chain(last.into_iter().cycle());
+        for (scale, count) in scales.iter_mut().take(coarse).zip(counts) {
+            scale.iterations = *count;
+        }
+        scales
+    }
+
+    /// The same recipe with the size that it gives to this content picture.
+    pub(super) fn sized_for(mut self, content: &Picture) -> Self {
+        if !self.enlarge_content {
+            let own = self.measured(content.width() as f64, content.height() as f64);
+            self.size = self.size.min(own.round() as usize);
+        }
+        self
+    }
+
+    fn measured(&self, width: f64, height: f64) -> f64 {
+        match self.measure {
+            Measure::LongestSide => width.max(height),
+            Measure::ShortestSide => width.min(height),
+            Measure::Width => width,
+            Measure::Height => height,
+            Measure::SquareRootOfArea => (width * height).sqrt(),
+        }
+    }
+
+    /// Width and height of a picture at a size; the proportions are kept, no side vanishes.
+    pub fn dimensions(&self, picture: &Picture, size: usize) -> (usize, usize) {
+        let (width, height) = (picture.width() as f64, picture.height() as f64);
+        let measured = self.measured(width, height);
+        let scaled = |side: f64| ((side * size as f64 / measured).round() as usize).max(1);
+        (scaled(width), scaled(height))
+    }
+
+    /// Width and height of a style picture at a scale of this size, `scale` times as large as the
+    /// recipe has it.
+    pub(super) fn style_dimensions(
+        &self,
+        style: &Picture,
+        size: usize,
+        scale: f64,
+    ) -> (usize, usize) {
+        let largest = self.style_size.unwrap_or(self.size) as f64;
+        let size = largest * (size as f64 / self.size as f64) * self.style_scale * scale;
+        let (width, height) = self.dimensions(style, (size.round() as usize).max(1));
+        let own = (style.width(), style.height());
+        match !self.enlarge_styles && width > own.0 {
+            true => own,
+            false => (width, height),
+        }
+    }
+
+    /// The style layers, each with its weight before the common style weight.
+    pub fn weighted_style_layers(&self) -> Vec<(Layer, f64)> {
+        let weight = |(index, layer): (usize, &Layer)| match &self.layer_weights {
+            LayerWeights::One => 1.0,
+            LayerWeights::Mean => 1.0 / self.style_layers.len() as f64,
+            LayerWeights::InverseSquareOfChannels => (layer.channels(64) as f64).powi(-2),
+            LayerWeights::Each(weights) => weights.get(index).copied().unwrap_or(1.0),
+        };
+        let layers = self.style_layers.iter().enumerate();
+        layers.map(|entry| (*entry.1, weight(entry))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(recipe: &Recipe) -> Vec<(usize, usize)> {
+        let scales = recipe.scales();
+        scales.iter().map(|s| (s.size, s.iterations)).collect()
+    }
+
+    #[test]
+    fn scales_go_from_coarse_to_fine() {
+        let recipe = Recipe {
+            coarsest: 128,
+            ratio: 2.0,
+            coarse_iterations: vec![7],
+            iterations: 5,
+            ..Recipe::default()
+        };
+        assert_eq!(sizes(&recipe), [(128, 7), (256, 7), (512, 5)]);
+        assert_eq!(sizes(&recipe.clone().with_size(255)), [(128, 7), (255, 5)]);
+        assert_eq!(sizes(&recipe.with_size(64)), [(64, 5)]);
+        assert_eq!(sizes(&Recipe::neural_style()), [(512, 1000)]);
+        assert_eq!(sizes(&Recipe::gatys()), [(512, 500), (1024, 200)]);
+        let crowsonkb = [(128, 1000), (181, 500), (256, 500), (362, 500), (512, 500)];
+        assert_eq!(sizes(&Recipe::crowsonkb()), crowsonkb);
+    }
+
+    #[test]
+    fn pictures_are_enlarged_only_where_the_recipe_says_so() {
+        let picture = Picture::from_rgb(40, 30, vec![0.0; 3600]).unwrap();
+        let own = Recipe::anishathalye().sized_for(&picture);
+        assert_eq!(own.dimensions(&picture, own.size), (40, 30));
+        let reduced = Recipe::cysmith().with_size(20).sized_for(&picture);
+        assert_eq!(reduced.dimensions(&picture, reduced.size), (20, 15));
+        let recipe = Recipe::default().sized_for(&picture);
+        assert_eq!(recipe.dimensions(&picture, recipe.size), (512, 384));
+
+        // Styles follow the scale, whatever their own size at the last one.
+        let recipe = Recipe {
+            style_size: Some(80),
+            ..Recipe::default()
+        };
+        assert_eq!(recipe.style_dimensions(&picture, 512, 1.0), (80, 60));
+        assert_eq!(recipe.style_dimensions(&picture, 256, 0.5), (20, 15));
+        let small = Recipe {
+            enlarge_styles: false,
+            ..recipe
+        };
+        assert_eq!(small.style_dimensions(&picture, 512, 1.0), (40, 30));
+        assert_eq!(small.style_dimensions(&picture, 128, 1.0), (20, 15));
+    }
+
+    #[test]
+    fn dimensions_keep_the_proportions() {
+        let picture = Picture::from_rgb(40, 30, vec![0.0; 3600]).unwrap();
+        let recipe = Recipe::default();
+        assert_eq!(recipe.dimensions(&picture, 512), (512, 384));
+        assert_eq!(recipe.dimensions(&picture, 1), (1, 1));
+        assert_eq!(Recipe::gatys().dimensions(&picture, 512), (591, 443));
+    }
+
+    #[test]
+    fn recipes_survive_serialisation() {
+        for recipe in Recipe::all() {
+            let json = serde_json::to_string(&recipe).unwrap();
+            assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Recipes with a name: this crate's own, those of well-known programs, and those of the reconstructions.
+
+use super::{Init, LayerWeights, Measure, Recipe, RecipeError, StyleLoss};
+use crate::encoder::{Layer, Padding, Pooling};
+use crate::loss::{
+    ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
+};
+use crate::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
+use crate::picture::Colors;
+
+impl Default for Recipe {
+    /// Coarse to fine in steps of 2 from the content picture, with L-BFGS; see the page
+    /// `docs/recipe.md` of the repository for how the numbers were chosen.
+    fn default() -> Self {
+        Self {
+            name: "impasto".to_string(),
+            source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            size: 512,
+            measure: Measure::LongestSide,
+            coarsest: 128,
+            ratio: 2.0,
+            iterations: 30,
+            coarse_iterations: vec![80],
+            enlarge_content: true,
+            enlarge_styles: true,
+            content_weight: 5.0,
+            content_layers: vec![Layer::RELU4_2],
+            content_normalization: ContentNormalization::Mean,
+            style_weight: 200.0,
+            style_layers: STYLE_LAYERS.to_vec(),
+            layer_weights: LayerWeights::One,
+            style_loss: StyleLoss::Gram,
+            gram: GramNormalization::PerElement,
+            relative: false,
+            style_size: None,
+            style_scale: 1.0,
+            tv_weight: 0.0,
+            tv: TotalVariation {
+                norm: VariationNorm::L1,
+                reduction: Reduction::Sum,
+                stencil: Stencil::Axes,
+                range: 255.0,
+            },
+            colors: Colors::Style,
+            pooling: None,
+            padding: None,
+            init: Init::Content,
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 20,
+                ..LbfgsConfig::default()
+            }),
+            carry_moments: false,
+            clamp: false,
+            averaging: None,
+            range: 255.0,
+        }
+    }
+}
+
+/// The style layers of nearly every implementation since Gatys et al. (2016).
+const STYLE_LAYERS: [Layer; 5] = [
+    Layer::RELU1_1,
+    Layer::RELU2_1,
+    Layer::RELU3_1,
+    Layer::RELU4_1,
+    Layer::RELU5_1,
+];
+
+impl Recipe {
+    /// jcjohnson/neural-style and its port ProGamerGov/neural-style-pt, defaults of
+    /// `neural_style.py`: one scale, Gram matrices ÷ CHW, weights 5 / 100 / 0.001, L-BFGS without
+    /// line search on values of 0 to 255, from faint noise around the mean colour. One iteration is
+    /// one evaluation. The total variation is the port's (L1).
+    pub fn neural_style() -> Self {
+        Self {
+            name: "neural-style".to_string(),
+            source: "ProGamerGov/neural-style-pt, neural_style.py; jcjohnson/neural-style"
+                .to_string(),
+            size: 512,
+            coarsest: usize::MAX,
+            iterations: 1000,
+            content_weight: 5.0,
+            style_weight: 100.0,
+            tv_weight: 1e-3,
+            init: Init::Noise {
+                deviation: 0.001 / 255.0,
+            },
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 100,
+                learning_rate: 1.0,
+                line_search: LineSearch::None,
+                tolerance: 0.0,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Gatys' own notebooks (leongatys/PytorchNeuralStyleTransfer and
+    /// leongatys/NeuralImageSynthesis): Gram matrices ÷ HW, weights 1 and 1000 ÷ C² for a layer of C
+    /// channels, L-BFGS from the content picture, 500 steps at an area of 512² pixels, then 200 at
+    /// 1024².
+    pub fn gatys() -> Self {
+        Self {
+            name: "gatys".to_string(),
+            source: "leongatys/NeuralImageSynthesis, BasicStyleTransfer.ipynb".to_string(),
+            size: 1024,
+            measure: Measure::SquareRootOfArea,
+            coarsest: 512,
+            ratio: 2.0,
+            iterations: 200,
+            coarse_iterations: vec![500],
+            content_weight: 1.0,
+            style_weight: 1e3,
+            layer_weights: LayerWeights::InverseSquareOfChannels,
+            gram: GramNormalization::PerPosition,
+            tv_weight: 0.0,
+            init: Init::Content,
+            ..Self::neural_style()
+        }
+    }
+
+    /// crowsonkb/style-transfer-pytorch, defaults of `style_transfer.py`: Gaussian Wasserstein-2
+    /// distances weighted 256 : 64 : 16 : 4 : 1, content 0.015, total variation 2 (squares over nine
+    /// points), Adam 0.02 on values of 0 to 1, kept in range, from the content picture; scales in
+    /// steps of √2, 1000 steps at the first and 500 at each other (500 if there is only one); Adam's state is carried from one to
+    /// the next and the result is a decaying mean, 0.99. Replicated border, styles never enlarged.
+    /// Made for torchvision's weights.
+    pub fn crowsonkb() -> Self {
+        Self {
+            name: "crowsonkb".to_string(),
+            source:
+                "crowsonkb/style-transfer-pytorch, style_transfer.py; for torchvision's weights"
+                    .to_string(),
+            size: 512,
+            coarsest: 128,
+            ratio: std::f64::consts::SQRT_2,
+            iterations: 500,
+            coarse_iterations: vec![1000, 500],
+            enlarge_styles: false,
+            content_weight: 0.015,
+            style_weight: 1.0,
+            layer_weights: LayerWeights::Each(
+                [256.0, 64.0, 16.0, 4.0, 1.0].map(|w| w / 341.0).to_vec(),
+            ),
+            style_loss: StyleLoss::Wasserstein,
+            tv_weight: 2.0,
+            tv: TotalVariation {
+                norm: VariationNorm::L2,
+                reduction: Reduction::MeanOfEach,
+                stencil: Stencil::NinePoints,
+                range: 1.0,
+            },
+            pooling: Some(Pooling::Max),
+            padding: Some(Padding::Replicate),
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 0.02,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+            }),
+            carry_moments: true,
+            clamp: true,
+            averaging: Some(0.99),
+            range: 1.0,
+            ..Self::default()
+        }
+    }
+
+    /// anishathalye/neural-style, defaults of `neural_style.py`: Gram matrices ÷ CHW, weights
+    /// 5 / 500 / 100, a fifth for each layer, total variation of squares averaged for each direction
+    /// on values of 0 to 255, Adam 10, from faint noise, at the content picture's own size with styles
+    /// of its width. Several styles have loss terms of their own there; here their Gram matrices are
+    /// averaged, which changes the loss by a constant.
+    pub fn anishathalye() -> Self {
+        Self {
+            name: "anishathalye".to_string(),
+            source: "anishathalye/neural-style, neural_style.py and stylize.py".to_string(),
+            size: 1 << 16,
+            measure: Measure::Width,
+            enlarge_content: false,
+            content_weight: 5.0,
+            style_weight: 500.0,
+            layer_weights: LayerWeights::Mean,
+            tv_weight: 100.0,
+            tv: TotalVariation {
+                norm: VariationNorm::L2,
+                reduction: Reduction::MeanOfEach,
+                stencil: Stencil::Axes,
+                range: 255.0,
+            },
+            init: Init::Noise {
+                deviation: 0.256 / 255.0,
+            },
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 10.0,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            }),
+            ..Self::neural_style()
+        }
+    }
+
+    /// cysmith/neural-style-tf, defaults of `neural_style.py`: conv4_2 before its ReLU with
+    /// `Σd² / 2√(NM)`, Gram matrices with `Σd² / 4N²M²`, weights 5 / 10⁴ / 0.001, a fifth for each layer
+    /// and once more ÷ 5, average pooling, L-BFGS for 1000 steps from the content picture, which is
+    /// reduced to 512 pixels but never enlarged. SciPy's L-BFGS-B there, 10 pairs and a line search;
+    /// styles are stretched to the content's proportions there and keep their own here. conv4_2 needs
+    /// VGG19's weights.
+    pub fn cysmith() -> Self {
+        Self {
+            name: "cysmith".to_string(),
+            source: "cysmith/neural-style-tf, neural_style.py".to_string(),
+            enlarge_content: false,
+            content_weight: 5.0,
+            content_layers: vec![Layer::CONV4_2],
+            content_normalization: ContentNormalization::RootOfElements,
+            style_weight: 1e4 / 5.0,
+            layer_weights: LayerWeights::Mean,
+            gram: GramNormalization::Paper,
+            tv_weight: 1e-3,
+            pooling: Some(Pooling::Average),
+            init: Init::Content,
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 10,
+                line_search: LineSearch::StrongWolfe,
+                tolerance: 0.0,
+                ..LbfgsConfig::default()
+            }),
+            ..Self::neural_style()
+        }
+    }
+
+    /// pystiche's command-line example: Gram matrices ÷ HW, weights 1 and 1000, a fifth for each
+    /// layer, L-BFGS without line search for 500 steps from the content picture at 500 pixels of the
+    /// shorter side, values of 0 to 1. Made for torchvision's weights.
+    pub fn pystiche() -> Self {
+        Self {
+            name: "pystiche".to_string(),
+            source: "pystiche/pystiche, image optimisation on the command line; for torchvision's \
+                     weights"
+                .to_string(),
+            size: 500,
+            measure: Measure::ShortestSide,
+            iterations: 500,
+            content_weight: 1.0,
+            style_weight: 1e3,
+            layer_weights: LayerWeights::Mean,
+            gram: GramNormalization::PerPosition,
+            tv_weight: 0.0,
+            init: Init::Content,
+            range: 1.0,
+            ..Self::neural_style()
+        }
+    }
+
+    /// gordicaleksa/pytorch-neural-style-transfer, defaults of `neural_style_transfer.py`: squared
+    /// errors of Gram matrices ÷ CHW summed, weights 10⁵ / 3·10⁴ / 1, a fifth for each layer, L-BFGS
+    /// with the strong Wolfe search for 1000 steps from the content picture at a height of 400 pixels,
+    /// values of 0 to 255. It feeds torchvision's weights with values of 0 to 255, for which they were
+    /// not made; here the normalisation is that of the weights.
+    pub fn gordicaleksa() -> Self {
+        Self {
+            name: "gordicaleksa".to_string(),
+            source: "gordicaleksa/pytorch-neural-style-transfer, neural_style_transfer.py"
+                .to_string(),
+            size: 400,
+            measure: Measure::Height,
+            content_weight: 1e5,
+            style_weight: 3e4,
+            layer_weights: LayerWeights::Mean,
+            // The mean over C² entries of matrices ÷ HW is the sum over those ÷ CHW.
+            gram: GramNormalization::PerPosition,
+            tv_weight: 1.0,
+            init: Init::Content,
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 100,
+                line_search: LineSearch::StrongWolfe,
+                ..LbfgsConfig::default()
+            }),
+            ..Self::neural_style()
+        }
+    }
+
+    /// Rebuilds a picture, given as content, from the responses of one layer alone, from noise
+    /// (Mahendran and Vedaldi, arXiv 1412.0035; Gatys et al., arXiv 1508.06576): relative error of
+    /// the responses, and as much total variation as keeps noise out that the layer does not see.
+    pub fn content_reconstruction(layer: Layer) -> Self {
+        Self {
+            name: "content-reconstruction".to_string(),
+            content_weight: 1.0,
+            content_layers: vec![layer],
+            style_weight: 0.0,
+            ..Self::reconstruction()
+        }
+    }
+
+    /// Synthesises a texture with the Gram matrices that a picture, given as style, has at these
+    /// layers, from noise (Gatys et al., arXiv 1505.07376): relative errors, all layers alike.
+    pub fn style_reconstruction(layers: &[Layer]) -> Self {
+        Self {
+            name: "style-reconstruction".to_string(),
+            content_weight: 0.0,
+            style_weight: 1.0,
+            style_layers: layers.to_vec(),
+            coarsest: 128,
+            tv_weight: 0.01,
+            ..Self::reconstruction()
+        }
+    }
+
+    fn reconstruction() -> Self {
+        Self {
+            source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            size: 256,
+            coarsest: usize::MAX,
+            iterations: 200,
+            coarse_iterations: vec![200],
+            relative: true,
+            tv_weight: 0.5,
+            tv: TotalVariation {
+                norm: VariationNorm::L1,
+                reduction: Reduction::Mean,
+                stencil: Stencil::Axes,
+                range: 1.0,
+            },
+            init: Init::NOISE,
+            range: 1.0,
+            // From noise the first steps lead through regions without curvature to learn from.
+            optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
+                history: 20,
+                line_search: LineSearch::StrongWolfe,
+                ..LbfgsConfig::default()
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// All recipes, the default first.
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::default(),
+            Self::neural_style(),
+            Self::gatys(),
+            Self::crowsonkb(),
+            Self::anishathalye(),
+            Self::cysmith(),
+            Self::pystiche(),
+            Self::gordicaleksa(),
+        ]
+    }
+
+    /// The recipe of this name.
+    ///
+    /// # Errors
+    /// [`RecipeError::Unknown`] with the nearest name that exists.
+    pub fn named(name: &str) -> Result<Self, RecipeError> {
+        let mut recipes = Self::all();
+        if let Some(index) = recipes.iter().position(|recipe| recipe.name == name) {
+            return Ok(recipes.swap_remove(index));
+        }
+        let names: Vec<String> = recipes.into_iter().map(|recipe| recipe.name).collect();
+        let nearest = names
+            .iter()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+            .cloned();
+        Err(RecipeError::Unknown {
+            name: name.to_string(),
+            nearest: nearest.unwrap_or_default(),
+            known: names.join(", "),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_makes_sense_and_is_found_by_its_name() {
+        for recipe in Recipe::all() {
+            recipe.check().unwrap();
+            assert_eq!(Recipe::named(&recipe.name).unwrap(), recipe);
+        }
+        let error = Recipe::named("neural_style").unwrap_err().to_string();
+        assert!(error.contains("did you mean `neural-style`"), "{error}");
+    }
+}
