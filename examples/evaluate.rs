@@ -130,6 +130,10 @@ fn main() -> Result<(), Failure> {
     let [weights, size, backend @ ..] = &arguments[..] else {
         return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray]".into());
     };
+    // As in the program, this thread is one of those that compute.
+    rayon::ThreadPoolBuilder::new()
+        .use_current_thread()
+        .build_global()?;
     match backend.first().map(String::as_str) {
         None | Some("flex") => serve::<Flex>(weights, size.parse()?),
         #[cfg(feature = "ndarray")]

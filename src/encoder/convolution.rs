@@ -16,19 +16,26 @@ use crate::kernel;
 #[derive(Clone, Debug)]
 pub struct Prepared<B: Backend> {
     layer: Conv2d<B>,
+    /// A 1×1 convolution that mixes the channels at last.
+    mix: Option<Conv2d<B>>,
     packed: OnceLock<Tensor<B, 1>>,
 }
 
 impl<B: Backend> Prepared<B> {
-    pub fn new(layer: Conv2d<B>) -> Self {
+    pub fn new(layer: Conv2d<B>, mix: Option<Conv2d<B>>) -> Self {
         Self {
             layer,
+            mix,
             packed: OnceLock::new(),
         }
     }
 
     pub fn layer(&self) -> &Conv2d<B> {
         &self.layer
+    }
+
+    pub fn mix(&self) -> Option<&Conv2d<B>> {
+        self.mix.as_ref()
     }
 }
 
@@ -46,40 +53,53 @@ impl<B: kernel::Backend> Prepared<B> {
             weight,
             bias,
             packed: packed.clone(),
+            mix: self.mix.as_ref().map(matrix),
         }
     }
 }
 
-/// As the layer inside does it; whatever may change the kernel forgets what was made of it.
+/// The matrix of a 1×1 convolution, `[channels_out, channels_in]`.
+pub fn matrix<B: Backend>(convolution: &Conv2d<B>) -> Tensor<B, 2> {
+    let weight = convolution.weight.val();
+    let [channels_out, channels_in, ..] = weight.dims();
+    weight.reshape([channels_out, channels_in])
+}
+
+/// As the layers inside do it; whatever may change the kernel forgets what was made of it.
 impl<B: Backend> Module<B> for Prepared<B> {
-    type Record = <Conv2d<B> as Module<B>>::Record;
+    type Record = (
+        <Conv2d<B> as Module<B>>::Record,
+        <Option<Conv2d<B>> as Module<B>>::Record,
+    );
 
     fn collect_devices(&self, devices: Devices<B>) -> Devices<B> {
-        self.layer.collect_devices(devices)
+        self.mix
+            .collect_devices(self.layer.collect_devices(devices))
     }
 
     fn fork(self, device: &B::Device) -> Self {
-        Self::new(self.layer.fork(device))
+        Self::new(self.layer.fork(device), self.mix.fork(device))
     }
 
     fn to_device(self, device: &B::Device) -> Self {
-        Self::new(self.layer.to_device(device))
+        Self::new(self.layer.to_device(device), self.mix.to_device(device))
     }
 
     fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
         self.layer.visit(visitor);
+        self.mix.visit(visitor);
     }
 
     fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
-        Self::new(self.layer.map(mapper))
+        Self::new(self.layer.map(mapper), Module::map(self.mix, mapper))
     }
 
-    fn load_record(self, record: Self::Record) -> Self {
-        Self::new(self.layer.load_record(record))
+    fn load_record(self, (layer, mix): Self::Record) -> Self {
+        Self::new(self.layer.load_record(layer), self.mix.load_record(mix))
     }
 
     fn into_record(self) -> Self::Record {
-        self.layer.into_record()
+        (self.layer.into_record(), self.mix.into_record())
     }
 }
 
@@ -89,6 +109,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn valid(&self) -> Self::InnerModule {
         Prepared {
             layer: self.layer.valid(),
+            mix: self.mix.valid(),
             packed: match self.packed.get() {
                 Some(packed) => packed.clone().inner().into(),
                 None => OnceLock::new(),
@@ -99,6 +120,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn from_inner(module: Self::InnerModule) -> Self {
         Self {
             layer: Conv2d::from_inner(module.layer),
+            mix: module.mix.map(Conv2d::from_inner),
             packed: match module.packed.into_inner() {
                 Some(packed) => Tensor::from_inner(packed).into(),
                 None => OnceLock::new(),

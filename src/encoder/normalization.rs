@@ -1,7 +1,9 @@
 //! How an image is brought to the values that a set of weights was trained on.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+
+use crate::kernel::Backend;
 
 /// Input normalisation of a set of weights: `(range · x − mean) / std` for each channel of an RGB
 /// image `x` in `[0, 1]`, with the channels reversed afterwards where the weights want BGR.
@@ -52,16 +54,17 @@ impl Normalization {
     /// Normalises an RGB image in `[0, 1]`, shape `[batch, 3, height, width]`.
     pub fn apply<B: Backend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
         let options = (&image.device(), image.dtype());
-        let channel = |values: [f32; 3]| {
-            Tensor::<B, 4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), options)
-        };
-        let scale = self.std.map(|std| self.range / std);
-        let shift = [0, 1, 2].map(|c| self.mean[c] / self.std[c]);
-        let normalized = image * channel(scale) - channel(shift);
-        if self.bgr {
-            normalized.flip([1])
-        } else {
-            normalized
+        let source = |row: usize| if self.bgr { 2 - row } else { row };
+        let mut matrix = [0.0; 9];
+        let mut bias = [0.0; 3];
+        for row in 0..3 {
+            let channel = source(row);
+            matrix[3 * row + channel] = self.range / self.std[channel];
+            bias[row] = -self.mean[channel] / self.std[channel];
         }
+        let matrix = TensorData::new(matrix.to_vec(), [3, 3]);
+        let bias = TensorData::new(bias.to_vec(), [3]);
+        let bias = Tensor::from_data(bias, options);
+        B::mix(image, Tensor::from_data(matrix, options), Some(bias))
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use super::convolution::Prepared;
+use super::convolution::{Prepared, matrix};
 use super::{EncoderError, Guide, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Then};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
@@ -88,13 +88,18 @@ impl<B: Backend> Vgg19<B> {
     /// Builds the network from weights in memory.
     pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
         let normalization = weights.normalization;
-        let (convolutions, readouts) = weights.into_parts();
+        let Vgg19Weights {
+            convolutions,
+            mixes,
+            readouts,
+            ..
+        } = weights;
         let build = |layer| same_size_convolution(layer, device);
         Self {
             convolutions: convolutions
                 .into_iter()
-                .map(build)
-                .map(Prepared::new)
+                .zip(mixes)
+                .map(|(layer, mix)| Prepared::new(build(layer), mix.map(build)))
                 .collect(),
             readouts: readouts.into_iter().map(build).collect(),
             normalization,
@@ -139,7 +144,8 @@ impl<B: Backend> Vgg19<B> {
     /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
         let convolutions = self.convolutions.iter().map(Prepared::layer);
-        let layers = convolutions.chain(&self.readouts);
+        let mixes = self.convolutions.iter().filter_map(Prepared::mix);
+        let layers = convolutions.chain(mixes).chain(&self.readouts);
         layers.flat_map(|layer| {
             let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
             [Some(layer.weight.val().into_data()), bias]
@@ -149,8 +155,15 @@ impl<B: Backend> Vgg19<B> {
     }
 
     /// Channels of each convolution that the weights reach.
-    pub(crate) fn widths(&self) -> Vec<usize> {
-        let width = |prepared: &Prepared<B>| prepared.layer().weight.val().dims()[0];
+    pub(crate) fn widths(&self) -> Vec<Width> {
+        let channels = |layer: &Conv2d<B>| layer.weight.val().dims()[0];
+        let width = |prepared: &Prepared<B>| {
+            let channels_out = channels(prepared.layer());
+            Width {
+                channels_out,
+                shown: prepared.mix().map_or(channels_out, channels),
+            }
+        };
         self.convolutions.iter().map(width).collect()
     }
 
@@ -158,7 +171,7 @@ impl<B: Backend> Vgg19<B> {
     fn channels(&self, layer: Layer) -> usize {
         match self.is_slim() {
             true => layer.channels(64),
-            false => self.widths()[layer.depth() - 1],
+            false => self.widths()[layer.depth() - 1].shown,
         }
     }
 
@@ -265,9 +278,19 @@ impl<B: kernel::Backend> Vgg19<B> {
                 (Some(_), _) if !tapped(convolution) => Then::Relu,
                 _ => Then::Nothing,
             };
+            let mut weights = prepared.weights();
+            // The pool is before the mix: where it is apart, so is the mix.
+            let mix = match (then, pooled) {
+                (Then::Relu, Some(_)) => weights.mix.take(),
+                _ => None,
+            };
+            let mixed = |x: Tensor<B, 4>| match &mix {
+                Some(mix) => B::mix(x, mix.clone(), None),
+                None => x,
+            };
             x = match padded.take() {
-                None => B::convolve(x, &prepared.weights(), then),
-                Some(wide) => B::convolve(wide, &prepared.weights(), then)
+                None => B::convolve(x, &weights, then),
+                Some(wide) => B::convolve(wide, &weights, then)
                     .narrow(2, 1, height)
                     .narrow(3, 1, width),
             };
@@ -276,11 +299,13 @@ impl<B: kernel::Backend> Vgg19<B> {
                 if then == Then::Nothing {
                     x = relu(x);
                 }
-                keep(layer, &x);
+                if tapped(layer) {
+                    keep(layer, &mixed(x.clone()));
+                }
             }
             if let Some(layer) = pooled {
                 if !matches!(then, Then::ReluPool(_)) {
-                    x = B::pool(x, self.pooling);
+                    x = mixed(B::pool(x, self.pooling));
                 }
                 keep(layer, &x);
             }
@@ -290,10 +315,17 @@ impl<B: kernel::Backend> Vgg19<B> {
 
     /// What turns a slim encoder's channels into those that stand for VGG19's, `[channels, channels]`.
     fn readout(&self, layer: Layer) -> Option<Tensor<B, 2>> {
-        let weight = self.readouts.get(layer.depth() - 1)?.weight.val();
-        let [channels_out, channels_in, ..] = weight.dims();
-        Some(weight.reshape([channels_out, channels_in]))
+        self.readouts.get(layer.depth() - 1).map(matrix)
     }
+}
+
+/// Channels of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Width {
+    /// Its own.
+    pub channels_out: usize,
+    /// Those that they are mixed to, which are all that leaves it.
+    pub shown: usize,
 }
 
 /// A same-size convolution with stride 1 that holds the given values.
@@ -338,7 +370,7 @@ struct Tap<B: Backend> {
     guide: Option<Tensor<B, 4>>,
 }
 
-impl<B: Backend> Tap<B> {
+impl<B: kernel::Backend> Tap<B> {
     /// The encoder's channels times a power of the guide.
     fn guided(&self, power: i32) -> Tensor<B, 4> {
         match &self.guide {
@@ -351,18 +383,12 @@ impl<B: Backend> Tap<B> {
         let Some(readout) = &self.readout else {
             return &self.seen;
         };
-        self.response.get_or_init(|| {
-            // A 1×1 convolution is a matrix product, and so is its gradient.
-            let [batch, channels, height, width] = self.seen.dims();
-            let [channels_out, _] = readout.dims();
-            let flat = self.seen.clone().reshape([batch, channels, height * width]);
-            let response = readout.clone().unsqueeze::<3>().matmul(flat);
-            response.reshape([batch, channels_out, height, width])
-        })
+        self.response
+            .get_or_init(|| B::mix(self.seen.clone(), readout.clone(), None))
     }
 }
 
-impl<B: Backend> Features<B> {
+impl<B: kernel::Backend> Features<B> {
     /// The response of one layer, `[batch, channels, height, width]`.
     ///
     /// # Panics
@@ -375,24 +401,24 @@ impl<B: Backend> Features<B> {
     /// `[batch, channels, channels]`.
     ///
     /// A slim encoder's read-out R does not have to be applied at every position for it: the Gram
-    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S.
+    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S. Where R has few rows, the other way is
+    /// the shorter one.
     ///
     /// # Panics
     /// If the layer was not among the taps.
-    pub fn gram(&self, layer: Layer) -> Tensor<B, 3>
-    where
-        B: kernel::Backend,
-    {
+    pub fn gram(&self, layer: Layer) -> Tensor<B, 3> {
         let tap = self.tap(layer);
-        let gram = B::gram(tap.guided(1));
-        match &tap.readout {
-            None => gram,
-            Some(readout) => {
-                let readout = readout.clone().unsqueeze::<3>();
-                let transposed = readout.clone().transpose();
-                readout.matmul(gram).matmul(transposed)
-            }
+        let seen = tap.guided(1);
+        let Some(readout) = &tap.readout else {
+            return B::gram(seen);
+        };
+        let [rows, channels] = readout.dims();
+        if 2 * rows <= channels {
+            return B::gram(B::mix(seen, readout.clone(), None));
         }
+        let readout = readout.clone().unsqueeze::<3>();
+        let transposed = readout.clone().transpose();
+        readout.matmul(B::gram(seen)).matmul(transposed)
     }
 
     /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.
@@ -410,6 +436,13 @@ impl<B: Backend> Features<B> {
         }
     }
 
+    /// The responses with their layers, shallow to deep.
+    pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
+        self.taps.iter().map(|tap| (tap.layer, tap.response()))
+    }
+}
+
+impl<B: Backend> Features<B> {
     /// The same features, of which [`gram`](Self::gram) and [`mean`](Self::mean) see a region only,
     /// at the layers that the guide knows.
     pub fn guided(&self, guide: &Guide<B>) -> Self {
@@ -428,11 +461,6 @@ impl<B: Backend> Features<B> {
     /// If the layer was not among the taps.
     pub fn channels(&self, layer: Layer) -> usize {
         self.tap(layer).channels
-    }
-
-    /// The responses with their layers, shallow to deep.
-    pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
-        self.taps.iter().map(|tap| (tap.layer, tap.response()))
     }
 
     fn tap(&self, layer: Layer) -> &Tap<B> {

@@ -24,11 +24,13 @@ impl<B: Engine, C: CheckpointStrategy> Backend for Autodiff<B, C> {
             weight,
             bias,
             packed,
+            mix,
         } = convolution.clone();
         let convolution = Convolution {
             weight: weight.inner(),
             bias: bias.inner(),
             packed: packed.inner(),
+            mix: mix.map(Tensor::inner),
         };
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;
@@ -62,6 +64,25 @@ impl<B: Engine, C: CheckpointStrategy> Backend for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let (y, _) = B::pool(x, pooling, false);
                 prepared.finish(y.into_primitive().tensor())
+            }
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn mix(
+        x: Tensor<Self, 4>,
+        matrix: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 4> {
+        let node = x.clone().into_primitive().tensor().node;
+        let (x, matrix, bias) = (x.inner(), matrix.inner(), bias.map(Tensor::inner));
+        let output = match Mix.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let y = B::mix(x, matrix.clone(), bias);
+                prepared.finish(matrix, y.into_primitive().tensor())
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::mix(x, matrix, bias).into_primitive().tensor())
             }
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -120,6 +141,37 @@ impl<B: Engine> Backward<B, 1> for Pool {
     }
 }
 
+/// What other uses of the parent gave already, taken out of the gradients, so that it is added to in
+/// place: the features of large images are large, and two such tensors would become a third. Of
+/// `any` tensor nothing is used.
+fn take<B: Engine, S>(
+    grads: &mut Gradients,
+    ops: &Ops<S, 1>,
+    any: &Tensor<B, 4>,
+) -> Option<Tensor<B, 4>> {
+    let parent = ops.parents[0].as_ref()?;
+    let mut known = Autodiff::<B>::from_inner(any.clone().into_primitive().tensor());
+    known.node = parent.clone();
+    grads.remove(&known).map(tensor)
+}
+
+#[derive(Debug)]
+struct Mix;
+
+impl<B: Engine> Backward<B, 1> for Mix {
+    type State = Tensor<B, 2>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = tensor(grads.consume::<B>(&ops.node));
+        let sum = take(grads, &ops, &gradient);
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        let sum = B::mix_backward(gradient, ops.state, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
+    }
+}
+
 #[derive(Debug)]
 struct Gram;
 
@@ -127,18 +179,12 @@ impl<B: Engine> Backward<B, 1> for Gram {
     type State = Tensor<B, 4>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let features = ops.state;
         let gradient = tensor(grads.consume::<B>(&ops.node));
+        let sum = take(grads, &ops, &ops.state);
         let [Some(parent)] = ops.parents else {
             return;
         };
-        // The features of large images are large: what the layers behind gave already is added to in
-        // place, where otherwise two tensors of that size would become a third.
-        let mut known = Autodiff::<B>::from_inner(features.clone().into_primitive().tensor());
-        known.node = parent.clone();
-        let sum = grads.remove(&known).map(tensor);
-        drop(known);
-        let sum = B::gram_backward(features, gradient, sum);
+        let sum = B::gram_backward(ops.state, gradient, sum);
         grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend};
 
 use super::cpu::convolution::{self, Geometry};
 use super::cpu::memory::Recycled;
-use super::cpu::{gram as grams, pool as pools, winograd};
+use super::cpu::{gram as grams, mix as mixes, pool as pools, winograd};
 use super::{Convolution, Mask, Pooling, Then, plain};
 
 /// How a backend's tensors are read and made.
@@ -79,6 +79,22 @@ macro_rules! host_engine {
                 $crate::kernel::host::pool_backward(gradient, pooling, mask, size)
             }
 
+            fn mix(
+                x: Tensor<Self, 4>,
+                matrix: Tensor<Self, 2>,
+                bias: Option<Tensor<Self, 1>>,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::host::mix(x, matrix, bias)
+            }
+
+            fn mix_backward(
+                gradient: Tensor<Self, 4>,
+                matrix: Tensor<Self, 2>,
+                sum: Option<Tensor<Self, 4>>,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::host::mix_backward(gradient, matrix, sum)
+            }
+
             fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
                 $crate::kernel::host::gram(features)
             }
@@ -105,12 +121,13 @@ fn filled<B: Host, const D: usize>(
     B::tensor(memory, shape)
 }
 
-fn geometry<B: Host>(weight: &Tensor<B, 4>, batch: usize, size: [usize; 2]) -> Geometry {
-    let [channels_out, channels_in, ..] = weight.dims();
+fn geometry<B: Host>(convolution: &Convolution<B>, batch: usize, size: [usize; 2]) -> Geometry {
+    let [channels_out, channels_in, ..] = convolution.weight.dims();
     Geometry {
         batch,
         channels_in,
         channels_out,
+        mixed: convolution.mix.as_ref().map(|mix| mix.dims()[0]),
         height: size[0],
         width: size[1],
     }
@@ -127,12 +144,16 @@ pub(super) fn pack<B: Host>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
     })
 }
 
-/// The packed kernel and the bias, if they are for the engine.
-fn weights<B: Host>(convolution: &Convolution<B>) -> Option<(B::Floats, B::Floats)> {
-    Some((
-        B::floats(&convolution.packed)?,
-        B::floats(&convolution.bias)?,
-    ))
+/// The packed kernel, the bias and the mix's matrix, if they are for the engine.
+fn weights<B: Host>(
+    convolution: &Convolution<B>,
+) -> Option<(B::Floats, B::Floats, Option<B::Floats>)> {
+    let mix = match &convolution.mix {
+        Some(mix) => Some(B::floats(mix)?),
+        None => None,
+    };
+    let packed = B::floats(&convolution.packed)?;
+    Some((packed, B::floats(&convolution.bias)?, mix))
 }
 
 pub(super) fn convolve<B: Host>(
@@ -141,17 +162,19 @@ pub(super) fn convolve<B: Host>(
     then: Then,
     keep: bool,
 ) -> (Tensor<B, 4>, Option<Mask<B>>) {
-    let (Some(values), Some((packed, bias))) = (B::floats(&x), weights(convolution)) else {
+    let (Some(values), Some((packed, bias, mix))) = (B::floats(&x), weights(convolution)) else {
         return plain::convolve(x, convolution, then, keep);
     };
     let [batch, _, height, width] = x.dims();
-    let geometry = geometry(&convolution.weight, batch, [height, width]);
+    let geometry = geometry(convolution, batch, [height, width]);
     let keep = keep && then != Then::Nothing;
     let mut masks = keep.then(|| Recycled::new(2 * geometry.masks()));
     let (height, width) = geometry.after(then);
-    let output = filled([batch, geometry.channels_out, height, width], |output| {
+    let mix = mix.as_deref().unwrap_or(&[]);
+    let channels = geometry.channels_after();
+    let output = filled([batch, channels, height, width], |output| {
         let masks = masks.as_mut().map(Recycled::values_mut);
-        convolution::forward(geometry, &values, &packed, &bias, then, output, masks);
+        convolution::forward(geometry, &values, &packed, &bias, mix, then, output, masks);
     });
     (output, masks.map(B::mask))
 }
@@ -163,15 +186,17 @@ pub(super) fn convolve_backward<B: Host>(
     mask: Option<Mask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
-    let (Some(values), Some((packed, _))) = (B::floats(&gradient), weights(convolution)) else {
+    let (Some(values), Some((packed, _, mix))) = (B::floats(&gradient), weights(convolution))
+    else {
         return plain::convolve_backward(gradient, convolution, then, mask, size);
     };
     let [batch, ..] = gradient.dims();
-    let geometry = geometry(&convolution.weight, batch, size);
+    let geometry = geometry(convolution, batch, size);
+    let mix = mix.as_deref().unwrap_or(&[]);
     let masks = mask.as_ref().map(B::bytes);
     let masks = masks.as_ref().map(|masks| bytemuck::cast_slice(masks));
     filled([batch, geometry.channels_in, size[0], size[1]], |output| {
-        convolution::backward(geometry, &values, &packed, then, masks, output);
+        convolution::backward(geometry, &values, &packed, mix, then, masks, output);
     })
 }
 
@@ -208,6 +233,49 @@ pub(super) fn pool_backward<B: Host>(
     filled([batch, channels, size[0], size[1]], |output| {
         pools::backward(&values, (size[0], size[1]), winners.as_deref(), output);
     })
+}
+
+pub(super) fn mix<B: Host>(
+    x: Tensor<B, 4>,
+    matrix: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 4> {
+    let (Some(values), Some(entries)) = (B::floats(&x), B::floats(&matrix)) else {
+        return plain::mix(x, matrix, bias);
+    };
+    let offsets = match bias.as_ref().map(B::floats) {
+        Some(None) => return plain::mix(x, matrix, bias),
+        Some(offsets) => offsets,
+        None => None,
+    };
+    let [batch, channels, height, width] = x.dims();
+    let [rows, _] = matrix.dims();
+    let entry = |row, channel| entries[row * channels + channel];
+    let matrix = mixes::Matrix::new(rows, channels, entry, offsets.as_deref());
+    filled([batch, rows, height, width], |output| {
+        matrix.apply(&values, output, height * width, false);
+    })
+}
+
+pub(super) fn mix_backward<B: Host>(
+    gradient: Tensor<B, 4>,
+    matrix: Tensor<B, 2>,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let (Some(values), Some(entries)) = (B::floats(&gradient), B::floats(&matrix)) else {
+        return plain::mix_backward(gradient, matrix, sum);
+    };
+    let [batch, rows, height, width] = gradient.dims();
+    let [_, channels] = matrix.dims();
+    let entry = |channel, row| entries[row * channels + channel];
+    let matrix = mixes::Matrix::new(channels, rows, entry, None);
+    let positions = height * width;
+    match sum {
+        Some(sum) => B::change(sum, |output| matrix.apply(&values, output, positions, true)),
+        None => filled([batch, channels, height, width], |output| {
+            matrix.apply(&values, output, positions, false);
+        }),
+    }
 }
 
 pub(super) fn gram<B: Host>(features: Tensor<B, 4>) -> Tensor<B, 3> {

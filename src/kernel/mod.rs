@@ -1,7 +1,9 @@
 //! The operations that nearly all of the time goes into, in forms made for style transfer.
 //!
-//! - a 3×3 convolution (stride 1, padding 1) with bias, ReLU and 2×2 pool in one: [`Then`]
+//! - a 3×3 convolution (stride 1, padding 1) with bias, ReLU, 2×2 pool ([`Then`]) and a matrix times the
+//!   channels (a 1×1 convolution) in one
 //! - the 2×2 pool alone
+//! - a matrix times the channels of every position alone
 //! - the Gram matrix
 //!
 //! Their weights are frozen, so the way back needs no features: the gradient of a convolution with
@@ -64,6 +66,9 @@ pub struct Convolution<B: backend::Backend> {
     pub bias: Tensor<B, 1>,
     /// What [`Engine::pack`] made of the kernel.
     pub packed: Tensor<B, 1>,
+    /// A matrix `[rows, channels_out]` that the channels are mixed with at last, after the pool where
+    /// there is one: a 1×1 convolution without bias.
+    pub mix: Option<Tensor<B, 2>>,
 }
 
 impl<B: Backend> Convolution<B> {
@@ -74,6 +79,7 @@ impl<B: Backend> Convolution<B> {
             weight,
             bias,
             packed,
+            mix: None,
         }
     }
 }
@@ -90,8 +96,8 @@ pub trait Engine: backend::Backend {
         plain::pack(weight)
     }
 
-    /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it, and with
-    /// `keep` the mask for the way back (none for [`Then::Nothing`], which needs none).
+    /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it and mixed
+    /// where the weights say so, and with `keep` the mask for the way back (none for [`Then::Nothing`], which needs none).
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &Convolution<Self>,
@@ -133,6 +139,26 @@ pub trait Engine: backend::Backend {
         plain::pool_backward(gradient, pooling, mask, size)
     }
 
+    /// A matrix `[rows, channels]` times the channels of `x`, `[batch, channels, height, width]`, at
+    /// every position, plus a bias for each row: a 1×1 convolution.
+    fn mix(
+        x: Tensor<Self, 4>,
+        matrix: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 4> {
+        plain::mix(x, matrix, bias)
+    }
+
+    /// The gradient with respect to `x`, `matrixᵀ · gradient`, added to `sum`, what other uses of `x`
+    /// gave already.
+    fn mix_backward(
+        gradient: Tensor<Self, 4>,
+        matrix: Tensor<Self, 2>,
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        plain::mix_backward(gradient, matrix, sum)
+    }
+
     /// The Gram matrices of features `[batch, channels, height, width]`:
     /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`.
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
@@ -164,6 +190,13 @@ pub trait Backend: backend::Backend {
     /// See [`Engine::pool`].
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4>;
 
+    /// See [`Engine::mix`].
+    fn mix(
+        x: Tensor<Self, 4>,
+        matrix: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 4>;
+
     /// See [`Engine::gram`].
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3>;
 }
@@ -183,6 +216,14 @@ impl<B: Engine> Backend for B {
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
         <B as Engine>::pool(x, pooling, false).0
+    }
+
+    fn mix(
+        x: Tensor<Self, 4>,
+        matrix: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 4> {
+        <B as Engine>::mix(x, matrix, bias)
     }
 
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {

@@ -34,9 +34,11 @@ pub fn convolve<B: Backend>(
     then: Then,
     keep: bool,
 ) -> (Tensor<B, 4>, Option<Mask<B>>) {
-    let Convolution { weight, bias, .. } = convolution;
+    let Convolution {
+        weight, bias, mix, ..
+    } = convolution;
     let x = padded(x, weight.clone(), Some(bias.clone()));
-    match then {
+    let (x, mask) = match then {
         Then::Nothing => (x, None),
         Then::Relu => {
             let x = relu(x);
@@ -55,6 +57,10 @@ pub fn convolve<B: Backend>(
             });
             (pooled, mask)
         }
+    };
+    match mix {
+        Some(matrix) => (self::mix(x, matrix.clone(), None), mask),
+        None => (x, mask),
     }
 }
 
@@ -67,6 +73,10 @@ pub fn convolve_backward<B: Backend>(
     [height, width]: [usize; 2],
 ) -> Tensor<B, 4> {
     let [channels_out, channels_in, ..] = convolution.weight.dims();
+    let gradient = match &convolution.mix {
+        Some(matrix) => mix_backward(gradient, matrix.clone(), None),
+        None => gradient,
+    };
     let gradient = match then {
         Then::ReluPool(Pooling::Average) => spread(gradient, [height, width]) * 0.25,
         Then::ReluPool(Pooling::Max) => spread(gradient, [height, width]),
@@ -135,6 +145,40 @@ pub fn pool_backward<B: Backend>(
     ]);
     let winners = pad(winners.float(), size).greater_elem(0.5);
     spread(gradient, size).mask_fill(winners.bool_not(), 0.0)
+}
+
+/// See [`Engine::mix`](super::Engine::mix).
+pub fn mix<B: Backend>(
+    x: Tensor<B, 4>,
+    matrix: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = x.dims();
+    let [rows, _] = matrix.dims();
+    if height * width == 0 {
+        let shape = [batch, rows, height, width];
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    }
+    let flat = x.reshape([batch, channels, height * width]);
+    let mixed = matrix.unsqueeze::<3>().matmul(flat);
+    let mixed = mixed.reshape([batch, rows, height, width]);
+    match bias {
+        Some(bias) => mixed + bias.reshape([1, rows, 1, 1]),
+        None => mixed,
+    }
+}
+
+/// See [`Engine::mix_backward`](super::Engine::mix_backward).
+pub fn mix_backward<B: Backend>(
+    gradient: Tensor<B, 4>,
+    matrix: Tensor<B, 2>,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let product = mix(gradient, matrix.transpose(), None);
+    match sum {
+        Some(sum) => sum + product,
+        None => product,
+    }
 }
 
 /// See [`Engine::gram`](super::Engine::gram).

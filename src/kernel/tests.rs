@@ -89,10 +89,11 @@ fn check_convolution(
     channels_in: usize,
     channels_out: usize,
     size: [usize; 2],
+    mixed: Option<usize>,
     seed: u64,
 ) {
     let [height, width] = size;
-    let weights = convolution::<Flex>(channels_in, channels_out, seed);
+    let mut weights = convolution::<Flex>(channels_in, channels_out, seed);
     // As the plain operations have it.
     let rotated = Convolution {
         packed: plain::pack(weights.weight.clone()),
@@ -100,6 +101,9 @@ fn check_convolution(
     };
     let x = random([batch, channels_in, height, width], seed + 2);
     let before = plain::convolve(x.clone(), &rotated, Then::Nothing, false).0;
+    let mix = mixed.map(|rows| random([rows, channels_out], seed + 4));
+    weights.mix = mix.clone();
+    let rotated = Convolution { mix, ..rotated };
     for then in ALL {
         let (found, mask) = <Flex as Engine>::convolve(x.clone(), &weights, then, true);
         let (again, none) = <Flex as Engine>::convolve(x.clone(), &weights, then, false);
@@ -132,9 +136,31 @@ proptest! {
     #[test]
     fn convolutions_of_any_shape(
         batch in 1usize..3, channels_in in 1usize..20, channels_out in 1usize..60,
-        height in 1usize..30, width in 1usize..90, seed in any::<u32>(),
+        height in 1usize..30, width in 1usize..90, mixed in prop::option::of(1usize..40),
+        seed in any::<u32>(),
     ) {
-        check_convolution(batch, channels_in, channels_out, [height, width], seed.into());
+        let size = [height, width];
+        check_convolution(batch, channels_in, channels_out, size, mixed, seed.into());
+    }
+
+    #[test]
+    fn mixes_of_any_shape(
+        batch in 1usize..3, channels in 1usize..70, rows in 1usize..40, height in 1usize..40,
+        width in 1usize..40, seed in any::<u32>(),
+    ) {
+        let x = random::<Flex, 4>([batch, channels, height, width], seed.into());
+        let matrix = random([rows, channels], u64::from(seed) + 1);
+        for bias in [None, Some(random([rows], 5))] {
+            let found = <Flex as Engine>::mix(x.clone(), matrix.clone(), bias.clone());
+            assert_close(&found, &plain::mix(x.clone(), matrix.clone(), bias));
+        }
+        let gradient = random([batch, rows, height, width], u64::from(seed) + 2);
+        let whole = random([batch + 1, channels, height, width], u64::from(seed) + 3);
+        for sum in [None, Some(whole.narrow(0, 1, batch))] {
+            let (gradient, matrix) = (gradient.clone(), matrix.clone());
+            let expected = plain::mix_backward(gradient.clone(), matrix.clone(), sum.clone());
+            assert_close(&<Flex as Engine>::mix_backward(gradient, matrix, sum), &expected);
+        }
     }
 
     #[test]
@@ -205,7 +231,9 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         (6, 7, [21, 131]),
     ];
     for (seed, (channels_in, channels_out, size)) in cases.into_iter().enumerate() {
-        check_convolution(1, channels_in, channels_out, size, seed as u64);
+        for mixed in [None, Some(seed + 1)] {
+            check_convolution(1, channels_in, channels_out, size, mixed, seed as u64);
+        }
     }
 }
 
@@ -214,7 +242,10 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
 fn gradients_are_those_of_the_plain_operations() {
     type B = Autodiff<Flex>;
     let (height, width) = (13, 22);
-    let weights = convolution::<B>(5, 7, 1);
+    let mut weights = convolution::<B>(5, 7, 1);
+    let first_mix: Tensor<B, 2> = random([4, 7], 4);
+    weights.mix = Some(first_mix.clone());
+    let (second_mix, bias) = (random::<B, 2>([6, 4], 5), random::<B, 1>([6], 6));
     let target = random::<Flex, 4>([2, 5, height, width], 2);
     for then in ALL {
         let gradient = |fast: bool| {
@@ -225,7 +256,7 @@ fn gradients_are_those_of_the_plain_operations() {
                 let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
                 let bias = Some(weights.bias.clone());
                 let y = conv2d(x.clone(), weights.weight.clone(), bias, options);
-                match then {
+                let y = match then {
                     Then::Nothing => y,
                     Then::Relu => relu(y),
                     Then::ReluPool(Pooling::Max) => {
@@ -234,14 +265,20 @@ fn gradients_are_those_of_the_plain_operations() {
                     Then::ReluPool(Pooling::Average) => {
                         avg_pool2d(relu(y), [2, 2], [2, 2], [0, 0], false, false)
                     }
-                }
+                };
+                plain::mix(y, first_mix.clone(), None)
             };
+            let mix = match fast {
+                true => <B as Backend>::mix,
+                false => plain::mix,
+            };
+            let mixed = mix(y.clone(), second_mix.clone(), Some(bias.clone()));
             let gram = match fast {
                 true => <B as Backend>::gram(y.clone()),
                 false => plain::gram(y.clone()),
             };
             let factors = Tensor::from_inner(random(y.dims(), 3));
-            let loss = (y * factors).sum() + gram.powi_scalar(2).sum();
+            let loss = (y * factors).sum() + gram.powi_scalar(2).sum() + mixed.powi_scalar(2).sum();
             x.grad(&loss.backward()).unwrap()
         };
         assert_close(&gradient(true), &gradient(false));
@@ -253,11 +290,14 @@ fn gradients_are_those_of_the_plain_operations() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     type B = Autodiff<Flex>;
-    let weights = convolution::<B>(5, 7, 1);
-    let exact = Convolution::<Flex>::new(
+    let mut weights = convolution::<B>(5, 7, 1);
+    let mix = random([4, 7], 4);
+    weights.mix = Some(Tensor::from_inner(mix.clone()));
+    let mut exact = Convolution::<Flex>::new(
         weights.weight.clone().inner().cast(DType::F64),
         weights.bias.clone().inner().cast(DType::F64),
     );
+    exact.mix = Some(mix.cast(DType::F64));
     // Panels read in place, and one that is collected.
     for (height, width) in [(13, 22), (12, 64)] {
         let start = random::<Flex, 4>([1, 5, height, width], 2);
@@ -336,15 +376,19 @@ fn the_error_is_that_of_single_precision() {
 /// Loss and gradient of a small network at `image`, with everything that the engine has.
 fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     type B = Autodiff<Flex>;
-    let first = convolution::<B>(3, 40, 1);
-    let second = convolution::<B>(40, 130, 2);
+    let mut first = convolution::<B>(3, 40, 1);
+    first.mix = Some(random([13, 40], 3));
+    let second = convolution::<B>(13, 130, 2);
+    let mut third = convolution::<B>(13, 70, 4);
+    third.mix = Some(random([9, 70], 5));
     let x = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
     let y = <B as Backend>::convolve(x.clone(), &first, Then::Relu);
     let pooled = <B as Backend>::pool(y.clone(), Pooling::Max);
     let deep = <B as Backend>::convolve(pooled, &second, Then::ReluPool(Pooling::Average));
-    let grams = [y, deep].map(<B as Backend>::gram);
-    let [a, b] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
-    let loss = a + b;
+    let narrow = <B as Backend>::convolve(y.clone(), &third, Then::ReluPool(Pooling::Max));
+    let grams = [y, deep, narrow].map(<B as Backend>::gram);
+    let [a, b, c] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
+    let loss = a + b + c;
     let gradient = x.grad(&loss.backward()).unwrap();
     [loss.into_data(), gradient.into_data()]
 }
@@ -387,7 +431,8 @@ fn ndarray_gives_the_same_bits() {
     use burn::backend::NdArray;
 
     fn run<B: Engine>() -> Vec<TensorData> {
-        let weights = convolution::<B>(7, 9, 1);
+        let mut weights = convolution::<B>(7, 9, 1);
+        weights.mix = Some(random([5, 9], 4));
         let x = random::<B, 4>([2, 7, 11, 13], 2);
         let mut all = Vec::new();
         for then in ALL {
@@ -400,6 +445,10 @@ fn ndarray_gives_the_same_bits() {
         let (y, mask) = <B as Engine>::pool(x.clone(), Pooling::Max, true);
         all.push(y.to_data());
         all.push(B::pool_backward(y, Pooling::Max, mask, [11, 13]).into_data());
+        let matrix = random([3, 7], 5);
+        all.push(
+            B::mix_backward(B::mix(x.clone(), matrix.clone(), None), matrix, None).into_data(),
+        );
         let gram = <B as Engine>::gram(x.clone());
         all.push(gram.to_data());
         all.push(B::gram_backward(x.clone(), gram, Some(x)).into_data());

@@ -23,10 +23,10 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
     /// where they need more.
     pub(super) fn memory(&self, pixels: usize, style_pixels: usize) -> u64 {
         let widths = self.encoder.widths();
-        let inputs = std::iter::once(&3).chain(&widths);
+        let inputs = std::iter::once(3).chain(widths.iter().map(|width| width.shown));
         let weights: u64 = inputs
             .zip(&widths)
-            .map(|(&channels_in, &channels_out)| 9 * (channels_in * channels_out) as u64)
+            .map(|(channels_in, width)| 9 * (channels_in * width.channels_out) as u64)
             .sum();
         let images = match self.recipe.optimizer {
             OptimizerConfig::Lbfgs(config) => {
@@ -53,14 +53,14 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
         let mut largest = 0;
         for layer in Layer::all().take_while(|&layer| layer <= deepest) {
             let stride = layer.stride() as u64;
-            let values =
-                widths[layer.depth() - 1] as u64 * (pixels as u64).div_ceil(stride * stride);
-            largest = largest.max(4 * values);
+            let width = widths[layer.depth() - 1];
+            let values = |channels| channels as u64 * (pixels as u64).div_ceil(stride * stride);
+            largest = largest.max(4 * values(width.shown));
             if taps.contains(&layer) {
-                kept += 4 * values;
+                kept += 4 * values(width.shown);
             }
             if layer.kind() == LayerKind::Relu {
-                kept += values / 8;
+                kept += values(width.channels_out) / 8;
             }
         }
         kept + ON_TOP * largest / 2

@@ -40,8 +40,11 @@ pub struct Convolution {
 /// The parameters of a network with VGG19's topology, in memory and independent of any backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vgg19Weights {
-    convolutions: Vec<Convolution>,
-    readouts: Vec<Convolution>,
+    pub(crate) convolutions: Vec<Convolution>,
+    /// 1×1 convolutions that mix the channels of each layer, after the pool where there is one.
+    pub(crate) mixes: Vec<Option<Convolution>>,
+    /// What turns the channels of each layer into those that stand for VGG19's; empty for VGG19.
+    pub(crate) readouts: Vec<Convolution>,
     /// What the input must be brought to.
     pub normalization: Normalization,
 }
@@ -113,7 +116,7 @@ impl Vgg19Weights {
     pub fn random(width: usize, seed: u64) -> Self {
         assert!(width > 0, "the first block needs at least one channel");
         let mut rng = StdRng::seed_from_u64(seed);
-        let convolutions = (0..16)
+        let convolutions: Vec<Convolution> = (0..16)
             .map(|index| {
                 let [out, fan_in, ..] = expected_shape(index, width);
                 let deviation = (2.0 / (9 * fan_in) as f32).sqrt();
@@ -126,6 +129,7 @@ impl Vgg19Weights {
             })
             .collect();
         Self {
+            mixes: vec![None; convolutions.len()],
             convolutions,
             readouts: Vec::new(),
             normalization: Normalization::TORCHVISION,
@@ -141,12 +145,9 @@ impl Vgg19Weights {
     /// computed; those of fewer layers stay as they are.
     pub fn until(mut self, layer: Layer) -> Self {
         self.convolutions.truncate(layer.depth());
+        self.mixes.truncate(layer.depth());
         self.readouts.truncate(layer.depth());
         self
-    }
-
-    pub(crate) fn into_parts(self) -> (Vec<Convolution>, Vec<Convolution>) {
-        (self.convolutions, self.readouts)
     }
 }
 
@@ -157,6 +158,11 @@ fn expected_shape(index: usize, width: usize) -> [usize; 4] {
         _ => Layer::convolution(index - 1).channels(width),
     };
     [Layer::convolution(index).channels(width), channels_in, 3, 3]
+}
+
+/// The first size of a tensor, in bounds.
+fn rows(tensor: &NamedTensor) -> usize {
+    tensor.shape.first().map_or(1, |&rows| rows.clamp(1, 1024))
 }
 
 impl Source {
@@ -187,43 +193,49 @@ impl Source {
             )));
         }
         let slim = !self.readouts.is_empty();
-        let mut convolutions: Vec<Convolution> = Vec::with_capacity(self.convolutions.len());
+        let count = self.convolutions.len();
+        if slim && self.readouts.len() != count {
+            return Err(error(format!(
+                "it holds {} read-outs for {count} convolutions",
+                self.readouts.len()
+            )));
+        }
+        let mut convolutions: Vec<Convolution> = Vec::with_capacity(count);
+        let mut mixes: Vec<Option<Convolution>> = Vec::with_capacity(count);
+        let mut readouts = Vec::with_capacity(self.readouts.len());
+        let mut channels = 3;
         for (index, pair) in self.convolutions.iter().enumerate() {
             let mut expected = expected_shape(index, width);
             if slim {
                 // The widths are the file's own choice; they only have to fit each other.
-                let channels_out = pair.weight.shape.first().copied().unwrap_or(0);
-                let channels_in = convolutions.last().map_or(3, |layer| layer.shape[0]);
-                expected = [channels_out.clamp(1, 1024), channels_in, 3, 3];
+                expected = [rows(&pair.weight), channels, 3, 3];
             }
-            convolutions.push(pair.weight.convert(path, &expected).and_then(|weight| {
-                let bias = match &pair.bias {
-                    Some(bias) => bias.convert(path, &expected[..1])?,
-                    None => vec![0.0; expected[0]],
-                };
-                Ok(Convolution {
-                    weight,
-                    shape: expected,
-                    bias: Some(bias),
-                })
-            })?);
-        }
-        if slim && self.readouts.len() != convolutions.len() {
-            return Err(error(format!(
-                "it holds {} read-outs for {} convolutions",
-                self.readouts.len(),
-                convolutions.len()
-            )));
-        }
-        let mut readouts = Vec::with_capacity(self.readouts.len());
-        for (index, readout) in self.readouts.iter().enumerate() {
-            let channels = convolutions[index].shape[0];
-            let shape = [channels, channels, 1, 1];
-            readouts.push(Convolution {
-                weight: readout.convert(path, &shape)?,
-                shape,
-                bias: None,
+            let weight = pair.weight.convert(path, &expected)?;
+            let bias = match &pair.bias {
+                Some(bias) => bias.convert(path, &expected[..1])?,
+                None => vec![0.0; expected[0]],
+            };
+            convolutions.push(Convolution {
+                weight,
+                shape: expected,
+                bias: Some(bias),
             });
+            let pointwise = |tensor: &NamedTensor, channels| {
+                let shape = [rows(tensor), channels, 1, 1];
+                tensor.convert(path, &shape).map(|weight| Convolution {
+                    weight,
+                    shape,
+                    bias: None,
+                })
+            };
+            channels = expected[0];
+            let mix = self.mixes.get(&index).filter(|_| slim);
+            let mix = mix.map(|mix| pointwise(mix, channels)).transpose()?;
+            channels = mix.as_ref().map_or(channels, |mix| mix.shape[0]);
+            mixes.push(mix);
+            if let Some(readout) = self.readouts.get(index) {
+                readouts.push(pointwise(readout, channels)?);
+            }
         }
         let normalization = match self.normalization {
             Some(normalization) => normalization,
@@ -232,6 +244,7 @@ impl Source {
         };
         Ok(Vgg19Weights {
             convolutions,
+            mixes,
             readouts,
             normalization,
         })

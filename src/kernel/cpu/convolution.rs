@@ -2,8 +2,10 @@
 //!
 //! A block is a few panels of sixteen tiles. One thread transforms the patches of all input
 //! channels, multiplies them with the kernel for 48 output channels at a time, and finishes those
-//! (bias, ReLU, pool, masks) while they are warm. What it needs besides its inputs and outputs is
-//! kept from call to call. The order of every sum is fixed, whatever the number of threads.
+//! (bias, ReLU, pool, masks) while they are warm. Where a mix follows, a matrix times the channels of
+//! every position, the channels before it never leave the cache, neither forward nor backward. What
+//! a block needs besides its inputs and outputs is kept from call to call. The order of every sum is
+//! fixed, whatever the number of threads.
 
 use std::cell::RefCell;
 
@@ -11,7 +13,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::lanes::{Bits, LANES, Lanes, dispatch, store_bits};
-use super::patch::{Grid, Panel, Pixels, Plane, foresee, gather, gather_masks};
+use super::mix;
+use super::patch::{DISTINCT, Grid, Panel, Pixels, Plane, foresee, gather, gather_masks};
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 use super::winograd::{
     Near, PATCH, POINTS, Patch, TILE, packed_len, transform_patch, transform_points,
@@ -24,6 +27,8 @@ const PANELS: usize = 2;
 const WIDE_PANELS: usize = 4;
 /// Output channels that are finished at once.
 const GROUP: usize = 8 * ROWS;
+/// Distance of two pixels of finished channels: one more than there are, for the sake of cache sets.
+const GROUP_PITCH: usize = GROUP + 1;
 /// How many channels ahead pixels are asked for.
 const AHEAD: usize = 4;
 
@@ -36,6 +41,8 @@ pub struct Geometry {
     pub channels_in: usize,
     /// Channels of its output.
     pub channels_out: usize,
+    /// Channels that are mixed of those, if any mix follows.
+    pub mixed: Option<usize>,
     /// Height of both in pixels.
     pub height: usize,
     /// Width of both in pixels.
@@ -63,12 +70,18 @@ impl Geometry {
         self.batch * self.channels_out * self.grid().tiles()
     }
 
+    /// Channels of what comes out at the end.
+    pub fn channels_after(&self) -> usize {
+        self.mixed.unwrap_or(self.channels_out)
+    }
+
     fn values(&self, channels: usize, (height, width): (usize, usize)) -> usize {
         self.batch * channels * height * width
     }
 }
 
-/// `then(convolution(x) + bias)`, and with `masks` for each tile which of its 16 pixels pass a
+/// `then(convolution(x) + bias)`, times the matrix `mix` of `[mixed, channels_out]` where the geometry
+/// tells of one, and with `masks` for each tile which of its 16 pixels pass a
 /// gradient on: bit `4y + x` for the pixel in row `y` and column `x`.
 ///
 /// # Panics
@@ -78,6 +91,7 @@ pub fn forward(
     x: &[f32],
     packed: &[f32],
     bias: &[f32],
+    mix: &[f32],
     then: Then,
     output: &mut [f32],
     masks: Option<&mut [u16]>,
@@ -85,6 +99,7 @@ pub fn forward(
     let Geometry {
         channels_in,
         channels_out,
+        mixed,
         ..
     } = geometry;
     assert_eq!(
@@ -93,9 +108,11 @@ pub fn forward(
     );
     assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     assert_eq!(bias.len(), channels_out);
+    let rows = mixed.unwrap_or(0);
+    assert_eq!(mix.len(), rows * channels_out);
     assert_eq!(
         output.len(),
-        geometry.values(channels_out, geometry.after(then))
+        geometry.values(geometry.channels_after(), geometry.after(then))
     );
     if let Some(masks) = &masks {
         assert_eq!(masks.len(), geometry.masks());
@@ -104,6 +121,9 @@ pub fn forward(
         geometry,
         then,
         packed,
+        mix: mix::pack(rows, channels_out, |row, channel| {
+            mix[row * channels_out + channel]
+        }),
         input: x,
         output: output.as_mut_ptr(),
         direction: Direction::Forward {
@@ -123,6 +143,7 @@ pub fn backward(
     geometry: Geometry,
     gradient: &[f32],
     packed: &[f32],
+    mix: &[f32],
     then: Then,
     masks: Option<&[u16]>,
     output: &mut [f32],
@@ -130,11 +151,14 @@ pub fn backward(
     let Geometry {
         channels_in,
         channels_out,
+        mixed,
         ..
     } = geometry;
+    let rows = mixed.unwrap_or(0);
+    assert_eq!(mix.len(), rows * channels_out);
     assert_eq!(
         gradient.len(),
-        geometry.values(channels_out, geometry.after(then))
+        geometry.values(geometry.channels_after(), geometry.after(then))
     );
     assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     assert_eq!(
@@ -148,6 +172,9 @@ pub fn backward(
         geometry,
         then,
         packed,
+        mix: mix::pack(channels_out, rows, |channel, row| {
+            mix[row * channels_out + channel]
+        }),
         input: gradient,
         output: output.as_mut_ptr(),
         direction: Direction::Backward { masks },
@@ -160,12 +187,15 @@ struct Pass<'a> {
     geometry: Geometry,
     then: Then,
     packed: &'a [f32],
+    /// The matrix of the mix forward, its transpose backward, as a product reads it.
+    mix: Vec<f32>,
     /// What is convolved: the input, or the gradient of the output.
     input: &'a [f32],
     output: *mut f32,
     direction: Direction<'a>,
 }
 
+#[derive(Clone, Copy)]
 enum Direction<'a> {
     Forward { bias: &'a [f32], masks: *mut u16 },
     Backward { masks: Option<&'a [u16]> },
@@ -176,16 +206,28 @@ enum Direction<'a> {
 unsafe impl Sync for Pass<'_> {}
 
 thread_local! {
-    /// Transformed patches and products of one block.
+    /// Transformed patches, products, and what is mixed of one block.
     static SCRATCH: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Pass<'_> {
+    /// The channels that a mix follows, if they have to be all at hand.
+    fn mixes_forward(&self) -> Option<usize> {
+        match self.direction {
+            Direction::Forward { .. } => self.geometry.mixed,
+            Direction::Backward { .. } => None,
+        }
+    }
+
     /// Cuts the work into blocks of tiles, and those into ranges of output channels where there are
-    /// too few for all threads.
+    /// too few for all threads; what is mixed, which takes all channels, into smaller blocks.
     fn run(&self, channels: usize) {
-        let panels_at_once = dispatch(PanelsAtOnce);
+        let mut panels_at_once = dispatch(PanelsAtOnce);
         let panels = self.geometry.grid().panels();
+        if self.mixes_forward().is_some() {
+            let share = panels.div_ceil(rayon::current_num_threads());
+            panels_at_once = panels_at_once.min(share.max(1));
+        }
         let blocks = panels.div_ceil(panels_at_once);
         let tasks = self.geometry.batch * blocks;
         if tasks == 0 || channels == 0 {
@@ -198,7 +240,10 @@ impl Pass<'_> {
             let tasks = tasks * ranges;
             10 * tasks.next_multiple_of(threads) > 11 * tasks
         };
-        let ranges = (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups);
+        let ranges = match self.mixes_forward() {
+            Some(_) => 1,
+            None => (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups),
+        };
         let range = groups.div_ceil(ranges) * GROUP;
         (0..tasks * ranges).into_par_iter().for_each(|task| {
             let (block, first) = (task / ranges, task % ranges * range);
@@ -284,18 +329,40 @@ impl WithSimd for Block<'_> {
         let pitch = depth + 1;
         let patches_len = panels.len() * POINTS * pitch;
         let products_len = GROUP * panels.len() * POINTS;
-        if scratch.len() < patches_len + products_len {
-            scratch.resize(patches_len + products_len, Lanes::ZERO);
+        // Finished pixels of a group as [panel, pixel, channel]; what is mixed of them as
+        // [mixed channel, panel, pixel].
+        let rows = pass.mixes_forward().unwrap_or(0);
+        let pixels = match pass.then {
+            Then::ReluPool(_) => (TILE / 2) * (TILE / 2),
+            _ => TILE * TILE,
+        };
+        let finished_len = match rows {
+            0 => 0,
+            _ => panels.len() * pixels * GROUP_PITCH,
+        };
+        let mixed_len = rows * panels.len() * pixels;
+        let needed =
+            patches_len + (products_len + finished_len + mixed_len).max(pass.unmixed_len());
+        if scratch.len() < needed {
+            scratch.resize(needed, Lanes::ZERO);
         }
-        let (patches, products) = scratch.split_at_mut(patches_len);
+        let (patches, rest) = scratch.split_at_mut(patches_len);
 
         let grid = pass.geometry.grid();
         let panels: Vec<Panel> = panels.map(|number| grid.panel(number)).collect();
         for (index, panel) in panels.iter().enumerate() {
             let points = &mut patches[index * POINTS * pitch..][..POINTS * pitch];
-            pass.transform_input(simd, image, panel, depth, points, pitch);
+            match (pass.geometry.mixed, pass.direction) {
+                (Some(rows), Direction::Backward { masks }) => {
+                    let scratch = &mut *rest;
+                    pass.unmix_input(simd, image, panel, rows, masks, points, pitch, scratch);
+                }
+                _ => pass.transform_input(simd, image, panel, depth, points, pitch),
+            }
         }
 
+        let (products, rest) = rest.split_at_mut(products_len);
+        let (finished, mixed) = rest.split_at_mut(finished_len);
         let stripes = channels_out.div_ceil(ROWS);
         let panel_count = panels.len();
         for first in channels.clone().step_by(GROUP) {
@@ -349,7 +416,56 @@ impl WithSimd for Block<'_> {
                 for channel in 0..group {
                     let products = &products[(channel * panel_count + index) * POINTS..];
                     if let Some(products) = products.first_chunk() {
-                        pass.finish(simd, [image, first + channel], panel, products, &mut tiles);
+                        let place = [image, first + channel];
+                        if rows == 0 {
+                            pass.finish(simd, place, panel, products, &mut tiles);
+                        } else {
+                            let to = &mut finished[index * pixels * GROUP_PITCH + channel..];
+                            pass.keep(simd, place, panel, products, to);
+                        }
+                    }
+                }
+            }
+            for row in (0..rows).step_by(ROWS) {
+                let left = Left {
+                    at: pass.mix[(row * channels_out) + first * ROWS..].as_ptr(),
+                    stride: BLOCK * ROWS,
+                };
+                let right = Right {
+                    at: finished.as_ptr().cast(),
+                    next: GROUP_PITCH * LANES,
+                    panels: panel_count * pixels,
+                };
+                let output = Output {
+                    at: mixed[row * panel_count * pixels..].as_mut_ptr().cast(),
+                    row: panel_count * pixels * LANES,
+                    next: LANES,
+                    add: first > 0,
+                };
+                // SAFETY: `mix` holds stripes of six rows for each of channels_out channels, of which
+                // this group's begin at `first`; `finished` as many channels of every pixel, and
+                // `mixed` all pixels of every row.
+                unsafe {
+                    product::<S, ROWS, 1>(simd, ROWS.min(rows - row), group, left, right, output);
+                }
+            }
+        }
+        let (height, width) = pass.geometry.after(pass.then);
+        for row in 0..rows {
+            let plane = (image * rows + row) * height * width;
+            let plane = pass.output.wrapping_add(plane);
+            for (index, panel) in panels.iter().enumerate() {
+                let mixed = &mixed[(row * panel_count + index) * pixels..][..pixels];
+                // SAFETY: `output` has `rows` planes for each image, and this is one of them; the
+                // tiles of this block are written by no other.
+                unsafe {
+                    match pass.then {
+                        Then::ReluPool(_) => panel
+                            .canvas::<2>((height, width))
+                            .spread(simd, plane, mixed),
+                        _ => panel
+                            .canvas::<TILE>((height, width))
+                            .spread(simd, plane, mixed),
                     }
                 }
             }
@@ -470,39 +586,8 @@ impl Pass<'_> {
         let (height, width) = self.geometry.after(self.then);
         let plane = self.output.wrapping_add(index * height * width);
         let small = panel.canvas::<2>((height, width));
-        let bias = simd.splat_f32s(bias[channel]);
         for x in (0..LANES).step_by(S::F32_LANES) {
-            let mut tile = transform_points(simd, products, x);
-            for row in &mut tile {
-                for pixel in row {
-                    *pixel = simd.add_f32s(*pixel, bias);
-                }
-            }
-            let mut alive = simd.splat_u32s(0);
-            let mut half = [[bias; 2]; 2];
-            match self.then {
-                Then::Nothing => {}
-                Then::Relu => alive = rectify(simd, &mut tile),
-                Then::ReluPool(Pooling::Max) => {
-                    for i in 0..2 {
-                        for j in 0..2 {
-                            let (most, bit) = largest(simd, &tile, 2 * i, 2 * j);
-                            half[i][j] = most;
-                            alive = simd.or_u32s(alive, bit);
-                        }
-                    }
-                }
-                Then::ReluPool(Pooling::Average) => {
-                    alive = rectify(simd, &mut tile);
-                    for i in 0..2 {
-                        for j in 0..2 {
-                            let row = |i: usize| simd.add_f32s(tile[i][2 * j], tile[i][2 * j + 1]);
-                            let sum = simd.add_f32s(row(2 * i), row(2 * i + 1));
-                            half[i][j] = simd.mul_f32s(sum, simd.splat_f32s(0.25));
-                        }
-                    }
-                }
-            }
+            let Finished { tile, half, alive } = self.finished(simd, bias[channel], products, x);
             // SAFETY: `output` has channels_out planes for each image, of the size after `then`, and
             // this is one of them; the tiles of this block are written by no other.
             unsafe {
@@ -520,19 +605,234 @@ impl Pass<'_> {
                 _ => canvas.place(plane, tiles),
             }
         }
-        if !masks.is_null() {
-            let grid = self.geometry.grid();
-            let tiles = panel.tiles.clone();
-            let bits = bits.map(|bits| bits as u16);
-            // SAFETY: there is a mask for each image, channel and tile; those of this panel are
-            // written by no other thread.
-            let masks = unsafe {
-                let at = masks.add(index * grid.tiles() + tiles.start);
-                std::slice::from_raw_parts_mut(at, tiles.len())
-            };
-            masks.copy_from_slice(&bits[..tiles.len()]);
+        // SAFETY: the masks of this image, channel and panel are written by no other thread.
+        unsafe { self.put_masks(masks, index, panel, bits) };
+    }
+
+    /// Keeps the finished pixels of one channel and panel for the mix, the pixel numbered `i` at
+    /// `to[i * GROUP_PITCH]`, and writes the masks.
+    #[inline(always)]
+    fn keep<S: Simd>(
+        &self,
+        simd: S,
+        [image, channel]: [usize; 2],
+        panel: &Panel,
+        products: &[Lanes; POINTS],
+        to: &mut [Lanes],
+    ) {
+        let Direction::Forward { bias, masks } = self.direction else {
+            return;
+        };
+        let mut bits: Bits = [0; LANES];
+        for x in (0..LANES).step_by(S::F32_LANES) {
+            let Finished { tile, half, alive } = self.finished(simd, bias[channel], products, x);
+            match self.then {
+                Then::ReluPool(_) => {
+                    for i in 0..2 {
+                        for j in 0..2 {
+                            to[(2 * i + j) * GROUP_PITCH].store::<S>(x, half[i][j]);
+                        }
+                    }
+                }
+                _ => {
+                    for i in 0..TILE {
+                        for j in 0..TILE {
+                            to[(TILE * i + j) * GROUP_PITCH].store::<S>(x, tile[i][j]);
+                        }
+                    }
+                }
+            }
+            store_bits::<S>(&mut bits, x, alive);
+        }
+        let index = image * self.geometry.channels_out + channel;
+        // SAFETY: the masks of this image, channel and panel are written by no other thread.
+        unsafe { self.put_masks(masks, index, panel, &bits) };
+    }
+
+    /// What bias, ReLU and pool make of the products, for the lanes from `x` on.
+    #[inline(always)]
+    fn finished<S: Simd>(
+        &self,
+        simd: S,
+        bias: f32,
+        products: &[Lanes; POINTS],
+        x: usize,
+    ) -> Finished<S> {
+        let bias = simd.splat_f32s(bias);
+        let mut tile = transform_points(simd, products, x);
+        for row in &mut tile {
+            for pixel in row {
+                *pixel = simd.add_f32s(*pixel, bias);
+            }
+        }
+        let mut alive = simd.splat_u32s(0);
+        let mut half = [[bias; 2]; 2];
+        match self.then {
+            Then::Nothing => {}
+            Then::Relu => alive = rectify(simd, &mut tile),
+            Then::ReluPool(Pooling::Max) => {
+                for i in 0..2 {
+                    for j in 0..2 {
+                        let (most, bit) = largest(simd, &tile, 2 * i, 2 * j);
+                        half[i][j] = most;
+                        alive = simd.or_u32s(alive, bit);
+                    }
+                }
+            }
+            Then::ReluPool(Pooling::Average) => {
+                alive = rectify(simd, &mut tile);
+                for i in 0..2 {
+                    for j in 0..2 {
+                        let row = |i: usize| simd.add_f32s(tile[i][2 * j], tile[i][2 * j + 1]);
+                        let sum = simd.add_f32s(row(2 * i), row(2 * i + 1));
+                        half[i][j] = simd.mul_f32s(sum, simd.splat_f32s(0.25));
+                    }
+                }
+            }
+        }
+        Finished { tile, half, alive }
+    }
+
+    /// Writes the masks of one panel, if any are wanted.
+    ///
+    /// # Safety
+    /// No other thread may access the masks of this panel in the plane numbered `index`.
+    #[inline(always)]
+    unsafe fn put_masks(&self, masks: *mut u16, index: usize, panel: &Panel, bits: &Bits) {
+        if masks.is_null() {
+            return;
+        }
+        let tiles = panel.tiles.clone();
+        let bits = bits.map(|bits| bits as u16);
+        // SAFETY: there is a mask for each image, channel and tile.
+        let masks = unsafe {
+            let at = masks.add(index * self.geometry.grid().tiles() + tiles.start);
+            std::slice::from_raw_parts_mut(at, tiles.len())
+        };
+        match masks.first_chunk_mut() {
+            Some(masks) => *masks = bits,
+            None => masks.copy_from_slice(&bits[..tiles.len()]),
         }
     }
+
+    /// [`transform_input`](Self::transform_input) where the gradient is that of mixed channels: those
+    /// before the mix are computed for the pixels of the patches, six channels at a time.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn unmix_input<S: Simd>(
+        &self,
+        simd: S,
+        image: usize,
+        panel: &Panel,
+        rows: usize,
+        masks: Option<&[u16]>,
+        points: &mut [Lanes],
+        pitch: usize,
+        scratch: &mut [Lanes],
+    ) {
+        let channels = self.geometry.channels_out;
+        let grid = self.geometry.grid();
+        let (pooled, factor) = match self.then {
+            Then::ReluPool(Pooling::Max) => (true, 1.0),
+            Then::ReluPool(Pooling::Average) => (true, 0.25),
+            _ => (false, 1.0),
+        };
+        let scale = if pooled { 2 } else { 1 };
+        let size = (grid.height / scale) * (grid.width / scale);
+        let side = self.distinct_side();
+        let distinct = |i: usize| if pooled { (2 * i).saturating_sub(1) } else { i };
+        let count = side * side;
+        let row_pitch = rows + 1;
+        let (gradients, before) = scratch.split_at_mut(count * row_pitch);
+        let mut patch: Patch = [[Lanes::ZERO; PATCH]; PATCH];
+        let window = panel.window(pooled);
+        for row in 0..rows {
+            let start = (image * rows + row) * size;
+            let ahead = self.input[start..].as_ptr().wrapping_add(AHEAD * size);
+            foresee(panel, ahead, pooled);
+            let there = window
+                .as_ref()
+                .and_then(|window| Pixels::there(window, self.input, start, factor));
+            let pixels = match there {
+                Some(pixels) => pixels,
+                None => {
+                    let values = &self.input[start..][..size];
+                    let plane = match pooled {
+                        true => Plane::Pooled(values, factor),
+                        false => Plane::Whole(values),
+                    };
+                    gather(panel, plane, &mut patch);
+                    Pixels::Collected(&patch)
+                }
+            };
+            for x in (0..LANES).step_by(S::F32_LANES) {
+                for i in 0..side {
+                    let values = pixels.row(simd, distinct(i), x);
+                    for j in 0..side {
+                        let at = (i * side + j) * row_pitch + row;
+                        gradients[at].store::<S>(x, values[distinct(j)]);
+                    }
+                }
+            }
+        }
+        // Without masks, everything passes.
+        let mut near: Near = [[[u32::MAX; LANES]; 3]; 3];
+        for first in (0..channels).step_by(ROWS) {
+            let group = ROWS.min(channels - first);
+            let left = Left {
+                at: self.mix[first * rows..].as_ptr(),
+                stride: BLOCK * ROWS,
+            };
+            let right = Right {
+                at: gradients.as_ptr().cast(),
+                next: row_pitch * LANES,
+                panels: count,
+            };
+            let output = Output {
+                at: before.as_mut_ptr().cast(),
+                row: count * LANES,
+                next: LANES,
+                add: false,
+            };
+            // SAFETY: `mix` holds stripes of six channels for each of `rows` rows, `gradients` as
+            // many values of every pixel, and `before` has room for six channels of all pixels.
+            unsafe { product::<S, ROWS, 1>(simd, group, rows, left, right, output) };
+            for channel in 0..group {
+                let pixels = Pixels::Computed(&before[channel * count..][..count]);
+                let channel = first + channel;
+                if let Some(masks) = masks {
+                    let plane = (image * channels + channel) * grid.tiles();
+                    gather_masks(panel, &masks[plane..][..grid.tiles()], &mut near);
+                }
+                transform_patch(simd, pixels, Some(&near), &mut points[channel..], pitch);
+            }
+        }
+    }
+
+    /// Values along one axis of what lies under a patch.
+    fn distinct_side(&self) -> usize {
+        match self.then {
+            Then::ReluPool(_) => DISTINCT,
+            _ => PATCH,
+        }
+    }
+
+    /// What [`unmix_input`](Self::unmix_input) needs: gradients of mixed channels under one panel,
+    /// and six channels of those before the mix.
+    fn unmixed_len(&self) -> usize {
+        let count = self.distinct_side().pow(2);
+        self.geometry
+            .mixed
+            .map_or(0, |rows| count * (rows + 1 + ROWS))
+    }
+}
+
+/// Pixels that went through bias and ReLU, and through the pool where there is one, with the bits of
+/// those that pass a gradient on.
+struct Finished<S: Simd> {
+    tile: [[S::f32s; TILE]; TILE],
+    half: [[S::f32s; 2]; 2],
+    alive: S::u32s,
 }
 
 /// Replaces what is not positive by zero (NaN stays); the bits of what is left.

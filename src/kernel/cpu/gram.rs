@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::lanes::{LANES, Lanes, dispatch, transpose};
 use super::memory::Recycled;
+use super::mix::Matrix;
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 
 /// Most parts that the positions are cut into; each has a matrix of its own.
@@ -183,128 +184,6 @@ pub fn backward(
     assert_eq!(gradient.len(), channels * channels);
     assert_eq!(features.len(), channels * positions);
     assert_eq!(output.len(), features.len());
-    // As the product reads it: [⌈channels / 6⌉, channels, 6].
-    let mut packed = vec![0.0; channels.next_multiple_of(ROWS) * channels];
-    for i in 0..channels {
-        for j in 0..channels {
-            let value = gradient[i * channels + j] + gradient[j * channels + i];
-            packed[(i / ROWS * channels + j) * ROWS + i % ROWS] = value / positions as f32;
-        }
-    }
-    let columns = Columns {
-        packed: &packed,
-        features,
-        channels,
-        positions,
-        output: output.as_mut_ptr(),
-    };
-    let step = chunk(channels.max(1));
-    (0..positions.div_ceil(step))
-        .into_par_iter()
-        .for_each(|task| {
-            let first = task * step;
-            let chunk = first..positions.min(first + step);
-            SCRATCH.with_borrow_mut(|panels| {
-                dispatch(Product {
-                    columns: &columns,
-                    chunk,
-                    panels,
-                })
-            });
-        });
-}
-
-/// A product of which each task computes some columns.
-struct Columns<'a> {
-    packed: &'a [f32],
-    features: &'a [f32],
-    channels: usize,
-    positions: usize,
-    output: *mut f32,
-}
-
-// SAFETY: the pointer is to a slice that `backward` has for itself as long as it runs, and no two
-// tasks write to the same columns.
-unsafe impl Sync for Columns<'_> {}
-
-struct Product<'a> {
-    columns: &'a Columns<'a>,
-    chunk: std::ops::Range<usize>,
-    panels: &'a mut Vec<Lanes>,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Columns {
-            packed,
-            features,
-            channels,
-            positions,
-            output,
-        } = *self.columns;
-        let count = self.chunk.len().div_ceil(LANES);
-        // Panels of the features, and one of the output for the last, incomplete one.
-        let size = count * channels + ROWS;
-        if self.panels.len() < size {
-            self.panels.resize(size, Lanes::ZERO);
-        }
-        let (panels, last) = self.panels.split_at_mut(count * channels);
-        for channel in 0..channels {
-            let row = &features[channel * positions..][self.chunk.clone()];
-            let (whole, rest) = row.as_chunks::<LANES>();
-            for (panel, &values) in whole.iter().enumerate() {
-                panels[panel * channels + channel].0 = values;
-            }
-            if !rest.is_empty() {
-                let last = &mut panels[whole.len() * channels + channel].0;
-                last[..rest.len()].copy_from_slice(rest);
-            }
-        }
-        let whole = self.chunk.len() / LANES;
-        for row in (0..channels).step_by(ROWS) {
-            let rows = ROWS.min(channels - row);
-            let left = Left {
-                at: packed[row * channels..].as_ptr(),
-                stride: BLOCK * ROWS,
-            };
-            let right = |panel: usize, panels_here: usize| Right {
-                at: panels[panel * channels..].as_ptr().cast(),
-                next: channels * LANES,
-                panels: panels_here,
-            };
-            // SAFETY: `packed` holds a stripe of 6 values for each of `channels` steps, a panel
-            // sixteen; the whole panels lie within the rows of the output and of this task's
-            // columns, and `last` has room for six rows of sixteen.
-            unsafe {
-                let at = output.add(row * positions + self.chunk.start);
-                let direct = Output {
-                    at,
-                    row: positions,
-                    next: LANES,
-                    add: true,
-                };
-                product::<S, ROWS, 1>(simd, rows, channels, left, right(0, whole), direct);
-                if whole < count {
-                    let indirect = Output {
-                        at: last.as_mut_ptr().cast(),
-                        row: LANES,
-                        next: 0,
-                        add: false,
-                    };
-                    product::<S, ROWS, 1>(simd, rows, channels, left, right(whole, 1), indirect);
-                    let width = self.chunk.len() - whole * LANES;
-                    for (i, values) in last[..rows].iter().enumerate() {
-                        let at = at.add(i * positions + whole * LANES);
-                        let row = std::slice::from_raw_parts_mut(at, width);
-                        for (sum, value) in row.iter_mut().zip(&values.0) {
-                            *sum += value;
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let entry = |i, j| (gradient[i * channels + j] + gradient[j * channels + i]) / positions as f32;
+    Matrix::new(channels, channels, entry, None).apply(features, output, positions, true);
 }

@@ -8,7 +8,7 @@
 //! | [`deal`] | shuffles between pixels and tiles |
 //! | [`patch`] | pixels ↔ tiles |
 //! | [`convolution`] | the 3×3 convolution with what follows it, and its gradient |
-//! | [`pool`], [`gram`] | the pool alone, Gram matrices |
+//! | [`pool`], [`mix`], [`gram`] | the pool alone, 1×1 convolutions, Gram matrices |
 //! | [`memory`] | memory that is used again |
 //!
 //! Everything that runs on vectors is `#[inline(always)]` down from a `WithSimd::with_simd`, and
@@ -23,6 +23,7 @@ mod deal;
 pub mod gram;
 mod lanes;
 pub mod memory;
+pub mod mix;
 mod patch;
 pub mod pool;
 mod product;

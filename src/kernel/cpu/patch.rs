@@ -119,6 +119,10 @@ pub struct Run {
     count: usize,
 }
 
+/// Values of a pool's output under a patch, along one axis: each of the inner two stands for two of
+/// the six pixels.
+pub const DISTINCT: usize = 4;
+
 /// Pixels of their patches in one row.
 const SPAN: usize = FOUR * TILE + 2;
 
@@ -192,6 +196,9 @@ impl Panel {
 pub enum Pixels<'a> {
     /// Collected by [`gather`].
     Collected(&'a Patch),
+    /// Computed, row by row: the six rows of six pixels, or what a pool's output holds of them, four
+    /// rows of four values.
+    Computed(&'a [Lanes]),
     /// Where they lie, in the plane that begins at the pointer, and what they are multiplied with.
     There(&'a Window, *const f32, f32),
 }
@@ -215,6 +222,20 @@ impl<'a> Pixels<'a> {
                 let mut row = [zero; PATCH];
                 for j in 0..PATCH {
                     row[j] = patch[i][j].load::<S>(x);
+                }
+                return row;
+            }
+            Self::Computed(values) if values.len() == DISTINCT * DISTINCT => {
+                let values = &values[i.div_ceil(2) * DISTINCT..][..DISTINCT];
+                let at = |j: usize| values[j].load::<S>(x);
+                let (b, c) = (at(1), at(2));
+                return [at(0), b, b, c, c, at(3)];
+            }
+            Self::Computed(values) => {
+                let values = &values[i * PATCH..][..PATCH];
+                let mut row = [zero; PATCH];
+                for j in 0..PATCH {
+                    row[j] = values[j].load::<S>(x);
                 }
                 return row;
             }
@@ -367,9 +388,31 @@ pub fn gather_masks(panel: &Panel, masks: &[u16], near: &mut Near) {
     let grid = panel.grid;
     let columns = grid.columns();
     for run in &panel.runs {
+        let first = run.column == 0;
+        let last = run.column + run.count == columns;
         for dy in 0..3 {
-            let mut row = [0; LANES + 2];
             let tile_row = (run.row + dy).wrapping_sub(1);
+            // A whole row of lanes with both neighbours, which at the sides of the image are those of
+            // other rows and do not count.
+            let at = (tile_row.wrapping_mul(columns) + run.column).wrapping_sub(1);
+            let there = masks.get(at..).and_then(|there| there.first_chunk());
+            if let (Some::<&[u16; LANES + 2]>(there), LANES, true) =
+                (there, run.count, tile_row < grid.rows())
+            {
+                for dx in 0..3 {
+                    for t in 0..LANES {
+                        near[dy][dx][t] = there[dx + t].into();
+                    }
+                }
+                if first {
+                    near[dy][0][0] = 0;
+                }
+                if last {
+                    near[dy][2][LANES - 1] = 0;
+                }
+                continue;
+            }
+            let mut row = [0; LANES + 2];
             if tile_row < grid.rows() {
                 let left = usize::from(run.column == 0);
                 let end = columns.min(run.column + run.count + 1);
@@ -377,15 +420,8 @@ pub fn gather_masks(panel: &Panel, masks: &[u16], near: &mut Near) {
                 row[left..left + there.len()].copy_from_slice(there);
             }
             for dx in 0..3 {
-                let near = &mut near[dy][dx];
-                if run.count == LANES {
-                    for t in 0..LANES {
-                        near[t] = row[dx + t].into();
-                    }
-                } else {
-                    for t in 0..run.count {
-                        near[run.lane + t] = row[dx + t].into();
-                    }
+                for t in 0..run.count {
+                    near[dy][dx][run.lane + t] = row[dx + t].into();
                 }
             }
         }
@@ -451,6 +487,27 @@ impl<const SIDE: usize> Canvas<'_, SIDE> {
                 }
             }
         }
+    }
+
+    /// Writes the pixels of all lanes, given row by row.
+    ///
+    /// # Safety
+    /// See [`put`](Self::put).
+    #[inline(always)]
+    pub unsafe fn spread<S: Simd>(&self, _: S, plane: *mut f32, pixels: &[Lanes]) {
+        let mut tiles = [[Lanes::ZERO; SIDE]; SIDE];
+        for x in (0..LANES).step_by(S::F32_LANES) {
+            let mut vectors = [[pixels[0].load::<S>(x); SIDE]; SIDE];
+            for i in 0..SIDE {
+                for j in 0..SIDE {
+                    vectors[i][j] = pixels[i * SIDE + j].load::<S>(x);
+                }
+            }
+            // SAFETY: as promised by the caller.
+            unsafe { self.put::<S>(plane, &vectors, x, &mut tiles) };
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { self.place(plane, &tiles) };
     }
 
     /// Writes what [`put`](Self::put) has kept.
