@@ -4,9 +4,10 @@
     python assets/builtin.py STUDENT.safetensors
 
 The student holds the convolutions `conv1_1.weight|bias` … `conv5_1.weight|bias` and, for each layer,
-the linear map `convX_Y.projection` P (C×c) from its own responses S to VGG19's, P·S ≈ T. Since
-‖P·S − P·S'‖ = ‖R·S − R·S'‖ for R = (PᵀP)^½ (c×c), the crate stores R as a 1×1 convolution and gets
-VGG19's content and Gram losses from c channels. Needs torch and safetensors.
+the matrix `convX_Y.mix` that follows its ReLU and pool, and the linear map `convX_Y.projection` P
+(C×r) from its mixed responses S to VGG19's, P·S ≈ T. Since ‖P·S − P·S'‖ = ‖R·S − R·S'‖ for
+R = (PᵀP)^½ (r×r), the crate stores R as a 1×1 convolution and gets VGG19's content and Gram losses
+from r channels. Needs torch and safetensors.
 """
 
 import sys
@@ -34,6 +35,7 @@ def main() -> None:
     for number, (layer, index) in enumerate(zip(layers, INDICES)):
         tensors[f"features.{index}.weight"] = student[f"{layer}.weight"].half()
         tensors[f"features.{index}.bias"] = student[f"{layer}.bias"].half()
+        tensors[f"mix.{number}.weight"] = student[f"{layer}.mix"][:, :, None, None].half()
         readout = root_of_gram(student[f"{layer}.projection"])
         assert readout.abs().max() < 60000, "does not fit in half precision"
         tensors[f"readout.{number}.weight"] = readout[:, :, None, None].half()

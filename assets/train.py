@@ -3,19 +3,34 @@
 
     pip install torch numpy pillow safetensors onnx
     python assets/train.py generate --count 600 --seed 1 --base PHOTOS GENERATED
-    python assets/train.py train --teacher vgg19.onnx --images PHOTOS GENERATED --minutes 90 STUDENT
+    python assets/train.py compress --teacher vgg19.onnx --images PHOTOS GENERATED FIRST.safetensors
+    python assets/train.py train --teacher vgg19.onnx --images PHOTOS GENERATED --start FIRST.safetensors STUDENT
     python assets/builtin.py STUDENT/student.safetensors
 
 `generate` draws pictures: dead leaves, 1/f^a noise, waves, Julia sets, lettering, and brush strokes
-over pictures of the folder `--base`. `train` needs nothing but the teacher's weights and folders of
-pictures. It saves the student and its own state every three minutes, and goes on from there when
-started again; `--start` begins with another student, of the same or other widths.
+over pictures of the folder `--base`. `compress` and `train` need nothing but the teacher's weights
+and folders of pictures. `train` saves the student and its own state every three minutes, and goes on
+from there when started again.
 
-The student has VGG19's topology with few channels. At every layer, a linear map P carries its
-responses S (c channels) to the teacher's T (C channels). Trained together, with Adam (maps, biases)
-and Muon (kernels; Jordan et al. 2024), are the relative errors of
+What VGG19's layers tell each other fits into few channels: of the 256 of relu3_4, 48 combinations
+carry conv4_1's output to within a third of a percent. What needs room is the ReLU. So the student
+has VGG19's topology with some of its channels, and after each ReLU (and pool) a matrix that mixes
+them to few: the next 3x3 convolution, and the losses, see only those. `compress` makes it of the
+teacher, layer after layer:
 
-- the responses, |P S - T|^2 / |T|^2, at all 13 layers: the content loss;
+- of each layer's channels those that explain best what the next layer (and the losses) see of all
+  (greedily, by their covariance);
+- kernels by least squares, from what the student has so far to the teacher's values before the ReLU;
+- the mix by least squares to the main directions of the teacher's responses, in the metric of the
+  next layer's kernels (and of the losses);
+- then all three by Adam, from what the student has so far to those directions: a small problem for
+  each layer, of which every step costs a fraction of a step of the whole.
+
+`train` then trains everything together. At every layer, a linear map P carries the student's mixed
+responses S (r channels) to the teacher's T (C channels). With Adam (maps, biases) and Muon (kernels,
+mixes; Jordan et al. 2024), what is minimised are the relative errors of
+
+- the responses, |P S - T|^2 / |T|^2, at the layers that no pool follows: the content loss;
 - the Gram matrices, |P G(S) P' - G(T)|^2 / |G(T)|^2, at the five style layers: the style loss;
 - for a picture x on its way to a style s, |P (G(Sx) - G(Ss)) P' - (G(Tx) - G(Ts))|^2, the difference
   that style transfer minimises, relative to what is left of it.
@@ -42,17 +57,21 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 BLOCKS = (2, 2, 4, 4, 1)
 LAYERS = [f"conv{b + 1}_{i + 1}" for b, n in enumerate(BLOCKS) for i in range(n)]
-# Channels of the student. Gram matrices read out of c channels have rank c: the wide conv4_1 is what
-# the style loss, nearly all of which sits there, needs.
-WIDTHS = dict(zip(LAYERS, (16, 16, 32, 32, 64, 64, 64, 64, 256, 96, 64, 64, 192)))
+# Channels of the student behind each ReLU, and those that they are mixed to: multiples of six, as the
+# engine computes, chosen by what each costs and what losing it costs.
+WIDTHS = dict(zip(LAYERS, (18, 30, 60, 66, 120, 96, 72, 72, 168, 96, 48, 48, 144)))
+MIXED = dict(zip(LAYERS, (12, 18, 30, 36, 48, 36, 30, 42, 90, 66, 24, 24, 96)))
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT = "conv4_2"
 MEAN = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
-# Weights of the relative errors: of the responses at each layer, of the Gram matrices (and of their
-# differences) at the style layers.
-RESPONSES = dict.fromkeys(LAYERS, 0.1) | dict.fromkeys(STYLE, 0.5) | {CONTENT: 2.0}
+# The layers that a pool follows; their maps are fitted at the end.
+POOLED = ("conv1_2", "conv2_2", "conv3_4", "conv4_4")
+TRAINED = [name for name in LAYERS if name not in POOLED]
+# Weights of the relative errors: of the responses, of the Gram matrices (and of their differences)
+# at the style layers.
+RESPONSES = dict.fromkeys(TRAINED, 0.1) | dict.fromkeys(STYLE, 0.5) | {CONTENT: 2.0}
 GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 1.5}
-DIFFERENCES = {"conv1_1": 0.1, "conv2_1": 0.2, "conv3_1": 0.3, "conv4_1": 2.0, "conv5_1": 0.1}
+DIFFERENCES = {"conv1_1": 0.2, "conv2_1": 0.5, "conv3_1": 1.0, "conv4_1": 4.0, "conv5_1": 0.1}
 # impasto's default recipe: mean squared error of the responses, and of the Gram matrices / CHW.
 CONTENT_WEIGHT, STYLE_WEIGHT = 5.0, 200.0
 CROP = 128
@@ -247,19 +266,25 @@ class Crops:
 # --- Networks --------------------------------------------------------------------------------------
 
 
-def responses(layers, x, last=None):
-    """The ReLU outputs of all layers."""
-    out, layer = {}, iter(layers)
-    for block, count in enumerate(BLOCKS):
-        for index in range(count):
-            weight, bias = next(layer)
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
-            name = f"conv{block + 1}_{index + 1}"
-            out[name] = x
-            if name == last:
-                return out
-        x = F.max_pool2d(x, 2) if block < 4 else x
+def responses(layers, x, names=TRAINED):
+    """What the named layers show: their ReLU outputs, mixed where there is a mix. Layers are triples
+    of kernel, bias, and mix or None."""
+    out = {}
+    for name, (weight, bias, mix) in zip(LAYERS, layers):
+        x = F.relu(F.conv2d(x, weight, bias, padding=1))
+        if name in names:
+            out[name] = mixed(x, mix)
+        if name in POOLED:
+            x = mixed(F.max_pool2d(x, 2), mix)
+        else:
+            x = out[name] if name in names else mixed(x, mix)
+        if name == max(names, key=LAYERS.index):
+            break
     return out
+
+
+def mixed(x, mix):
+    return x if mix is None else F.conv2d(x, mix[:, :, None, None])
 
 
 def rows(features):
@@ -291,67 +316,192 @@ def load_teacher(path):
     if arrays[0][0].shape != (64, 3, 3, 3) or np.abs(arrays[0][1]).max() > 100:
         raise SystemExit(f"{path}: these are not VGG19's weights")
     return [(torch.tensor(w, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last),
-             torch.tensor(b, dtype=torch.bfloat16)) for w, b in arrays[:len(LAYERS)]]
+             torch.tensor(b, dtype=torch.bfloat16), None) for w, b in arrays[:len(LAYERS)]]
+
+
+# --- Compression -----------------------------------------------------------------------------------
+
+
+def solve(ss, ts, ridge=1e-4):
+    """The map that carries S to T by least squares, from the products S S' and T S'."""
+    ridge = torch.eye(len(ss), dtype=torch.double) * ss.diag().mean() * ridge
+    return torch.linalg.solve(ss + ridge, ts.T).T
+
+
+def root(matrix):
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def choose(covariance, metric, count):
+    """The channels that explain most of all channels in the metric, one after the other."""
+    left, chosen = covariance.clone(), []
+    for _ in range(min(count, len(covariance))):
+        own = left.diag()
+        gain = ((left @ metric) * left).sum(1) / own.clamp(min=1e-12)
+        gain[own < 1e-6 * covariance.diag()] = 0
+        gain[chosen] = 0
+        best = int(gain.argmax())
+        chosen.append(best)
+        left = left - torch.outer(left[:, best], left[best]) / left[best, best]
+    return sorted(chosen)
+
+
+def slices(*tensors, size=16):
+    return zip(*(tensor.split(size) for tensor in tensors))
+
+
+def refine(layer, before, target, pooled, steps):
+    """Kernel, bias and mix that lead from what is before the layer to the target, by Adam."""
+    parts = [part.clone().requires_grad_() for part in layer]
+    weight, bias, mix = parts
+    # Steps in proportion to the size of what they change.
+    sizes = [weight.square().mean().sqrt().item(), 0.3, mix.square().mean().sqrt().item()]
+    adam = torch.optim.Adam([{"params": [part]} for part in parts], betas=(0.9, 0.99))
+    side = before.shape[2]
+    window = min(side, 32)
+    batch = 24 if window > 16 else 48
+    errors, norm = [], target.square().sum(1).mean()
+    for step in range(steps):
+        rate = 0.02 * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        for group, size in zip(adam.param_groups, sizes):
+            group["lr"] = rate * size
+        some = torch.randint(len(before), (batch,))
+        y, x = (2 * random.randint(0, (side - window) // 2) for _ in range(2))
+        patch = F.pad(before[some], (1, 1, 1, 1))[:, :, y:y + window + 2, x:x + window + 2]
+        seen = F.relu(F.conv2d(patch.contiguous(memory_format=torch.channels_last), weight, bias))
+        scale = 2 if pooled else 1
+        seen = F.max_pool2d(seen, 2) if pooled else seen
+        y, x, window_ = y // scale, x // scale, window // scale
+        wanted = target[some, :, y:y + window_, x:x + window_]
+        error = (mixed(seen, mix) - wanted).square().sum(1).mean() / norm
+        adam.zero_grad()
+        error.backward()
+        adam.step()
+        errors.append(error.item())
+    return [part.detach() for part in parts], float(np.mean(errors[-100:]))
+
+
+@torch.no_grad()
+def compress(teacher, x, steps):
+    """Layers of the student and its maps P, fitted to pixels `x` less MEAN."""
+    layers, maps = [], {}
+    ours, theirs = x / 128, x
+    for index, (name, (kernel, bias, _)) in enumerate(zip(LAYERS, teacher)):
+        kernel, bias = kernel.float(), bias.float()
+        pooled = name in POOLED
+        before = ours
+        wanted = torch.cat([F.conv2d(some, kernel, bias, padding=1) for some in theirs.split(16)])
+        whole = F.relu(wanted)
+        theirs = F.max_pool2d(whole, 2) if pooled else whole
+        covariance = sum(((flat := rows(some).flatten(0, 1)).T @ flat).double() for some in whole.split(16))
+        covariance /= whole.numel() / whole.shape[1]
+        # What counts: the next layer's values, and the losses.
+        metric = torch.zeros_like(covariance)
+        if index + 1 < len(LAYERS):
+            following = teacher[index + 1][0].double()
+            metric += torch.einsum("ocij,odij->cd", following, following)
+            metric /= (metric * covariance).sum()
+        if name in STYLE or name == CONTENT:
+            metric += torch.eye(len(metric), dtype=torch.double) / covariance.trace()
+
+        chosen = choose(covariance, metric, WIDTHS[name])
+        if index == 0:
+            weight, offset = kernel[chosen] * 128, bias[chosen]
+        else:
+            products = [0, 0]
+            for some, values in slices(ours, wanted, size=4):
+                patches = F.unfold(some, 3, padding=1).transpose(1, 2).flatten(0, 1)
+                patches = torch.cat([patches, torch.ones(len(patches), 1)], 1)
+                products[0] += (patches.T @ patches).double()
+                products[1] += (rows(values).flatten(0, 1)[:, chosen].T @ patches).double()
+            solution = solve(*products, ridge=1e-5).float()
+            weight, offset = solution[:, :-1].reshape(-1, ours.shape[1], 3, 3), solution[:, -1].clone()
+        del wanted
+
+        def run(weight, offset):
+            """The ReLU outputs, each channel of size 1."""
+            out = torch.cat([F.relu(F.conv2d(some, weight, offset, padding=1)) for some in before.split(16)])
+            size = out.square().mean((0, 2, 3)).sqrt()
+            size += 1e-3 * size.square().mean().sqrt()
+            return out / size[:, None, None], weight / size[:, None, None, None], offset / size, size
+
+        def products(ours, theirs):
+            pairs = [[rows(part).flatten(0, 1) for part in pair] for pair in slices(ours, theirs)]
+            return (sum((s.T @ s).double() for s, _ in pairs), sum((t.T @ s).double() for s, t in pairs),
+                    sum((t.T @ t).double() for _, t in pairs))
+
+        # The mix is to give the teacher's main directions in the metric.
+        after = (lambda x: F.max_pool2d(x, 2)) if pooled else (lambda x: x)
+        ours, weight, offset, _ = run(weight, offset)
+        ss, ts, tt = products(after(ours), theirs)
+        measure = root(metric)
+        best = torch.linalg.eigh(measure @ tt @ measure)[1][:, -MIXED[name]:]
+        view = best.T @ measure
+        target = torch.cat([mixed(some, view.float()) for some in theirs.split(16)])
+        start = [weight, offset, (view @ solve(ss, ts)).float()]
+        with torch.enable_grad():
+            (weight, offset, mix), error = refine(start, before, target, pooled, steps)
+        del target
+        ours, weight, offset, size = run(weight, offset)
+        mix = mix * size
+        shown = torch.cat([mixed(some, mix) for some in after(ours).split(16)])
+        size = shown.std((0, 2, 3)).clamp(min=1e-6)
+        mix = mix / size[:, None]
+        maps[name] = solve(*products(mixed(ours, mix), whole)[:2]).float()
+        ours = shown / size[:, None, None]
+        layers.append((weight, offset, mix))
+        print(f"{name}: {len(weight)} channels mixed to {len(mix)}, error {error:.4f}", flush=True)
+    return layers, maps
 
 
 class Student:
-    """Kernels and biases of the convolutions, and the maps P of all layers.
+    """Kernels, biases and mixes of the layers, and the maps P.
 
     P = Q W: W whitens the responses, whose channels are far from independent, so that steps of
     equal size in all entries of Q (`maps`) make sense.
     """
 
-    def __init__(self):
-        self.convolutions, self.maps, channels = [], {}, 3
-        for name, teacher in zip(LAYERS, (64, 64, 128, 128, *[256] * 4, *[512] * 5)):
-            width = WIDTHS[name]
-            weight = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
-            self.convolutions.append((weight.requires_grad_(), torch.zeros(width, requires_grad=True)))
-            self.maps[name] = torch.zeros(teacher, width, requires_grad=True)
-            channels = width
+    def __init__(self, layers, maps, crops):
+        last = torch.channels_last
+        self.layers = [(weight.contiguous(memory_format=last).requires_grad_(), bias.requires_grad_(),
+                        mix.contiguous().requires_grad_()) for weight, bias, mix in layers]
+        self.maps = {name: torch.zeros_like(maps[name]).requires_grad_() for name in LAYERS}
         self.whitening = {}
+        self.whiten([torch.stack([crops.draw() for _ in range(4)]) for _ in range(40)], maps)
 
-    def widen(self, path):
-        """Starts from another student, whose channels may be fewer or more. Returns the maps that fit."""
+    @classmethod
+    def load(cls, path, crops):
         from safetensors.torch import load_file
 
         stored = load_file(path)
-        with torch.no_grad():
-            for name, (weight, bias) in zip(LAYERS, self.convolutions):
-                old = stored[f"{name}.weight"].float()
-                out, into = min(len(old), len(weight)), min(old.shape[1], weight.shape[1])
-                weight[:, into:] *= 0.1
-                weight[:out, :into] = old[:out, :into]
-                bias[:out] = stored[f"{name}.bias"].float()[:out]
-        maps = {name: stored[f"{name}.projection"].float() for name in LAYERS}
-        return {name: map for name, map in maps.items() if map.shape == self.maps[name].shape}
+        layers = [[stored[f"{name}.{part}"] for part in ("weight", "bias", "mix")] for name in LAYERS]
+        return cls(layers, {name: stored[f"{name}.projection"] for name in LAYERS}, crops)
 
     @torch.no_grad()
-    def fit(self, teacher, crops, count, known):
-        """Sets the maps, but for the known ones, by least squares over crops."""
-        products = {name: [0, 0] for name in LAYERS}
+    def fit(self, teacher, crops, names, count):
+        """Sets the maps of these layers by least squares over crops."""
+        products = {name: [0, 0] for name in names}
         for _ in range(count):
             x = torch.stack([crops.draw() for _ in range(4)]) - MEAN
-            theirs, ours = responses(teacher, cast(x)), self.responses(x)
-            for name in LAYERS:
-                s, t = (rows(r[name]).flatten(0, 1).double() for r in (ours, theirs))
-                products[name][0] += s.T @ s
-                products[name][1] += t.T @ s
+            theirs, ours = responses(teacher, cast(x), names), self.responses(x, names)
+            for name in names:
+                s, t = (rows(r[name]).flatten(0, 1).float() for r in (ours, theirs))
+                products[name][0] += (s.T @ s).double()
+                products[name][1] += (t.T @ s).double()
         for name, (ss, ts) in products.items():
-            ridge = torch.eye(len(ss), dtype=torch.double) * ss.trace() / len(ss) * 1e-4
-            map = known.get(name)
-            self.set_map(name, torch.linalg.solve(ss + ridge, ts.T).T if map is None else map, ss)
+            self.set_map(name, solve(ss, ts), ss)
 
     @torch.no_grad()
-    def whiten(self, pictures):
-        """Brings W up to date; P stays the same."""
+    def whiten(self, pictures, maps=None):
+        """Brings W up to date; P stays the same, or is set."""
         products = dict.fromkeys(LAYERS, 0)
         for x in pictures:
-            for name, response in self.responses(x - MEAN).items():
+            for name, response in self.responses(x - MEAN, LAYERS).items():
                 s = rows(response).flatten(0, 1)
                 products[name] += (s.T @ s).double()
         for name, ss in products.items():
-            self.set_map(name, self.map(name), ss)
+            self.set_map(name, maps[name] if maps else self.map(name), ss)
 
     def set_map(self, name, map, ss):
         """P, and W = C^-1/2 for the covariance C; W takes P's scale too, for Q of about 1."""
@@ -359,12 +509,12 @@ class Student:
         root = (values.clamp(min=0) + 1e-4 * values.mean()).sqrt()
         whole = map.double() @ (vectors * root) @ vectors.T
         scale = whole.square().mean().sqrt()
-        self.maps[name].copy_(whole / scale)
+        self.maps[name].data = (whole / scale).float()
         self.whitening[name] = ((vectors / root) @ vectors.T * scale).float()
 
-    def responses(self, x, last=None):
+    def responses(self, x, names=TRAINED):
         """Of pixels 0-255 less MEAN."""
-        return responses(self.convolutions, (x / 128).contiguous(memory_format=torch.channels_last), last)
+        return responses(self.layers, (x / 128).contiguous(memory_format=torch.channels_last), names)
 
     def map(self, name):
         return self.maps[name] @ self.whitening[name]
@@ -373,15 +523,16 @@ class Student:
         from safetensors.torch import save_file
 
         tensors = {}
-        for name, (weight, bias) in zip(LAYERS, self.convolutions):
-            tensors |= {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.projection": self.map(name)}
+        for name, (weight, bias, mix) in zip(LAYERS, self.layers):
+            tensors |= {f"{name}.weight": weight, f"{name}.bias": bias, f"{name}.mix": mix,
+                        f"{name}.projection": self.map(name)}
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
     def state(self):
-        return {"convolutions": self.convolutions, "maps": self.maps, "whitening": self.whitening}
+        return {"layers": self.layers, "maps": self.maps, "whitening": self.whitening}
 
     def restore(self, state):
-        self.convolutions, self.maps, self.whitening = state["convolutions"], state["maps"], state["whitening"]
+        self.layers, self.maps, self.whitening = state["layers"], state["maps"], state["whitening"]
 
 
 def cast(x):
@@ -422,7 +573,7 @@ class Journey:
         self.styles = torch.stack(crops.pair())
         start = torch.stack([crops.draw() for _ in range(6)])
         with torch.no_grad():
-            self.content = student.responses(start - MEAN, CONTENT)[CONTENT]
+            self.content = student.responses(start - MEAN, [CONTENT])[CONTENT]
         if random.random() < 0.15:
             start = 128 + 40 * torch.randn_like(start)
         self.x = start
@@ -482,7 +633,7 @@ def losses(student, answer):
     """The relative errors, as in the module's comment: a number for each kind and layer."""
     ours = student.responses(answer.x - MEAN)
     errors = {}
-    for name in LAYERS:
+    for name in TRAINED:
         # The sum over pictures of |P S - T|^2 / |T|^2, without P S at every position.
         map, theirs, mine = student.map(name), answer.responses[name], answer.thin(name, ours[name])
         weighted = (mine / answer.sizes[name][:, None, None]).flatten(0, 1)
@@ -519,7 +670,7 @@ def calibrate(student, teacher, crops):
     """Scales the maps so that losses are, in the median, as large as the teacher's: what a map cannot
     explain is missing from every distance. At the style layers between the Gram matrices of crops;
     elsewhere between the responses to crops before and after a journey."""
-    ratios = {name: [] for name in LAYERS}
+    ratios = {name: [] for name in TRAINED}
     for _ in range(8):
         journey = Journey(crops, student)
         start = journey.x
@@ -528,7 +679,7 @@ def calibrate(student, teacher, crops):
                 advance(student, journey)
         x = torch.cat([start, journey.x, *(crops.draw()[None] for _ in range(4))]) - MEAN
         theirs, ours = responses(teacher, cast(x)), student.responses(x)
-        for name in LAYERS:
+        for name in TRAINED:
             map = student.map(name)
             if name in STYLE:
                 t, s = gram(theirs[name]), map @ gram(ours[name]) @ map.T
@@ -537,29 +688,43 @@ def calibrate(student, teacher, crops):
                 t, s = rows(theirs[name]).float(), rows(ours[name]) @ map.T
                 pairs = [(i, i + 6) for i in range(6)]
             ratios[name] += [((s[a] - s[b]).square().sum() / (t[a] - t[b]).square().sum()).item() for a, b in pairs]
-    for name in LAYERS:
+    for name in TRAINED:
         ratio = float(np.median(ratios[name]))
         print(f"{name}: losses are {ratio:.3f} of the teacher's", flush=True)
         # A Gram matrix is quadratic in the map, and its loss of fourth order.
         student.maps[name].mul_(ratio ** (-0.25 if name in STYLE else -0.5))
 
 
+def compress_to(arguments):
+    torch.manual_seed(arguments.seed)
+    random.seed(arguments.seed)
+    teacher, crops = load_teacher(arguments.teacher), Crops(arguments.images)
+    x = [crops.draw() for _ in range(arguments.crops)]
+    if arguments.student:
+        student = Student.load(arguments.student, crops)
+        for _ in range(arguments.crops // 9):
+            journey = Journey(crops, student)
+            for _ in range(random.choice([4, 10, 20])):
+                advance(student, journey)
+            x += journey.x
+    random.shuffle(x)
+    Student(*compress(teacher, torch.stack(x) - MEAN, arguments.steps), crops).save(arguments.out)
+
+
 def train(arguments):
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    teacher, crops, student = load_teacher(arguments.teacher), Crops(arguments.images), Student()
+    teacher, crops = load_teacher(arguments.teacher), Crops(arguments.images)
+    student = Student.load(arguments.start, crops)
     state_file = arguments.out / "state.pt"
     spent, count = 0.0, 0
     state = torch.load(state_file) if state_file.exists() else None
     if state:
         student.restore(state["student"])
         spent, count = state["spent"], state["count"]
-    else:
-        known = student.widen(arguments.start) if arguments.start else {}
-        student.fit(teacher, crops, 60, known)
-    muon = Muon([weight for weight, _ in student.convolutions])
-    others = [bias for _, bias in student.convolutions] + list(student.maps.values())
+    muon = Muon([part for weight, _, mix in student.layers for part in (weight, mix)])
+    others = [bias for _, bias, _ in student.layers] + list(student.maps.values())
     adam = torch.optim.Adam(others, betas=(0.9, 0.98))
     if state:
         muon.momenta = state["muon"]
@@ -605,6 +770,7 @@ def train(arguments):
                         "spent": spent, "count": count}, arguments.out / "state.tmp")
             (arguments.out / "state.tmp").replace(state_file)
             student.save(arguments.out / "student.safetensors")
+    student.fit(teacher, crops, POOLED, 60)
     calibrate(student, teacher, crops)
     student.save(arguments.out / "student.safetensors")
 
@@ -618,15 +784,22 @@ def main():
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("--base", type=Path, help="folder of pictures to paint over and take colours from")
     command.set_defaults(run=generate)
-    command = commands.add_parser("train", help="train the slim encoder")
+    fit = commands.add_parser("compress", help="make the slim encoder of the teacher, layer by layer")
+    fit.add_argument("out", type=Path, help="student to write")
+    fit.add_argument("--crops", type=int, default=450, help="crops that it is fitted to")
+    fit.add_argument("--steps", type=int, default=4500, help="steps of Adam for each layer")
+    fit.add_argument("--student", type=Path, help="student whose pictures on their way to a style are added")
+    fit.set_defaults(run=compress_to)
+    command = commands.add_parser("train", help="train the slim encoder as a whole")
     command.add_argument("out", type=Path, help="folder for the student and the state of the training")
-    command.add_argument("--teacher", type=Path, required=True, help="VGG19's weights for RGB of 0-255, ONNX or safetensors")
-    command.add_argument("--images", type=Path, nargs="+", required=True, help="folders of pictures")
+    command.add_argument("--start", type=Path, required=True, help="student to start from")
     command.add_argument("--minutes", type=float, default=90)
-    command.add_argument("--rate", type=float, default=1e-3, help="step size at its peak")
-    command.add_argument("--seed", type=int, default=1)
-    command.add_argument("--start", type=Path, help="student to start from; random otherwise")
+    command.add_argument("--rate", type=float, default=5e-4, help="step size at its peak")
     command.set_defaults(run=train)
+    for command in (fit, command):
+        command.add_argument("--teacher", type=Path, required=True, help="VGG19's weights for RGB of 0-255, ONNX or safetensors")
+        command.add_argument("--images", type=Path, nargs="+", required=True, help="folders of pictures")
+        command.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -401,24 +401,21 @@ impl<B: kernel::Backend> Features<B> {
     /// `[batch, channels, channels]`.
     ///
     /// A slim encoder's read-out R does not have to be applied at every position for it: the Gram
-    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S. Where R has few rows, the other way is
-    /// the shorter one.
+    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S.
     ///
     /// # Panics
     /// If the layer was not among the taps.
     pub fn gram(&self, layer: Layer) -> Tensor<B, 3> {
         let tap = self.tap(layer);
-        let seen = tap.guided(1);
-        let Some(readout) = &tap.readout else {
-            return B::gram(seen);
-        };
-        let [rows, channels] = readout.dims();
-        if 2 * rows <= channels {
-            return B::gram(B::mix(seen, readout.clone(), None));
+        let gram = B::gram(tap.guided(1));
+        match &tap.readout {
+            None => gram,
+            Some(readout) => {
+                let readout = readout.clone().unsqueeze::<3>();
+                let transposed = readout.clone().transpose();
+                readout.matmul(gram).matmul(transposed)
+            }
         }
-        let readout = readout.clone().unsqueeze::<3>();
-        let transposed = readout.clone().transpose();
-        readout.matmul(B::gram(seen)).matmul(transposed)
     }
 
     /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.

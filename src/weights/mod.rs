@@ -101,7 +101,7 @@ impl Vgg19Weights {
         source.into_weights(path)
     }
 
-    /// The slim encoder that is part of the crate: VGG19's topology at a quarter of its width, with
+    /// The slim encoder that is part of the crate: VGG19 compressed layer by layer, with
     /// linear read-outs that stand for VGG19's own content and Gram losses.
     #[cfg(feature = "builtin")]
     pub fn builtin() -> Self {
@@ -220,8 +220,8 @@ impl Source {
                 shape: expected,
                 bias: Some(bias),
             });
-            let pointwise = |tensor: &NamedTensor, channels| {
-                let shape = [rows(tensor), channels, 1, 1];
+            let pointwise = |tensor: &NamedTensor, rows, channels| {
+                let shape = [rows, channels, 1, 1];
                 tensor.convert(path, &shape).map(|weight| Convolution {
                     weight,
                     shape,
@@ -230,11 +230,13 @@ impl Source {
             };
             channels = expected[0];
             let mix = self.mixes.get(&index).filter(|_| slim);
-            let mix = mix.map(|mix| pointwise(mix, channels)).transpose()?;
+            let mix = mix
+                .map(|mix| pointwise(mix, rows(mix), channels))
+                .transpose()?;
             channels = mix.as_ref().map_or(channels, |mix| mix.shape[0]);
             mixes.push(mix);
             if let Some(readout) = self.readouts.get(index) {
-                readouts.push(pointwise(readout, channels)?);
+                readouts.push(pointwise(readout, channels, channels)?);
             }
         }
         let normalization = match self.normalization {

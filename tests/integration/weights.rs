@@ -225,6 +225,43 @@ fn slim_networks_choose_their_widths() {
 }
 
 #[test]
+fn slim_networks_may_mix_their_channels() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, mix: &[usize], readout: &[usize]| {
+        let tensors: [(&str, &[usize]); 7] = [
+            ("features.0.weight", &[5, 3, 3, 3]),
+            ("features.0.bias", &[5]),
+            ("mix.0.weight", mix),
+            ("features.2.weight", &[7, 2, 3, 3]),
+            ("features.2.bias", &[7]),
+            ("readout.0.weight", readout),
+            ("readout.1.weight", &[7, 7, 1, 1]),
+        ];
+        file(&folder, name, &safetensors(&tensors))
+    };
+    let path = write("slim.safetensors", &[2, 5, 1, 1], &[2, 2, 1, 1]);
+    let weights = Vgg19Weights::load(path).unwrap();
+    let encoder = Vgg19::<Flex>::from_weights(weights, &Default::default());
+    // What normalises to zero: the bias 1/2 is left, of which five times the half are mixed, and of
+    // those twice the half read out.
+    let mean =
+        Tensor::<Flex, 1>::from_floats(encoder.normalization().mean_color(), &Default::default());
+    let image = mean.reshape([1, 3, 1, 1]).expand([1, 3, 4, 5]);
+    let features = encoder.features(image, &[Layer::RELU1_1]).unwrap();
+    let response = features.get(Layer::RELU1_1).clone();
+    assert_eq!(response.dims(), [1, 2, 4, 5]);
+    let difference: f32 = (response - 1.25).abs().max().into_scalar();
+    assert!(difference < 1e-5, "{difference}");
+
+    let path = write("mix.safetensors", &[2, 4, 1, 1], &[2, 2, 1, 1]);
+    refused(&path, &["mix.0.weight", "[2, 5, 1, 1]"]);
+    let path = write("readout.safetensors", &[2, 5, 1, 1], &[5, 5, 1, 1]);
+    refused(&path, &["readout.0.weight", "[2, 2, 1, 1]"]);
+    let path = write("next.safetensors", &[3, 5, 1, 1], &[3, 3, 1, 1]);
+    refused(&path, &["features.2.weight", "[7, 3, 3, 3]"]);
+}
+
+#[test]
 fn not_a_number_among_the_weights_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let mut bytes = fs::read(data("small.safetensors")).unwrap();

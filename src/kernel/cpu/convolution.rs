@@ -23,8 +23,10 @@ use crate::kernel::{Pooling, Then};
 
 /// Panels of a block: few enough for the second-level cache, enough to read the kernel seldom.
 const PANELS: usize = 2;
-/// The same where a register holds a whole panel.
+/// The same where a register holds a whole panel and the kernel is large.
 const WIDE_PANELS: usize = 4;
+/// Up to this many values, a kernel stays in the cache and may be read often.
+const SMALL: usize = 1 << 18;
 /// Output channels that are finished at once.
 const GROUP: usize = 8 * ROWS;
 /// Distance of two pixels of finished channels: one more than there are, for the sake of cache sets.
@@ -223,6 +225,9 @@ impl Pass<'_> {
     /// too few for all threads; what is mixed, which takes all channels, into smaller blocks.
     fn run(&self, channels: usize) {
         let mut panels_at_once = dispatch(PanelsAtOnce);
+        if self.packed.len() <= SMALL {
+            panels_at_once = panels_at_once.min(PANELS);
+        }
         let panels = self.geometry.grid().panels();
         if self.mixes_forward().is_some() {
             let share = panels.div_ceil(rayon::current_num_threads());

@@ -64,9 +64,9 @@ pub unsafe fn product<S: Simd, const STEP: usize, const ROW: usize>(
     // Where a register holds a whole panel (AVX-512), one panel alone would wait for its own sums.
     let together = if S::F32_LANES == LANES { 4 } else { 1 };
     while right.panels > 0 {
-        let panels = match right.panels >= together {
-            true => together,
-            false => 1,
+        let panels = match right.panels.min(together) {
+            2 | 3 => 2,
+            panels => panels,
         };
         // SAFETY: as promised by the caller; the panels are within the described ones.
         unsafe { rows_of::<S, STEP, ROW>(simd, rows, panels, steps, left, right, output) };
@@ -114,6 +114,7 @@ unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
     }
     match (LANES / S::F32_LANES, panels) {
         (1, 1) => tiles!(1, 1),
+        (1, 2) => tiles!(2, 1),
         (1, _) => tiles!(4, 1),
         (2, _) => tiles!(1, 2),
         (4, _) => tiles!(1, 4),
