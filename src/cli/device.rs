@@ -31,12 +31,13 @@ pub fn run_on<T, J: Job<Output = Result<T, Failure>>>(
     engine: &Engine,
     job: J,
 ) -> Result<T, Failure> {
-    if let Some(threads) = engine.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .map_err(Failure::other)?;
-    }
+    // This thread is one of those that compute, instead of waking them and being woken by them at
+    // every operation.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(engine.threads.map_or(0, usize::from))
+        .use_current_thread()
+        .build_global()
+        .map_err(Failure::other)?;
     let device = engine.device;
     let missing = || Err(Failure::usage(format!("this build has no {device}")));
     device.run(job).unwrap_or_else(missing)
