@@ -383,17 +383,26 @@ def refine(layer, before, target, pooled, steps):
 
 
 @torch.no_grad()
-def compress(teacher, x, steps):
-    """Layers of the student and its maps P, fitted to pixels `x` less MEAN."""
+def compress(teacher, x, steps, kept=()):
+    """Layers of the student and their maps P, fitted to pixels `x` less MEAN. The layers `kept` are
+    the first of them, as they are, and have no maps here."""
     layers, maps = [], {}
     ours, theirs = x / 128, x
     for index, (name, (kernel, bias, _)) in enumerate(zip(LAYERS, teacher)):
         kernel, bias = kernel.float(), bias.float()
         pooled = name in POOLED
+        # The mix is behind the pool.
+        after = (lambda x: F.max_pool2d(x, 2)) if pooled else (lambda x: x)
         before = ours
+        if index < len(kept):
+            ours, theirs = (
+                torch.cat([mixed(after(F.relu(F.conv2d(some, k, b, padding=1))), mix) for some in x.split(16)])
+                for x, (k, b, mix) in ((ours, kept[index]), (theirs, (kernel, bias, None))))
+            layers.append(kept[index])
+            continue
         wanted = torch.cat([F.conv2d(some, kernel, bias, padding=1) for some in theirs.split(16)])
         whole = F.relu(wanted)
-        theirs = F.max_pool2d(whole, 2) if pooled else whole
+        theirs = after(whole)
         covariance = sum(((flat := rows(some).flatten(0, 1)).T @ flat).double() for some in whole.split(16))
         covariance /= whole.numel() / whole.shape[1]
         # What counts: the next layer's values, and the losses.
@@ -432,7 +441,6 @@ def compress(teacher, x, steps):
                     sum((t.T @ t).double() for _, t in pairs))
 
         # The mix is to give the teacher's main directions in the metric.
-        after = (lambda x: F.max_pool2d(x, 2)) if pooled else (lambda x: x)
         ours, weight, offset, _ = run(weight, offset)
         ss, ts, tt = products(after(ours), theirs)
         measure = root(metric)

@@ -12,7 +12,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{Convolution, Engine, Pooling, Then};
 use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
-use impasto::{Layer, Vgg19};
+use impasto::{Layer, Vgg19, Vgg19Weights};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -75,7 +75,7 @@ fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
                     .sum::<f64>();
                 json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt()})
             }
-            "layers" => json!(each_layer::<B>(size)),
+            "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size)),
             other => return Err(format!("what is `{other}`?").into()),
         };
         println!("{answer}");
@@ -84,14 +84,15 @@ fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seconds of every convolution up to conv5_1, forward and backward, on random values.
-fn each_layer<B: Engine>(size: usize) -> Vec<Value> {
+/// Seconds of every convolution up to conv5_1, forward and backward, on random values: with the
+/// channels of the weights, and with what stands between them in a slim network.
+fn each_layer<B: Engine>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
     let device = Default::default();
-    let mut channels_in = 3;
     let mut rows = Vec::new();
-    for index in 0..13 {
+    let shapes: Vec<_> = weights.convolutions().iter().map(|c| c.shape).collect();
+    for (index, &[channels_out, channels_in, ..]) in shapes.iter().take(13).enumerate() {
         let layer = Layer::convolution(index);
-        let (channels_out, side) = (layer.channels(64), size / layer.stride());
+        let side = size / layer.stride();
         let pooled = index + 1 < 16 && Layer::convolution(index + 1).block() != layer.block();
         let then = match pooled {
             true => Then::ReluPool(Pooling::Max),
@@ -99,7 +100,11 @@ fn each_layer<B: Engine>(size: usize) -> Vec<Value> {
         };
         let uniform = burn::tensor::Distribution::Uniform(-1.0, 1.0);
         let weight = Tensor::random([channels_out, channels_in, 3, 3], uniform, &device);
-        let weights = Convolution::<B>::new(weight, Tensor::zeros([channels_out], &device));
+        let mut weights = Convolution::<B>::new(weight, Tensor::zeros([channels_out], &device));
+        let shown = shapes.get(index + 1).map_or(channels_out, |shape| shape[1]);
+        if shown != channels_out {
+            weights.mix = Some(Tensor::random([shown, channels_out], uniform, &device));
+        }
         let x = Tensor::random([1, channels_in, side, side], uniform, &device);
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..9 {
@@ -120,7 +125,6 @@ fn each_layer<B: Engine>(size: usize) -> Vec<Value> {
             "layer": layer.to_string(), "pool": pooled, "side": side,
             "multiplications": multiplications, "forward": forward, "backward": backward,
         }));
-        channels_in = channels_out;
     }
     rows
 }

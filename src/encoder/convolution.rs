@@ -16,16 +16,16 @@ use crate::kernel;
 #[derive(Clone, Debug)]
 pub struct Prepared<B: Backend> {
     layer: Conv2d<B>,
-    /// A 1×1 convolution that mixes the channels at last.
-    mix: Option<Conv2d<B>>,
+    /// The 1×1 convolution behind it in a slim network.
+    readout: Option<Conv2d<B>>,
     packed: OnceLock<Tensor<B, 1>>,
 }
 
 impl<B: Backend> Prepared<B> {
-    pub fn new(layer: Conv2d<B>, mix: Option<Conv2d<B>>) -> Self {
+    pub fn new(layer: Conv2d<B>, readout: Option<Conv2d<B>>) -> Self {
         Self {
             layer,
-            mix,
+            readout,
             packed: OnceLock::new(),
         }
     }
@@ -34,8 +34,8 @@ impl<B: Backend> Prepared<B> {
         &self.layer
     }
 
-    pub fn mix(&self) -> Option<&Conv2d<B>> {
-        self.mix.as_ref()
+    pub fn readout(&self) -> Option<&Conv2d<B>> {
+        self.readout.as_ref()
     }
 }
 
@@ -53,16 +53,13 @@ impl<B: kernel::Backend> Prepared<B> {
             weight,
             bias,
             packed: packed.clone(),
-            mix: self.mix.as_ref().map(matrix),
+            mix: self.readout.as_ref().map(|readout| {
+                let weight = readout.weight.val();
+                let [rows, channels, ..] = weight.dims();
+                weight.reshape([rows, channels])
+            }),
         }
     }
-}
-
-/// The matrix of a 1×1 convolution, `[channels_out, channels_in]`.
-pub fn matrix<B: Backend>(convolution: &Conv2d<B>) -> Tensor<B, 2> {
-    let weight = convolution.weight.val();
-    let [channels_out, channels_in, ..] = weight.dims();
-    weight.reshape([channels_out, channels_in])
 }
 
 /// As the layers inside do it; whatever may change the kernel forgets what was made of it.
@@ -73,33 +70,36 @@ impl<B: Backend> Module<B> for Prepared<B> {
     );
 
     fn collect_devices(&self, devices: Devices<B>) -> Devices<B> {
-        self.mix
+        self.readout
             .collect_devices(self.layer.collect_devices(devices))
     }
 
     fn fork(self, device: &B::Device) -> Self {
-        Self::new(self.layer.fork(device), self.mix.fork(device))
+        Self::new(self.layer.fork(device), self.readout.fork(device))
     }
 
     fn to_device(self, device: &B::Device) -> Self {
-        Self::new(self.layer.to_device(device), self.mix.to_device(device))
+        Self::new(self.layer.to_device(device), self.readout.to_device(device))
     }
 
     fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
         self.layer.visit(visitor);
-        self.mix.visit(visitor);
+        self.readout.visit(visitor);
     }
 
     fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
-        Self::new(self.layer.map(mapper), Module::map(self.mix, mapper))
+        Self::new(self.layer.map(mapper), Module::map(self.readout, mapper))
     }
 
-    fn load_record(self, (layer, mix): Self::Record) -> Self {
-        Self::new(self.layer.load_record(layer), self.mix.load_record(mix))
+    fn load_record(self, (layer, readout): Self::Record) -> Self {
+        Self::new(
+            self.layer.load_record(layer),
+            self.readout.load_record(readout),
+        )
     }
 
     fn into_record(self) -> Self::Record {
-        (self.layer.into_record(), self.mix.into_record())
+        (self.layer.into_record(), self.readout.into_record())
     }
 }
 
@@ -109,7 +109,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn valid(&self) -> Self::InnerModule {
         Prepared {
             layer: self.layer.valid(),
-            mix: self.mix.valid(),
+            readout: self.readout.valid(),
             packed: match self.packed.get() {
                 Some(packed) => packed.clone().inner().into(),
                 None => OnceLock::new(),
@@ -120,7 +120,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn from_inner(module: Self::InnerModule) -> Self {
         Self {
             layer: Conv2d::from_inner(module.layer),
-            mix: module.mix.map(Conv2d::from_inner),
+            readout: module.readout.map(Conv2d::from_inner),
             packed: match module.packed.into_inner() {
                 Some(packed) => Tensor::from_inner(packed).into(),
                 None => OnceLock::new(),

@@ -1,7 +1,6 @@
 //! VGG19's convolutional part as native Burn modules.
 
 use std::path::Path;
-use std::sync::OnceLock;
 
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
@@ -11,7 +10,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use super::convolution::{Prepared, matrix};
+use super::convolution::Prepared;
 use super::{EncoderError, Guide, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Then};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
@@ -60,8 +59,6 @@ impl Vgg19Config {
 #[derive(Module, Debug)]
 pub struct Vgg19<B: Backend> {
     convolutions: Vec<Prepared<B>>,
-    /// 1×1 convolutions of the slim built-in encoder, one for each ReLU output; empty for VGG19.
-    readouts: Vec<Conv2d<B>>,
     #[module(skip)]
     normalization: Normalization,
     #[module(skip)]
@@ -88,20 +85,14 @@ impl<B: Backend> Vgg19<B> {
     /// Builds the network from weights in memory.
     pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
         let normalization = weights.normalization;
-        let Vgg19Weights {
-            convolutions,
-            mixes,
-            readouts,
-            ..
-        } = weights;
+        let mut readouts = weights.readouts.into_iter();
         let build = |layer| same_size_convolution(layer, device);
         Self {
-            convolutions: convolutions
+            convolutions: weights
+                .convolutions
                 .into_iter()
-                .zip(mixes)
-                .map(|(layer, mix)| Prepared::new(build(layer), mix.map(build)))
+                .map(|layer| Prepared::new(build(layer), readouts.next().map(build)))
                 .collect(),
-            readouts: readouts.into_iter().map(build).collect(),
             normalization,
             pooling: Pooling::default(),
             padding: Padding::default(),
@@ -144,8 +135,8 @@ impl<B: Backend> Vgg19<B> {
     /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
         let convolutions = self.convolutions.iter().map(Prepared::layer);
-        let mixes = self.convolutions.iter().filter_map(Prepared::mix);
-        let layers = convolutions.chain(mixes).chain(&self.readouts);
+        let readouts = self.convolutions.iter().filter_map(Prepared::readout);
+        let layers = convolutions.chain(readouts);
         layers.flat_map(|layer| {
             let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
             [Some(layer.weight.val().into_data()), bias]
@@ -161,7 +152,7 @@ impl<B: Backend> Vgg19<B> {
             let channels_out = channels(prepared.layer());
             Width {
                 channels_out,
-                shown: prepared.mix().map_or(channels_out, channels),
+                shown: prepared.readout().map_or(channels_out, channels),
             }
         };
         self.convolutions.iter().map(width).collect()
@@ -177,7 +168,8 @@ impl<B: Backend> Vgg19<B> {
 
     /// Whether this is a slim network that stands for VGG19 through read-outs.
     pub fn is_slim(&self) -> bool {
-        !self.readouts.is_empty()
+        let readouts = self.convolutions.iter().filter_map(Prepared::readout);
+        readouts.count() > 0
     }
 
     /// Checks that every layer can be computed from an image of this size (in pixels).
@@ -251,9 +243,7 @@ impl<B: kernel::Backend> Vgg19<B> {
                 features.taps.push(Tap {
                     layer,
                     channels: self.channels(layer),
-                    seen: x.clone(),
-                    readout: self.readout(layer),
-                    response: OnceLock::new(),
+                    response: x.clone(),
                     guide: None,
                 });
             }
@@ -279,13 +269,13 @@ impl<B: kernel::Backend> Vgg19<B> {
                 _ => Then::Nothing,
             };
             let mut weights = prepared.weights();
-            // The pool is before the mix: where it is apart, so is the mix.
-            let mix = match (then, pooled) {
+            // The pool is before the read-out: where it is apart, so is the read-out.
+            let apart = match (then, pooled) {
                 (Then::Relu, Some(_)) => weights.mix.take(),
                 _ => None,
             };
-            let mixed = |x: Tensor<B, 4>| match &mix {
-                Some(mix) => B::mix(x, mix.clone(), None),
+            let read_out = |x: Tensor<B, 4>| match &apart {
+                Some(readout) => B::mix(x, readout.clone(), None),
                 None => x,
             };
             x = match padded.take() {
@@ -300,22 +290,17 @@ impl<B: kernel::Backend> Vgg19<B> {
                     x = relu(x);
                 }
                 if tapped(layer) {
-                    keep(layer, &mixed(x.clone()));
+                    keep(layer, &read_out(x.clone()));
                 }
             }
             if let Some(layer) = pooled {
                 if !matches!(then, Then::ReluPool(_)) {
-                    x = mixed(B::pool(x, self.pooling));
+                    x = read_out(B::pool(x, self.pooling));
                 }
                 keep(layer, &x);
             }
         }
         Ok(features)
-    }
-
-    /// What turns a slim encoder's channels into those that stand for VGG19's, `[channels, channels]`.
-    fn readout(&self, layer: Layer) -> Option<Tensor<B, 2>> {
-        self.readouts.get(layer.depth() - 1).map(matrix)
     }
 }
 
@@ -324,7 +309,7 @@ impl<B: kernel::Backend> Vgg19<B> {
 pub(crate) struct Width {
     /// Its own.
     pub channels_out: usize,
-    /// Those that they are mixed to, which are all that leaves it.
+    /// Those that are read out of them, which are all that leaves it.
     pub shown: usize,
 }
 
@@ -361,30 +346,18 @@ pub struct Features<B: Backend> {
 struct Tap<B: Backend> {
     layer: Layer,
     channels: usize,
-    /// What the encoder's own channels hold.
-    seen: Tensor<B, 4>,
-    readout: Option<Tensor<B, 2>>,
-    /// What is read out of them, once somebody asks for it.
-    response: OnceLock<Tensor<B, 4>>,
+    response: Tensor<B, 4>,
     /// How much each position counts, see [`Features::guided`].
     guide: Option<Tensor<B, 4>>,
 }
 
 impl<B: kernel::Backend> Tap<B> {
-    /// The encoder's channels times a power of the guide.
+    /// The response times a power of the guide.
     fn guided(&self, power: i32) -> Tensor<B, 4> {
         match &self.guide {
-            None => self.seen.clone(),
-            Some(guide) => self.seen.clone() * guide.clone().powi_scalar(power),
+            None => self.response.clone(),
+            Some(guide) => self.response.clone() * guide.clone().powi_scalar(power),
         }
-    }
-
-    fn response(&self) -> &Tensor<B, 4> {
-        let Some(readout) = &self.readout else {
-            return &self.seen;
-        };
-        self.response
-            .get_or_init(|| B::mix(self.seen.clone(), readout.clone(), None))
     }
 }
 
@@ -394,28 +367,16 @@ impl<B: kernel::Backend> Features<B> {
     /// # Panics
     /// If the layer was not among the taps.
     pub fn get(&self, layer: Layer) -> &Tensor<B, 4> {
-        self.tap(layer).response()
+        &self.tap(layer).response
     }
 
     /// The Gram matrix of one layer, [`gram_matrix`](crate::loss::gram_matrix) of its response:
     /// `[batch, channels, channels]`.
     ///
-    /// A slim encoder's read-out R does not have to be applied at every position for it: the Gram
-    /// matrix of R·S is R·G·Rᵀ for the Gram matrix G of S.
-    ///
     /// # Panics
     /// If the layer was not among the taps.
     pub fn gram(&self, layer: Layer) -> Tensor<B, 3> {
-        let tap = self.tap(layer);
-        let gram = B::gram(tap.guided(1));
-        match &tap.readout {
-            None => gram,
-            Some(readout) => {
-                let readout = readout.clone().unsqueeze::<3>();
-                let transposed = readout.clone().transpose();
-                readout.matmul(gram).matmul(transposed)
-            }
-        }
+        B::gram(self.tap(layer).guided(1))
     }
 
     /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.
@@ -424,18 +385,14 @@ impl<B: kernel::Backend> Features<B> {
     /// If the layer was not among the taps.
     pub fn mean(&self, layer: Layer) -> Tensor<B, 3> {
         let tap = self.tap(layer);
-        let [batch, channels, ..] = tap.seen.dims();
+        let [batch, channels, ..] = tap.response.dims();
         let flat = tap.guided(2).reshape([batch as i32, channels as i32, -1]);
-        let mean = flat.mean_dim(2).transpose();
-        match &tap.readout {
-            None => mean,
-            Some(readout) => mean.matmul(readout.clone().transpose().unsqueeze()),
-        }
+        flat.mean_dim(2).transpose()
     }
 
     /// The responses with their layers, shallow to deep.
     pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
-        self.taps.iter().map(|tap| (tap.layer, tap.response()))
+        self.taps.iter().map(|tap| (tap.layer, &tap.response))
     }
 }
 

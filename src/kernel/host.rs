@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use burn::tensor::{Tensor, backend};
 
-use super::cpu::convolution::{self, Geometry};
+use super::cpu::convolution::{self, Geometry, Weights};
 use super::cpu::memory::Recycled;
 use super::cpu::{gram as grams, mix as mixes, pool as pools, winograd};
 use super::{Convolution, Mask, Pooling, Then, plain};
@@ -144,16 +144,33 @@ pub(super) fn pack<B: Host>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
     })
 }
 
-/// The packed kernel, the bias and the mix's matrix, if they are for the engine.
-fn weights<B: Host>(
-    convolution: &Convolution<B>,
-) -> Option<(B::Floats, B::Floats, Option<B::Floats>)> {
-    let mix = match &convolution.mix {
-        Some(mix) => Some(B::floats(mix)?),
-        None => None,
-    };
-    let packed = B::floats(&convolution.packed)?;
-    Some((packed, B::floats(&convolution.bias)?, mix))
+/// The values of a convolution's weights.
+struct Values<B: Host> {
+    packed: B::Floats,
+    bias: B::Floats,
+    mix: Option<B::Floats>,
+}
+
+impl<B: Host> Values<B> {
+    /// Those of `convolution`, if all of them are for the engine.
+    fn of(convolution: &Convolution<B>) -> Option<Self> {
+        Some(Self {
+            packed: B::floats(&convolution.packed)?,
+            bias: B::floats(&convolution.bias)?,
+            mix: match &convolution.mix {
+                Some(mix) => Some(B::floats(mix)?),
+                None => None,
+            },
+        })
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        Weights {
+            packed: &self.packed,
+            bias: &self.bias,
+            mix: self.mix.as_deref().unwrap_or(&[]),
+        }
+    }
 }
 
 pub(super) fn convolve<B: Host>(
@@ -162,7 +179,7 @@ pub(super) fn convolve<B: Host>(
     then: Then,
     keep: bool,
 ) -> (Tensor<B, 4>, Option<Mask<B>>) {
-    let (Some(values), Some((packed, bias, mix))) = (B::floats(&x), weights(convolution)) else {
+    let (Some(values), Some(weights)) = (B::floats(&x), Values::of(convolution)) else {
         return plain::convolve(x, convolution, then, keep);
     };
     let [batch, _, height, width] = x.dims();
@@ -170,11 +187,11 @@ pub(super) fn convolve<B: Host>(
     let keep = keep && then != Then::Nothing;
     let mut masks = keep.then(|| Recycled::new(2 * geometry.masks()));
     let (height, width) = geometry.after(then);
-    let mix = mix.as_deref().unwrap_or(&[]);
+    let weights = weights.weights();
     let channels = geometry.channels_after();
     let output = filled([batch, channels, height, width], |output| {
         let masks = masks.as_mut().map(Recycled::values_mut);
-        convolution::forward(geometry, &values, &packed, &bias, mix, then, output, masks);
+        convolution::forward(geometry, &values, weights, then, output, masks);
     });
     (output, masks.map(B::mask))
 }
@@ -186,17 +203,15 @@ pub(super) fn convolve_backward<B: Host>(
     mask: Option<Mask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
-    let (Some(values), Some((packed, _, mix))) = (B::floats(&gradient), weights(convolution))
-    else {
+    let (Some(values), Some(weights)) = (B::floats(&gradient), Values::of(convolution)) else {
         return plain::convolve_backward(gradient, convolution, then, mask, size);
     };
     let [batch, ..] = gradient.dims();
     let geometry = geometry(convolution, batch, size);
-    let mix = mix.as_deref().unwrap_or(&[]);
     let masks = mask.as_ref().map(B::bytes);
     let masks = masks.as_ref().map(|masks| bytemuck::cast_slice(masks));
     filled([batch, geometry.channels_in, size[0], size[1]], |output| {
-        convolution::backward(geometry, &values, &packed, mix, then, masks, output);
+        convolution::backward(geometry, &values, weights.weights(), then, masks, output);
     })
 }
 

@@ -41,9 +41,9 @@ pub struct Convolution {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vgg19Weights {
     pub(crate) convolutions: Vec<Convolution>,
-    /// 1×1 convolutions that mix the channels of each layer, after the pool where there is one.
-    pub(crate) mixes: Vec<Option<Convolution>>,
-    /// What turns the channels of each layer into those that stand for VGG19's; empty for VGG19.
+    /// The read-outs of a slim network, one for each convolution: 1×1 convolutions behind the ReLU (and
+    /// the pool, where one follows), whose few channels stand for VGG19's. They are all that the next
+    /// layer sees. Empty for VGG19.
     pub(crate) readouts: Vec<Convolution>,
     /// What the input must be brought to.
     pub normalization: Normalization,
@@ -101,8 +101,8 @@ impl Vgg19Weights {
         source.into_weights(path)
     }
 
-    /// The slim encoder that is part of the crate: VGG19 compressed layer by layer, with
-    /// linear read-outs that stand for VGG19's own content and Gram losses.
+    /// The slim encoder that is part of the crate: VGG19 compressed layer by layer, with linear
+    /// read-outs that stand for VGG19's own content and Gram losses.
     #[cfg(feature = "builtin")]
     pub fn builtin() -> Self {
         builtin::load()
@@ -129,7 +129,6 @@ impl Vgg19Weights {
             })
             .collect();
         Self {
-            mixes: vec![None; convolutions.len()],
             convolutions,
             readouts: Vec::new(),
             normalization: Normalization::TORCHVISION,
@@ -145,7 +144,6 @@ impl Vgg19Weights {
     /// computed; those of fewer layers stay as they are.
     pub fn until(mut self, layer: Layer) -> Self {
         self.convolutions.truncate(layer.depth());
-        self.mixes.truncate(layer.depth());
         self.readouts.truncate(layer.depth());
         self
     }
@@ -201,7 +199,6 @@ impl Source {
             )));
         }
         let mut convolutions: Vec<Convolution> = Vec::with_capacity(count);
-        let mut mixes: Vec<Option<Convolution>> = Vec::with_capacity(count);
         let mut readouts = Vec::with_capacity(self.readouts.len());
         let mut channels = 3;
         for (index, pair) in self.convolutions.iter().enumerate() {
@@ -220,23 +217,15 @@ impl Source {
                 shape: expected,
                 bias: Some(bias),
             });
-            let pointwise = |tensor: &NamedTensor, rows, channels| {
-                let shape = [rows, channels, 1, 1];
-                tensor.convert(path, &shape).map(|weight| Convolution {
-                    weight,
+            channels = expected[0];
+            if let Some(readout) = self.readouts.get(index) {
+                let shape = [rows(readout), channels, 1, 1];
+                readouts.push(Convolution {
+                    weight: readout.convert(path, &shape)?,
                     shape,
                     bias: None,
-                })
-            };
-            channels = expected[0];
-            let mix = self.mixes.get(&index).filter(|_| slim);
-            let mix = mix
-                .map(|mix| pointwise(mix, rows(mix), channels))
-                .transpose()?;
-            channels = mix.as_ref().map_or(channels, |mix| mix.shape[0]);
-            mixes.push(mix);
-            if let Some(readout) = self.readouts.get(index) {
-                readouts.push(pointwise(readout, channels, channels)?);
+                });
+                channels = shape[0];
             }
         }
         let normalization = match self.normalization {
@@ -246,7 +235,6 @@ impl Source {
         };
         Ok(Vgg19Weights {
             convolutions,
-            mixes,
             readouts,
             normalization,
         })

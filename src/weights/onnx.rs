@@ -5,7 +5,7 @@
 //! every node and copy the weights, of which nothing is needed here, and it refuses models for
 //! operators that lie behind the layers of interest. Field numbers are those of `onnx.proto`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Component, Path};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -221,7 +221,6 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
     }
     Ok(Source {
         convolutions,
-        mixes: BTreeMap::new(),
         readouts: Vec::new(),
         normalization,
     })

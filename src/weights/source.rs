@@ -68,12 +68,10 @@ pub(crate) struct Pair {
     pub bias: Option<NamedTensor>,
 }
 
-/// What a file holds: convolutions from first to last, read-outs of a slim encoder and what it
-/// mixes channels with after the convolutions of these numbers, and the normalisation if the file
-/// states it.
+/// What a file holds: convolutions from first to last, read-outs of a slim encoder, and the
+/// normalisation if the file states it.
 pub(crate) struct Source {
     pub convolutions: Vec<Pair>,
-    pub mixes: BTreeMap<usize, NamedTensor>,
     pub readouts: Vec<NamedTensor>,
     pub normalization: Option<Normalization>,
 }
@@ -170,18 +168,11 @@ impl Source {
                 None => "it holds no tensors".to_string(),
             });
         }
-        let mixes = (0..16)
-            .filter_map(|index| {
-                let mix = tensors.remove(&format!("mix.{index}.weight"))?;
-                Some((index, mix))
-            })
-            .collect();
         let readouts = (0..16)
             .map_while(|index| tensors.remove(&format!("readout.{index}.weight")))
             .collect();
         Ok(Self {
             convolutions,
-            mixes,
             readouts,
             normalization: None,
         })

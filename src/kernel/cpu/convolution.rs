@@ -82,18 +82,27 @@ impl Geometry {
     }
 }
 
-/// `then(convolution(x) + bias)`, times the matrix `mix` of `[mixed, channels_out]` where the geometry
-/// tells of one, and with `masks` for each tile which of its 16 pixels pass a
-/// gradient on: bit `4y + x` for the pixel in row `y` and column `x`.
+/// Values of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// The kernel as [`pack`](super::winograd::pack) arranges it.
+    pub packed: &'a [f32],
+    /// One value for each output channel.
+    pub bias: &'a [f32],
+    /// The matrix of the mix, `[mixed, channels_out]`; empty where none follows.
+    pub mix: &'a [f32],
+}
+
+/// `then(convolution(x) + bias)`, mixed where the geometry tells of a mix, and with `masks` for each
+/// tile which of its 16 pixels pass a gradient on: bit `4y + x` for the pixel in row `y` and
+/// column `x`.
 ///
 /// # Panics
 /// If a slice has not the length that the geometry tells.
 pub fn forward(
     geometry: Geometry,
     x: &[f32],
-    packed: &[f32],
-    bias: &[f32],
-    mix: &[f32],
+    Weights { packed, bias, mix }: Weights,
     then: Then,
     output: &mut [f32],
     masks: Option<&mut [u16]>,
@@ -144,8 +153,7 @@ pub fn forward(
 pub fn backward(
     geometry: Geometry,
     gradient: &[f32],
-    packed: &[f32],
-    mix: &[f32],
+    Weights { packed, mix, .. }: Weights,
     then: Then,
     masks: Option<&[u16]>,
     output: &mut [f32],
