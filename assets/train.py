@@ -59,8 +59,8 @@ BLOCKS = (2, 2, 4, 4, 1)
 LAYERS = [f"conv{b + 1}_{i + 1}" for b, n in enumerate(BLOCKS) for i in range(n)]
 # Channels of the student behind each ReLU, and those that they are mixed to: multiples of six, as the
 # engine computes, chosen by what each costs and what losing it costs.
-WIDTHS = dict(zip(LAYERS, (18, 30, 60, 66, 120, 96, 72, 72, 168, 96, 48, 48, 144)))
-MIXED = dict(zip(LAYERS, (12, 18, 30, 36, 48, 36, 30, 42, 90, 66, 24, 24, 96)))
+WIDTHS = dict(zip(LAYERS, (15, 24, 60, 66, 120, 96, 72, 72, 168, 96, 60, 60, 192)))
+MIXED = dict(zip(LAYERS, (12, 18, 30, 36, 48, 36, 30, 42, 90, 66, 36, 36, 120)))
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT = "conv4_2"
 MEAN = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
@@ -70,8 +70,8 @@ TRAINED = [name for name in LAYERS if name not in POOLED]
 # Weights of the relative errors: of the responses, of the Gram matrices (and of their differences)
 # at the style layers.
 RESPONSES = dict.fromkeys(TRAINED, 0.1) | dict.fromkeys(STYLE, 0.5) | {CONTENT: 2.0}
-GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 1.5}
-DIFFERENCES = {"conv1_1": 0.2, "conv2_1": 0.5, "conv3_1": 1.0, "conv4_1": 4.0, "conv5_1": 0.1}
+GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 3.0}
+DIFFERENCES = {"conv1_1": 0.2, "conv2_1": 0.5, "conv3_1": 1.0, "conv4_1": 4.0, "conv5_1": 0.5}
 # impasto's default recipe: mean squared error of the responses, and of the Gram matrices / CHW.
 CONTENT_WEIGHT, STYLE_WEIGHT = 5.0, 200.0
 CROP = 128

@@ -3,7 +3,6 @@
 use burn::backend::Flex;
 use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor};
-use impasto::loss::gram_matrix;
 use impasto::{Layer, Padding, Vgg19};
 
 use crate::transfer::{B, encoder, transfer, waves};
@@ -32,13 +31,6 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     let image = waves(48, 48, 1.0).to_tensor::<B>(&Default::default());
     let layers = [Layer::RELU1_1, Layer::RELU4_2, Layer::RELU5_1];
     let features = encoder.features(image.clone(), &layers).unwrap();
-    for layer in layers {
-        // So is the mean.
-        let mean = features.get(layer).clone().mean_dim(3).mean_dim(2);
-        let difference = (mean.flatten::<1>(0, 3) - features.mean(layer).flatten(0, 2)).abs();
-        let size: f32 = features.mean(layer).abs().max().into_scalar();
-        assert!(difference.max().into_scalar() < 1e-4 * size, "{layer}");
-    }
     let [_, channels, height, width] = features.get(Layer::RELU4_2).dims();
     assert!(channels < 256);
     assert_eq!([height, width], [6, 6]);
@@ -52,28 +44,6 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     let (expected, found) = (features.get(Layer::RELU4_2), again.get(Layer::RELU4_2));
     let difference = (expected.clone() - found.clone()).abs().max().into_scalar();
     assert!(difference < 1e-4 * expected.clone().abs().max().into_scalar());
-    // The Gram matrix through the read-out is that of what is read out, and so is its gradient.
-    for layer in layers {
-        let [found, expected] = [true, false].map(|folded| {
-            let image = image.clone().detach().require_grad();
-            let features = encoder.features(image.clone(), &[layer]).unwrap();
-            let gram = match folded {
-                true => features.gram(layer),
-                false => gram_matrix(features.get(layer).clone()),
-            };
-            let gradients = gram.clone().powi_scalar(2).sum().backward();
-            [
-                gram.inner().into_data().iter().collect::<Vec<f32>>(),
-                image.grad(&gradients).unwrap().into_data().iter().collect(),
-            ]
-        });
-        for (found, expected) in found.iter().zip(&expected) {
-            let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-            for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-4 * largest, "{layer}");
-            }
-        }
-    }
     for layer in [Layer::RELU5_2, Layer::CONV3_1, Layer::POOL2] {
         let error = encoder.features(image.clone(), &[layer]).unwrap_err();
         assert!(error.to_string().contains(&layer.to_string()), "{error}");
