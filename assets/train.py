@@ -708,6 +708,7 @@ def compress_to(arguments):
     random.seed(arguments.seed)
     teacher, crops = load_teacher(arguments.teacher), Crops(arguments.images)
     x = [crops.draw() for _ in range(arguments.crops)]
+    kept, maps = [], {}
     if arguments.student:
         student = Student.load(arguments.student, crops)
         for _ in range(arguments.crops // 9):
@@ -715,8 +716,12 @@ def compress_to(arguments):
             for _ in range(random.choice([4, 10, 20])):
                 advance(student, journey)
             x += journey.x
+        if arguments.keep:
+            kept = [[part.detach() for part in layer] for layer in student.layers[:LAYERS.index(arguments.keep) + 1]]
+            maps = {name: student.map(name).detach() for name in LAYERS[:len(kept)]}
     random.shuffle(x)
-    Student(*compress(teacher, torch.stack(x) - MEAN, arguments.steps), crops).save(arguments.out)
+    layers, fitted = compress(teacher, torch.stack(x) - MEAN, arguments.steps, kept)
+    Student(layers, maps | fitted, crops).save(arguments.out)
 
 
 def train(arguments):
@@ -797,6 +802,7 @@ def main():
     fit.add_argument("--crops", type=int, default=450, help="crops that it is fitted to")
     fit.add_argument("--steps", type=int, default=4500, help="steps of Adam for each layer")
     fit.add_argument("--student", type=Path, help="student whose pictures on their way to a style are added")
+    fit.add_argument("--keep", choices=LAYERS, help="take the student's layers up to this one as they are")
     fit.set_defaults(run=compress_to)
     command = commands.add_parser("train", help="train the slim encoder as a whole")
     command.add_argument("out", type=Path, help="folder for the student and the state of the training")
