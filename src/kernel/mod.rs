@@ -96,8 +96,9 @@ pub trait Engine: backend::Backend {
         plain::pack(weight)
     }
 
-    /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it and mixed
-    /// where the weights say so, and with `keep` the mask for the way back (none for [`Then::Nothing`], which needs none).
+    /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it, mixed where
+    /// the weights say so, and with `keep` the mask for the way back (none for [`Then::Nothing`], which
+    /// needs none).
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &Convolution<Self>,
