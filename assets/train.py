@@ -383,9 +383,30 @@ def refine(layer, before, target, pooled, steps):
 
 
 @torch.no_grad()
+def narrow(layer, before, pooled, count, steps):
+    """The layer with so many of its channels, fitted to give what it gives with all of them."""
+    weight, bias, mix = layer
+    if count == len(weight):
+        return layer
+    target, covariance = [], 0
+    for some in before.split(16):
+        seen = F.relu(F.conv2d(some, weight, bias, padding=1))
+        seen = F.max_pool2d(seen, 2) if pooled else seen
+        target.append(mixed(seen, mix))
+        flat = rows(seen).flatten(0, 1)
+        covariance += (flat.T @ flat).double()
+    chosen = choose(covariance, (mix.T @ mix).double(), count)
+    start = [weight[chosen], bias[chosen], solve(covariance[chosen][:, chosen], (mix.double() @ covariance)[:, chosen]).float()]
+    with torch.enable_grad():
+        layer, error = refine(start, before, torch.cat(target), pooled, steps)
+    print(f"{len(weight)} channels narrowed to {len(layer[0])}, error {error:.4f}", flush=True)
+    return layer
+
+
+@torch.no_grad()
 def compress(teacher, x, steps, kept=()):
     """Layers of the student and their maps P, fitted to pixels `x` less MEAN. The layers `kept` are
-    the first of them, as they are, and have no maps here."""
+    the first of them, narrowed where they have more channels than wanted, and have no maps here."""
     layers, maps = [], {}
     ours, theirs = x / 128, x
     for index, (name, (kernel, bias, _)) in enumerate(zip(LAYERS, teacher)):
@@ -395,10 +416,10 @@ def compress(teacher, x, steps, kept=()):
         after = (lambda x: F.max_pool2d(x, 2)) if pooled else (lambda x: x)
         before = ours
         if index < len(kept):
+            layers.append(narrow(kept[index], before, pooled, WIDTHS[name], steps))
             ours, theirs = (
                 torch.cat([mixed(after(F.relu(F.conv2d(some, k, b, padding=1))), mix) for some in x.split(16)])
-                for x, (k, b, mix) in ((ours, kept[index]), (theirs, (kernel, bias, None))))
-            layers.append(kept[index])
+                for x, (k, b, mix) in ((ours, layers[index]), (theirs, (kernel, bias, None))))
             continue
         wanted = torch.cat([F.conv2d(some, kernel, bias, padding=1) for some in theirs.split(16)])
         whole = F.relu(wanted)
@@ -802,7 +823,7 @@ def main():
     fit.add_argument("--crops", type=int, default=450, help="crops that it is fitted to")
     fit.add_argument("--steps", type=int, default=4500, help="steps of Adam for each layer")
     fit.add_argument("--student", type=Path, help="student whose pictures on their way to a style are added")
-    fit.add_argument("--keep", choices=LAYERS, help="take the student's layers up to this one as they are")
+    fit.add_argument("--keep", choices=LAYERS, help="take the student's layers up to this one, narrowed where need be")
     fit.set_defaults(run=compress_to)
     command = commands.add_parser("train", help="train the slim encoder as a whole")
     command.add_argument("out", type=Path, help="folder for the student and the state of the training")

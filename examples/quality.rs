@@ -1,11 +1,12 @@
 //! How well a slim encoder stands in for VGG19, on pictures that its training never saw.
 //!
-//! `cargo run --release --features onnx --example quality -- VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,…]`
+//! `cargo run --release --features onnx --example quality -- VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,… [MORE,…]]`
 //!
 //! STUDENT is a file of weights, or `builtin`. For every content, style and size, both encoders paint
 //! with the default recipe; then VGG19's loss is evaluated on both results. Then, for each style layer
-//! and for the content layer, the losses between all pairs of pictures (two squares of each given
-//! picture, and all results) are compared. SHEET is written: contents, VGG19's results, the student's.
+//! and for the content layer, the losses between all pairs of pictures are compared: two squares of each
+//! content, style and picture MORE; then of those and of all results, whose losses are far smaller and
+//! which the student's own gradient has led. SHEET is written: contents, VGG19's results, the student's.
 
 use std::error::Error;
 use std::io::{BufWriter, Write};
@@ -28,8 +29,10 @@ const SQUARE: usize = 256;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vgg19, student, sheet, contents, styles, sizes @ ..] = &arguments[..] else {
-        return Err("usage: quality VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,…]".into());
+    let [vgg19, student, sheet, contents, styles, rest @ ..] = &arguments[..] else {
+        return Err(
+            "usage: quality VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,… [MORE,…]]".into(),
+        );
     };
     let device = Default::default();
     let vgg19 = Encoder::load(vgg19, &device)?;
@@ -38,9 +41,13 @@ fn main() -> Result<(), Failure> {
         file => Vgg19::load(file, &device)?,
     };
     let (contents, styles) = (open_all(contents)?, open_all(styles)?);
-    let sizes: Vec<usize> = match sizes {
+    let sizes: Vec<usize> = match rest {
         [] => vec![256, 512],
         [sizes, ..] => sizes.split(',').map(str::parse).collect::<Result<_, _>>()?,
+    };
+    let more = match rest {
+        [_, more, ..] => open_all(more)?,
+        _ => Vec::new(),
     };
 
     let mut rows: Vec<[Picture; 3]> = Vec::new();
@@ -103,9 +110,13 @@ fn main() -> Result<(), Failure> {
     );
 
     write_sheet(Path::new(sheet), &rows)?;
-    let given = contents.iter().chain(&styles).map(|(_, picture)| picture);
-    let results = rows.iter().flat_map(|[_, own, other]| [own, other]);
-    compare_pairs(&vgg19, &student, given.chain(results))
+    let given = [contents, styles, more].concat();
+    let mut pictures: Vec<&Picture> = given.iter().map(|(_, picture)| picture).collect();
+    println!("{} pictures:\n", pictures.len());
+    compare_pairs(&vgg19, &student, &pictures)?;
+    pictures.extend(rows.iter().flat_map(|[_, own, other]| [own, other]));
+    println!("\nThese and the results:\n");
+    compare_pairs(&vgg19, &student, &pictures)
 }
 
 fn open_all(list: &str) -> Result<Vec<(String, Picture)>, Failure> {
@@ -155,14 +166,11 @@ fn square(picture: &Picture, side: usize, place: f64) -> Picture {
 }
 
 /// Gram and content losses between all pairs of pictures, the student's against VGG19's.
-fn compare_pairs<'a>(
-    vgg19: &Encoder,
-    student: &Encoder,
-    pictures: impl Iterator<Item = &'a Picture>,
-) -> Result<(), Failure> {
+fn compare_pairs(vgg19: &Encoder, student: &Encoder, pictures: &[&Picture]) -> Result<(), Failure> {
     let recipe = Recipe::default();
     let layers = [&recipe.style_layers[..], &recipe.content_layers].concat();
     let squares: Vec<Picture> = pictures
+        .iter()
         .flat_map(|picture| [0.0, 1.0].map(|place| square(picture, SQUARE, place)))
         .collect();
     let encode = |encoder: &Encoder| -> Result<Vec<Features<Flex>>, Failure> {
