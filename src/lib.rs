@@ -50,7 +50,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `flex` (default) | Burn's fast CPU backend |
-//! | `builtin` (default) | the slim encoder, 0.9 MB inside the crate |
+//! | `builtin` (default) | the slim encoder, 1.0 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
 //! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
 //! | `pretrained` | fetching VGG19's weights, a cache of them, checks of what a file holds |
