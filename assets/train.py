@@ -396,7 +396,8 @@ def narrow(layer, before, pooled, count, steps):
         flat = rows(seen).flatten(0, 1)
         covariance += (flat.T @ flat).double()
     chosen = choose(covariance, (mix.T @ mix).double(), count)
-    start = [weight[chosen], bias[chosen], solve(covariance[chosen][:, chosen], (mix.double() @ covariance)[:, chosen]).float()]
+    fewer = solve(covariance[chosen][:, chosen], (mix.double() @ covariance)[:, chosen])
+    start = [weight[chosen], bias[chosen], fewer.float()]
     with torch.enable_grad():
         layer, error = refine(start, before, torch.cat(target), pooled, steps)
     print(f"{len(weight)} channels narrowed to {len(layer[0])}, error {error:.4f}", flush=True)
