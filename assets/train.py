@@ -35,9 +35,11 @@ mixes; Jordan et al. 2024), what is minimised are the relative errors of
 - for a picture x on its way to a style s, |P (G(Sx) - G(Ss)) P' - (G(Tx) - G(Ts))|^2, the difference
   that style transfer minimises, relative to what is left of it.
 
-Half of each batch belongs to such a journey: crops that take steps down the student's own loss of
-style transfer while it learns, so that it is corrected where its gradient leads astray. The teacher
-costs more than the student; each batch it has answered is used again once later.
+Most of each batch belongs to two such journeys: crops that take steps down the student's own loss of
+style transfer while it learns, so that it is corrected where its gradient leads astray. It leads
+astray in the last steps, after an image has been enlarged; so that is where journeys go, and they
+are short, for many styles to be seen. The teacher costs more than the student; each batch it has
+answered is used again, twice on average, among the next hundred (which takes 14 GB of memory).
 
 On Linux, MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184 saves a tenth of the
 time: memory goes round instead of back to the system.
@@ -70,13 +72,13 @@ TRAINED = [name for name in LAYERS if name not in POOLED]
 # Weights of the relative errors: of the responses, of the Gram matrices (and of their differences)
 # at the style layers.
 RESPONSES = dict.fromkeys(TRAINED, 0.1) | dict.fromkeys(STYLE, 0.5) | {CONTENT: 2.0}
-GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 3.0}
-DIFFERENCES = {"conv1_1": 0.2, "conv2_1": 0.5, "conv3_1": 1.0, "conv4_1": 4.0, "conv5_1": 0.5}
+GRAMS = {"conv1_1": 2.0, "conv2_1": 3.0, "conv3_1": 5.0, "conv4_1": 20.0, "conv5_1": 2.0}
+DIFFERENCES = {"conv1_1": 0.1, "conv2_1": 0.3, "conv3_1": 0.6, "conv4_1": 4.0, "conv5_1": 0.3}
 # impasto's default recipe: mean squared error of the responses, and of the Gram matrices / CHW.
 CONTENT_WEIGHT, STYLE_WEIGHT = 5.0, 200.0
 CROP = 128
-# Places in a batch: crops, the two crops of a journey's style, its six crops.
-CROPS, STYLES, JOURNEY = slice(0, 8), slice(8, 10), slice(10, 16)
+# A batch: crops, then for each of two journeys the crops of its style, and its own.
+CROPS, JOURNEYS, STYLES, PARTS = 4, 2, 2, 4
 
 # --- Pictures --------------------------------------------------------------------------------------
 
@@ -155,7 +157,8 @@ def julia(rng, size):
 def lettering(rng, size, base):
     """Words and lines of many sizes on a ground."""
     colours = palette(rng, base)
-    image = spectrum(rng, size) if rng.random() < 0.5 else Image.new("RGB", (size, size), tuple(int(c) for c in colours[0]))
+    plain = Image.new("RGB", (size, size), tuple(int(c) for c in colours[0]))
+    image = spectrum(rng, size) if rng.random() < 0.5 else plain
     for _ in range(int(rng.integers(8, 60))):
         font = ImageFont.load_default(float(6 * 12 ** rng.random()))
         text = "".join(chr(int(c)) for c in rng.integers(33, 127, size=int(rng.integers(1, 14))))
@@ -596,50 +599,58 @@ class Muon:
 
 
 class Journey:
-    """Six crops on their way to a style, together as if they were parts of one picture, down the
-    student's loss. The style is two crops of a picture, or of two."""
+    """Crops on their way to a style, together as if they were parts of one picture: down the student's
+    loss at half the size, then, enlarged, at the whole. The style is two crops of a picture, or of
+    two. A new journey has the first half behind it."""
 
     def __init__(self, crops, student):
-        self.styles = torch.stack(crops.pair())
-        start = torch.stack([crops.draw() for _ in range(6)])
-        with torch.no_grad():
-            self.content = student.responses(start - MEAN, [CONTENT])[CONTENT]
+        content, styles = torch.stack([crops.draw() for _ in range(PARTS)]), torch.stack(crops.pair())
+        start = half(content)
         if random.random() < 0.15:
             start = 128 + 40 * torch.randn_like(start)
-        self.x = start
-        self.moments = [torch.zeros_like(start), torch.zeros_like(start)]
-        self.rate = 255 * 0.004 * 12 ** random.random()
-        self.steps, self.end = 0, random.randint(40, 160)
+        self.begin(start, half(content), half(styles), 30)
+        self.descend(student, self.end)
+        self.begin(F.interpolate(self.x, scale_factor=2, mode="bicubic"), content, styles, random.randint(30, 90))
+
+    def begin(self, x, content, styles, end):
+        self.x, self.content, self.styles = x, content, styles
+        self.moments = [torch.zeros_like(x), torch.zeros_like(x)]
+        self.rate = 255 * 0.01 * 4 ** random.random()
+        self.steps, self.end = 0, end
+
+    def descend(self, student, count):
+        """Steps of Adam down the loss of style transfer, as the student sees it by now."""
+        with torch.no_grad():
+            maps = {name: student.map(name) for name in (*STYLE, CONTENT)}
+            styles = student.responses(self.styles - MEAN)
+            targets = {name: gram(styles[name]).mean(0) for name in STYLE}
+            content = student.responses(self.content - MEAN, [CONTENT])[CONTENT]
+        for _ in range(min(count, self.end - self.steps)):
+            x = self.x.clone().requires_grad_()
+            loss = 0
+            with torch.enable_grad():
+                ours = student.responses(x - MEAN)
+                for name in STYLE:
+                    inner = maps[name].T @ maps[name]
+                    difference = gram(ours[name]).mean(0) - targets[name]
+                    # |P D P'|^2 = tr(M D M D) for M = P'P
+                    error = ((inner @ difference) * (difference @ inner)).sum()
+                    loss = loss + STYLE_WEIGHT * error / len(maps[name]) ** 4
+                moved = rows(ours[CONTENT] - content) @ maps[CONTENT].T
+                loss = loss + CONTENT_WEIGHT * moved.square().mean()
+            gradient = torch.autograd.grad(loss, x)[0]
+            self.steps += 1
+            first, second = self.moments
+            first.lerp_(gradient, 0.1)
+            second.lerp_(gradient.square(), 0.01)
+            step = first / (1 - 0.9 ** self.steps)
+            step = step / ((second / (1 - 0.99 ** self.steps)).sqrt() + 1e-12)
+            rate = self.rate * (1 - 0.8 * self.steps / self.end)
+            self.x = (self.x - rate * step).clamp(-30, 285)
 
 
-def advance(student, journey):
-    """Steps of Adam down the loss of style transfer."""
-    with torch.no_grad():
-        styles = student.responses(journey.styles - MEAN)
-        targets = {name: gram(styles[name]).mean(0) for name in STYLE}
-    for _ in range(3):
-        x = journey.x.clone().requires_grad_()
-        ours = student.responses(x - MEAN)
-        loss = 0
-        for name in STYLE:
-            map = student.map(name).detach()
-            inner = map.T @ map
-            difference = gram(ours[name]).mean(0) - targets[name]
-            # |P D P'|^2 = tr(M D M D) for M = P'P
-            error = ((inner @ difference) * (difference @ inner)).sum()
-            loss = loss + STYLE_WEIGHT * error / len(map) ** 4
-        map = student.map(CONTENT).detach()
-        moved = rows(ours[CONTENT] - journey.content) @ map.T
-        loss = loss + CONTENT_WEIGHT * moved.square().mean()
-        gradient = torch.autograd.grad(loss, x)[0]
-        journey.steps += 1
-        first, second = journey.moments
-        first.lerp_(gradient, 0.1)
-        second.lerp_(gradient.square(), 0.01)
-        step = first / (1 - 0.9 ** journey.steps)
-        step = step / ((second / (1 - 0.99 ** journey.steps)).sqrt() + 1e-12)
-        rate = journey.rate * (1 - 0.8 * journey.steps / journey.end)
-        journey.x = (journey.x - rate * step).clamp(-30, 285)
+def half(x):
+    return F.avg_pool2d(x, 2)
 
 
 class Answer:
@@ -683,10 +694,11 @@ def losses(student, answer):
             return own - 2 * (half.T @ (t.bfloat16() @ half) * g).sum((1, 2)) + t.square().sum((1, 2))
 
         errors["gram", name] = (squared(mine, theirs) / size).mean()
-        between = lambda g: g[JOURNEY].mean(0, True) - g[STYLES].mean(0, True)
+        mine, theirs, size = (part[CROPS:].unflatten(0, (JOURNEYS, STYLES + PARTS)) for part in (mine, theirs, size))
+        between = lambda g: g[:, STYLES:].mean(1) - g[:, :STYLES].mean(1)
         difference = between(theirs)
-        left = difference.square().sum() + 0.01 * size[STYLES].mean()
-        errors["difference", name] = squared(between(mine), difference).sum() / left
+        left = difference.square().sum((1, 2)) + 0.005 * size[:, :STYLES].mean(1)
+        errors["difference", name] = (squared(between(mine), difference) / left).mean()
     return errors
 
 
@@ -704,9 +716,7 @@ def calibrate(student, teacher, crops):
     for _ in range(8):
         journey = Journey(crops, student)
         start = journey.x
-        for _ in range(12):
-            with torch.enable_grad():
-                advance(student, journey)
+        journey.descend(student, 36)
         x = torch.cat([start, journey.x, *(crops.draw()[None] for _ in range(4))]) - MEAN
         theirs, ours = responses(teacher, cast(x)), student.responses(x)
         for name in TRAINED:
@@ -716,7 +726,7 @@ def calibrate(student, teacher, crops):
                 pairs = [(i, i + 1) for i in range(len(x) - 1)]
             else:
                 t, s = rows(theirs[name]).float(), rows(ours[name]) @ map.T
-                pairs = [(i, i + 6) for i in range(6)]
+                pairs = [(i, i + PARTS) for i in range(PARTS)]
             ratios[name] += [((s[a] - s[b]).square().sum() / (t[a] - t[b]).square().sum()).item() for a, b in pairs]
     for name in TRAINED:
         ratio = float(np.median(ratios[name]))
@@ -735,8 +745,7 @@ def compress_to(arguments):
         student = Student.load(arguments.student, crops)
         for _ in range(arguments.crops // 9):
             journey = Journey(crops, student)
-            for _ in range(random.choice([4, 10, 20])):
-                advance(student, journey)
+            journey.descend(student, random.choice([6, 20, 60]))
             x += journey.x
         if arguments.keep:
             kept = [[part.detach() for part in layer] for layer in student.layers[:LAYERS.index(arguments.keep) + 1]]
@@ -766,20 +775,21 @@ def train(arguments):
         adam.load_state_dict(state["adam"])
 
     journeys = [Journey(crops, student) for _ in range(10)]
-    earlier = collections.deque(maxlen=16)
+    earlier = collections.deque(maxlen=100)
     shown, saved, start = collections.Counter(), time.time(), time.time() - spent
     while (spent := time.time() - start) < 60 * arguments.minutes:
         progress = spent / (60 * arguments.minutes)
         rate = arguments.rate * min(1, count / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        place = random.randrange(len(journeys))
-        journey = journeys[place]
-        advance(student, journey)
-        fresh = torch.stack([crops.draw() for _ in range(8)])
-        answer = Answer(teacher, torch.cat([fresh, journey.styles, journey.x]))
-        if journey.steps >= journey.end:
-            journeys[place] = Journey(crops, student)
+        batch = [torch.stack([crops.draw() for _ in range(CROPS)])]
+        for place in random.sample(range(len(journeys)), JOURNEYS):
+            journey = journeys[place]
+            if journey.steps >= journey.end:
+                journey = journeys[place] = Journey(crops, student)
+            journey.descend(student, 4)
+            batch += [journey.styles, journey.x]
+        answer = Answer(teacher, torch.cat(batch))
 
-        for used in [answer, random.choice(earlier)] if earlier else [answer]:
+        for used in [answer, *random.sample(earlier, min(2, len(earlier)))]:
             errors = losses(student, used)
             total(errors).backward()
             muon.step(rate)
@@ -793,7 +803,7 @@ def train(arguments):
 
         count += 1
         if count % 250 == 0:
-            student.whiten([answer.x for answer in earlier])
+            student.whiten([answer.x for answer in list(earlier)[-16:]])
         if count % 100 == 0:
             line = "  ".join(f"{kind[0]}{name[4:]} {shown[kind, name] / 100:.4f}" for kind, name in shown
                              if name in STYLE or name == CONTENT)
@@ -833,7 +843,8 @@ def main():
     command.add_argument("--rate", type=float, default=5e-4, help="step size at its peak")
     command.set_defaults(run=train)
     for command in (fit, command):
-        command.add_argument("--teacher", type=Path, required=True, help="VGG19's weights for RGB of 0-255, ONNX or safetensors")
+        command.add_argument("--teacher", type=Path, required=True,
+                             help="VGG19's weights for RGB of 0-255, ONNX or safetensors")
         command.add_argument("--images", type=Path, nargs="+", required=True, help="folders of pictures")
         command.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -1,6 +1,9 @@
 //! How well a slim encoder stands in for VGG19, on pictures that its training never saw.
 //!
-//! `cargo run --release --features onnx --example quality -- VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,… [MORE,…]]`
+//! ```sh
+//! cargo run --release --features onnx --example quality -- \
+//!     VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,… [MORE,…]]
+//! ```
 //!
 //! STUDENT is a file of weights, or `builtin`. For every content, style and size, both encoders paint
 //! with the default recipe; then VGG19's loss is evaluated on both results. Then, for each style layer
