@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
-use impasto::kernel::{Convolution, Engine, Pooling, Then};
+use impasto::kernel::{ConvOps, Epilogue, PackedConv2d, Pooling};
 use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
 use impasto::{Layer, Vgg19, Vgg19Weights};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ const STYLE: [Layer; 5] = [
 ];
 
 /// The same numbers as in `compare.py`: value `i` is the top 24 bits of `i · 2654435761 mod 2³²`.
-fn picture<B: Engine>(size: usize, offset: u32) -> Tensor<B, 4> {
+fn picture<B: ConvOps>(size: usize, offset: u32) -> Tensor<B, 4> {
     let values: Vec<f32> = (0..3 * (size * size) as u32)
         .map(|i| (i.wrapping_add(offset).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0)
         .collect();
@@ -34,7 +34,7 @@ fn picture<B: Engine>(size: usize, offset: u32) -> Tensor<B, 4> {
     Tensor::from_data(data, &Default::default())
 }
 
-fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
+fn serve<B: ConvOps>(weights: &str, size: usize) -> Result<(), Failure> {
     let encoder = Vgg19::<Autodiff<B>>::load(weights, &Default::default())?;
     let layers = [&STYLE[..], &[Layer::RELU4_2]].concat();
     encoder.prepare(&layers);
@@ -86,7 +86,7 @@ fn serve<B: Engine>(weights: &str, size: usize) -> Result<(), Failure> {
 
 /// Seconds of every convolution up to conv5_1, forward and backward, on random values: with the
 /// channels of the weights, and with what stands between them in a slim network.
-fn each_layer<B: Engine>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
+fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
     let device = Default::default();
     let mut rows = Vec::new();
     let shapes: Vec<_> = weights.convolutions().iter().map(|c| c.shape).collect();
@@ -95,21 +95,21 @@ fn each_layer<B: Engine>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
         let side = size / layer.stride();
         let pooled = index + 1 < 16 && Layer::convolution(index + 1).block() != layer.block();
         let then = match pooled {
-            true => Then::ReluPool(Pooling::Max),
-            false => Then::Relu,
+            true => Epilogue::ReluPool(Pooling::Max),
+            false => Epilogue::Relu,
         };
         let uniform = burn::tensor::Distribution::Uniform(-1.0, 1.0);
         let weight = Tensor::random([channels_out, channels_in, 3, 3], uniform, &device);
-        let mut weights = Convolution::<B>::new(weight, Tensor::zeros([channels_out], &device));
+        let mut weights = PackedConv2d::<B>::new(weight, Tensor::zeros([channels_out], &device));
         let shown = shapes.get(index + 1).map_or(channels_out, |shape| shape[1]);
         if shown != channels_out {
-            weights.mix = Some(Tensor::random([shown, channels_out], uniform, &device));
+            weights.projection = Some(Tensor::random([shown, channels_out], uniform, &device));
         }
         let x = Tensor::random([1, channels_in, side, side], uniform, &device);
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..9 {
             let start = Instant::now();
-            let (y, mask) = <B as Engine>::convolve(x.clone(), &weights, then, true);
+            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, then, true);
             times[0].push(start.elapsed().as_secs_f64());
             let start = Instant::now();
             let gradient = B::convolve_backward(y, &weights, then, mask, [side, side]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use impasto::optim::{AdamConfig, OptimizerConfig};
-use impasto::picture::{Colors, SaveOptions};
+use impasto::picture::{ColorTransfer, SaveOptions};
 use impasto::transfer::{Measure, StyleLoss};
 use impasto::view::{self, Curves, Evolution, FigureOptions, Scaling};
 use impasto::{Layer, Padding, Picture, Pooling, Recipe, Region, Style, StyleTransfer, Vgg19};
@@ -135,7 +135,7 @@ impl Gallery {
 
     fn colors(&self) -> Result<(), Failure> {
         let mut cells = vec![("content".to_string(), self.scene.clone())];
-        for colors in Colors::ALL {
+        for colors in ColorTransfer::ALL {
             let picture = self.with("glass", |recipe| recipe.colors = colors)?;
             cells.push((format!("--colors {colors}"), picture));
         }

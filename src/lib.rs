@@ -63,7 +63,9 @@ mod atomic;
 pub mod encoder;
 mod error;
 pub mod kernel;
+pub mod layer;
 pub mod loss;
+mod normalization;
 pub mod optim;
 pub mod picture;
 #[cfg(feature = "pretrained")]
@@ -77,7 +79,7 @@ pub use encoder::{
     EncoderError, Features, Layer, Normalization, Padding, Pooling, Vgg19, Vgg19Config,
 };
 pub use error::Error;
-pub use kernel::{AutodiffBackend, Backend};
+pub use kernel::{AutodiffStyleBackend, StyleBackend};
 pub use picture::{Picture, PictureError};
 pub use transfer::{Init, Outcome, Recipe, RecipeError, Region, Step, Style, StyleTransfer};
 pub use weights::{Vgg19Weights, WeightsError};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
-use impasto::picture::{Colors, Depth, SaveOptions};
+use impasto::picture::{ColorTransfer, Depth, SaveOptions};
 use impasto::transfer::{self, LayerWeights, Measure};
 use impasto::{Init, Layer, Recipe, RecipeError};
 
@@ -339,7 +339,7 @@ pub struct Choices {
     /// brightness is painted); cholesky, pca, symmetric or histogram (the style recoloured to the
     /// content's palette) [default: the recipe's]
     #[arg(long, value_name = "NAME")]
-    pub colors: Option<Colors>,
+    pub colors: Option<ColorTransfer>,
     /// How to optimise [default: the recipe's]
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<Optimizer>,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use impasto::kernel::AutodiffBackend;
+use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::check_output;
 use impasto::{Picture, Vgg19Weights};
 
@@ -141,7 +141,7 @@ struct Series<'a> {
 impl Job for Series<'_> {
     type Output = Result<ExitCode, Failure>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, &self.arguments.engine, &device);
         let studio = Studio::new(&encoder, &self.arguments.engine, Unfinished::Dropped)?;
         let (count, mut failed) = (self.tasks.len(), 0);

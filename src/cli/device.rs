@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use impasto::kernel::AutodiffBackend;
+use impasto::kernel::AutodiffStyleBackend;
 
 use super::Failure;
 use super::args::Engine;
@@ -23,7 +23,7 @@ pub trait Job {
     type Output;
 
     /// Does the work.
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output;
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output;
 }
 
 /// Does a job on the device and with the threads that the user chose.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use impasto::kernel::AutodiffBackend;
+use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::{Format, SaveOptions, check_folder};
-use impasto::transfer::{Checkpoint, End, Plan, SeenStyles};
+use impasto::transfer::{Checkpoint, End, Plan, StyleCache};
 use impasto::view::{Curves, Evolution};
 use impasto::{Error, Picture, Recipe, Style, StyleTransfer, Vgg19, Vgg19Weights};
 
@@ -90,7 +90,7 @@ struct Single<'a> {
 impl Job for Single<'_> {
     type Output = Result<ExitCode, Failure>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, self.engine, &device);
         let studio = Studio::new(&encoder, self.engine, Unfinished::Written)?;
         let Interruptible {
@@ -107,10 +107,10 @@ impl Job for Single<'_> {
 }
 
 /// What all paintings of a command have in common.
-pub struct Studio<'a, B: AutodiffBackend> {
+pub struct Studio<'a, B: AutodiffStyleBackend> {
     encoder: &'a Vgg19<B>,
     engine: &'a Engine,
-    seen: SeenStyles<B::InnerBackend>,
+    seen: StyleCache<B::InnerBackend>,
     interrupted: Arc<AtomicBool>,
     unfinished: Unfinished,
 }
@@ -131,7 +131,7 @@ pub struct Keep<'a> {
     note: &'a str,
 }
 
-impl<'a, B: AutodiffBackend> Studio<'a, B> {
+impl<'a, B: AutodiffStyleBackend> Studio<'a, B> {
     /// Can be called once in the life of the program, since it watches for Ctrl-C.
     pub fn new(
         encoder: &'a Vgg19<B>,
@@ -142,7 +142,7 @@ impl<'a, B: AutodiffBackend> Studio<'a, B> {
             unfinished,
             encoder,
             engine,
-            seen: SeenStyles::default(),
+            seen: StyleCache::default(),
             interrupted: watch_for_interruption().map_err(Failure::other)?,
         })
     }
@@ -218,7 +218,7 @@ struct To<'a> {
 }
 
 /// Paints; `resumed` is how many evaluations an interrupted run has made already.
-fn paint<B: AutodiffBackend>(
+fn paint<B: AutodiffStyleBackend>(
     to: &To<'_>,
     transfer: StyleTransfer<'_, B>,
     plan: Plan,

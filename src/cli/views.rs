@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use impasto::kernel::AutodiffBackend;
+use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::{SaveOptions, check_output};
 use impasto::view::{self, FigureOptions};
 use impasto::{Error, Picture, Recipe, Vgg19, Vgg19Weights};
@@ -41,7 +41,7 @@ fn draw<S: Sheet>(
 
 /// A picture that an encoder of any backend can draw.
 trait Sheet {
-    fn draw<B: AutodiffBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure>;
+    fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure>;
 }
 
 struct Drawing<'a, S> {
@@ -53,7 +53,7 @@ struct Drawing<'a, S> {
 impl<S: Sheet> Job for Drawing<'_, S> {
     type Output = Result<Picture, Failure>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, self.engine, &device);
         self.sheet.draw(&encoder)
     }
@@ -95,7 +95,7 @@ struct FigureSheet<'a> {
 }
 
 impl Sheet for FigureSheet<'_> {
-    fn draw<B: AutodiffBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
+    fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
         let began = Instant::now();
         let mut current = None;
         let picture = view::figure(
@@ -138,7 +138,7 @@ struct FeatureSheet<'a> {
 }
 
 impl Sheet for FeatureSheet<'_> {
-    fn draw<B: AutodiffBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
+    fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
         use burn::module::AutodiffModule;
         let encoder = encoder.valid();
         let (arguments, cell) = (self.arguments, self.arguments.cell.into());

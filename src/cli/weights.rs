@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use impasto::kernel::AutodiffBackend;
+use impasto::kernel::AutodiffStyleBackend;
 use impasto::pretrained::{self, Cache, PretrainedError, Progress, Report, Source};
 use impasto::weights::Precision;
 use impasto::{Layer, Vgg19Weights};
@@ -281,7 +281,7 @@ struct Verification(Vgg19Weights);
 impl Job for Verification {
     type Output = Result<Report, Failure>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
         pretrained::verify::<B>(&self.0, &device).map_err(Failure::usage)
     }
 }

@@ -17,15 +17,15 @@ use crate::kernel;
 pub struct Prepared<B: Backend> {
     layer: Conv2d<B>,
     /// The 1×1 convolution behind it in a slim network.
-    readout: Option<Conv2d<B>>,
+    projection: Option<Conv2d<B>>,
     packed: OnceLock<Tensor<B, 1>>,
 }
 
 impl<B: Backend> Prepared<B> {
-    pub fn new(layer: Conv2d<B>, readout: Option<Conv2d<B>>) -> Self {
+    pub fn new(layer: Conv2d<B>, projection: Option<Conv2d<B>>) -> Self {
         Self {
             layer,
-            readout,
+            projection,
             packed: OnceLock::new(),
         }
     }
@@ -34,14 +34,14 @@ impl<B: Backend> Prepared<B> {
         &self.layer
     }
 
-    pub fn readout(&self) -> Option<&Conv2d<B>> {
-        self.readout.as_ref()
+    pub fn projection(&self) -> Option<&Conv2d<B>> {
+        self.projection.as_ref()
     }
 }
 
-impl<B: kernel::Backend> Prepared<B> {
+impl<B: kernel::StyleBackend> Prepared<B> {
     /// The weights as the engine takes them.
-    pub fn weights(&self) -> kernel::Convolution<B> {
+    pub fn weights(&self) -> kernel::PackedConv2d<B> {
         let weight = self.layer.weight.val();
         let [channels_out, ..] = weight.dims();
         let bias = match &self.layer.bias {
@@ -49,12 +49,12 @@ impl<B: kernel::Backend> Prepared<B> {
             None => Tensor::zeros([channels_out], &weight.device()),
         };
         let packed = self.packed.get_or_init(|| B::pack(weight.clone()));
-        kernel::Convolution {
+        kernel::PackedConv2d {
             weight,
             bias,
             packed: packed.clone(),
-            mix: self.readout.as_ref().map(|readout| {
-                let weight = readout.weight.val();
+            projection: self.projection.as_ref().map(|projection| {
+                let weight = projection.weight.val();
                 let [rows, channels, ..] = weight.dims();
                 weight.reshape([rows, channels])
             }),
@@ -70,36 +70,39 @@ impl<B: Backend> Module<B> for Prepared<B> {
     );
 
     fn collect_devices(&self, devices: Devices<B>) -> Devices<B> {
-        self.readout
+        self.projection
             .collect_devices(self.layer.collect_devices(devices))
     }
 
     fn fork(self, device: &B::Device) -> Self {
-        Self::new(self.layer.fork(device), self.readout.fork(device))
+        Self::new(self.layer.fork(device), self.projection.fork(device))
     }
 
     fn to_device(self, device: &B::Device) -> Self {
-        Self::new(self.layer.to_device(device), self.readout.to_device(device))
+        Self::new(
+            self.layer.to_device(device),
+            self.projection.to_device(device),
+        )
     }
 
     fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
         self.layer.visit(visitor);
-        self.readout.visit(visitor);
+        self.projection.visit(visitor);
     }
 
     fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
-        Self::new(self.layer.map(mapper), Module::map(self.readout, mapper))
+        Self::new(self.layer.map(mapper), Module::map(self.projection, mapper))
     }
 
-    fn load_record(self, (layer, readout): Self::Record) -> Self {
+    fn load_record(self, (layer, projection): Self::Record) -> Self {
         Self::new(
             self.layer.load_record(layer),
-            self.readout.load_record(readout),
+            self.projection.load_record(projection),
         )
     }
 
     fn into_record(self) -> Self::Record {
-        (self.layer.into_record(), self.readout.into_record())
+        (self.layer.into_record(), self.projection.into_record())
     }
 }
 
@@ -109,7 +112,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn valid(&self) -> Self::InnerModule {
         Prepared {
             layer: self.layer.valid(),
-            readout: self.readout.valid(),
+            projection: self.projection.valid(),
             packed: match self.packed.get() {
                 Some(packed) => packed.clone().inner().into(),
                 None => OnceLock::new(),
@@ -120,7 +123,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
     fn from_inner(module: Self::InnerModule) -> Self {
         Self {
             layer: Conv2d::from_inner(module.layer),
-            readout: module.readout.map(Conv2d::from_inner),
+            projection: module.projection.map(Conv2d::from_inner),
             packed: match module.packed.into_inner() {
                 Some(packed) => Tensor::from_inner(packed).into(),
                 None => OnceLock::new(),

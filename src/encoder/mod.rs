@@ -3,16 +3,14 @@
 mod architecture;
 mod convolution;
 mod guide;
-mod layer;
-mod normalization;
 mod padding;
 mod vgg19;
 
 pub use crate::kernel::Pooling;
+pub use crate::layer::{Layer, LayerKind};
+pub use crate::normalization::Normalization;
 pub use architecture::{LayerFacts, architecture};
 pub use guide::{EmptyRegion, Guide};
-pub use layer::{Layer, LayerKind};
-pub use normalization::Normalization;
 pub use padding::Padding;
 pub use vgg19::{Features, Vgg19, Vgg19Config};
 
@@ -20,17 +18,6 @@ pub use vgg19::{Features, Vgg19, Vgg19Config};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncoderError {
-    /// A name that is no layer of VGG19.
-    #[error(
-        "there is no layer `{name}` in VGG19: did you mean `{nearest}`? \
-         (layers: conv1_1 … conv5_4, relu1_1 … relu5_4, pool1 … pool5)"
-    )]
-    UnknownLayer {
-        /// The name as given.
-        name: String,
-        /// The nearest name that exists.
-        nearest: String,
-    },
     /// A layer deeper than the loaded weights reach.
     #[error(
         "the loaded weights end at {deepest}, so {layer} cannot be computed; use a shallower layer or the full weights"

@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::convolution::Prepared;
 use super::{EncoderError, Guide, Layer, LayerKind, Normalization, Padding, Pooling};
-use crate::kernel::{self, Then};
+use crate::kernel::{self, Epilogue};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.
@@ -135,8 +135,8 @@ impl<B: Backend> Vgg19<B> {
     /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
         let convolutions = self.convolutions.iter().map(Prepared::layer);
-        let readouts = self.convolutions.iter().filter_map(Prepared::readout);
-        let layers = convolutions.chain(readouts);
+        let projections = self.convolutions.iter().filter_map(Prepared::projection);
+        let layers = convolutions.chain(projections);
         layers.flat_map(|layer| {
             let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
             [Some(layer.weight.val().into_data()), bias]
@@ -152,7 +152,7 @@ impl<B: Backend> Vgg19<B> {
             let channels_out = channels(prepared.layer());
             Width {
                 channels_out,
-                shown: prepared.readout().map_or(channels_out, channels),
+                shown: prepared.projection().map_or(channels_out, channels),
             }
         };
         self.convolutions.iter().map(width).collect()
@@ -168,8 +168,8 @@ impl<B: Backend> Vgg19<B> {
 
     /// Whether this is a slim network that stands for VGG19 through read-outs.
     pub fn is_slim(&self) -> bool {
-        let readouts = self.convolutions.iter().filter_map(Prepared::readout);
-        readouts.count() > 0
+        let projections = self.convolutions.iter().filter_map(Prepared::projection);
+        projections.count() > 0
     }
 
     /// Checks that every layer can be computed from an image of this size (in pixels).
@@ -203,7 +203,7 @@ impl<B: Backend> Vgg19<B> {
     }
 }
 
-impl<B: kernel::Backend> Vgg19<B> {
+impl<B: kernel::StyleBackend> Vgg19<B> {
     /// Prepares the weights of all layers up to the deepest of `taps`, which
     /// [`features`](Self::features) does otherwise at its first call. A copy made afterwards, such as
     /// [`valid`](burn::module::AutodiffModule::valid), shares what was prepared.
@@ -263,19 +263,19 @@ impl<B: kernel::Backend> Vgg19<B> {
             let pooled = layers.next_if(|layer| layer.kind() == LayerKind::Pool);
             let then = match (rectified, pooled) {
                 (Some(relu), Some(_)) if !tapped(convolution) && !tapped(relu) => {
-                    Then::ReluPool(self.pooling)
+                    Epilogue::ReluPool(self.pooling)
                 }
-                (Some(_), _) if !tapped(convolution) => Then::Relu,
-                _ => Then::Nothing,
+                (Some(_), _) if !tapped(convolution) => Epilogue::Relu,
+                _ => Epilogue::None,
             };
             let mut weights = prepared.weights();
             // The pool is before the read-out: where it is apart, so is the read-out.
             let apart = match (then, pooled) {
-                (Then::Relu, Some(_)) => weights.mix.take(),
+                (Epilogue::Relu, Some(_)) => weights.projection.take(),
                 _ => None,
             };
             let read_out = |x: Tensor<B, 4>| match &apart {
-                Some(readout) => B::mix(x, readout.clone(), None),
+                Some(readout) => B::conv1x1(x, readout.clone(), None),
                 None => x,
             };
             x = match padded.take() {
@@ -286,7 +286,7 @@ impl<B: kernel::Backend> Vgg19<B> {
             };
             keep(convolution, &x);
             if let Some(layer) = rectified {
-                if then == Then::Nothing {
+                if then == Epilogue::None {
                     x = relu(x);
                 }
                 if tapped(layer) {
@@ -294,7 +294,7 @@ impl<B: kernel::Backend> Vgg19<B> {
                 }
             }
             if let Some(layer) = pooled {
-                if !matches!(then, Then::ReluPool(_)) {
+                if !matches!(then, Epilogue::ReluPool(_)) {
                     x = read_out(B::pool(x, self.pooling));
                 }
                 keep(layer, &x);
@@ -351,7 +351,7 @@ struct Tap<B: Backend> {
     guide: Option<Tensor<B, 4>>,
 }
 
-impl<B: kernel::Backend> Tap<B> {
+impl<B: kernel::StyleBackend> Tap<B> {
     /// The response times a power of the guide.
     fn guided(&self, power: i32) -> Tensor<B, 4> {
         match &self.guide {
@@ -361,7 +361,7 @@ impl<B: kernel::Backend> Tap<B> {
     }
 }
 
-impl<B: kernel::Backend> Features<B> {
+impl<B: kernel::StyleBackend> Features<B> {
     /// The response of one layer, `[batch, channels, height, width]`.
     ///
     /// # Panics

@@ -8,29 +8,29 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorPrimitive};
 
-use super::{Backend, Convolution, Engine, Mask, Pooling, Then};
+use super::{ConvOps, Epilogue, Mask, PackedConv2d, Pooling, StyleBackend};
 
-impl<B: Engine, C: CheckpointStrategy> Backend for Autodiff<B, C> {
+impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
         Tensor::from_inner(B::pack(weight.inner()))
     }
 
     fn convolve(
         x: Tensor<Self, 4>,
-        convolution: &Convolution<Self>,
-        then: Then,
+        convolution: &PackedConv2d<Self>,
+        then: Epilogue,
     ) -> Tensor<Self, 4> {
-        let Convolution {
+        let PackedConv2d {
             weight,
             bias,
             packed,
-            mix,
+            projection,
         } = convolution.clone();
-        let convolution = Convolution {
+        let convolution = PackedConv2d {
             weight: weight.inner(),
             bias: bias.inner(),
             packed: packed.inner(),
-            mix: mix.map(Tensor::inner),
+            projection: projection.map(Tensor::inner),
         };
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;
@@ -69,7 +69,7 @@ impl<B: Engine, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
-    fn mix(
+    fn conv1x1(
         x: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
@@ -78,11 +78,11 @@ impl<B: Engine, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         let (x, matrix, bias) = (x.inner(), matrix.inner(), bias.map(Tensor::inner));
         let output = match Mix.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let y = B::mix(x, matrix.clone(), bias);
+                let y = B::conv1x1(x, matrix.clone(), bias);
                 prepared.finish(matrix, y.into_primitive().tensor())
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::mix(x, matrix, bias).into_primitive().tensor())
+                prepared.finish(B::conv1x1(x, matrix, bias).into_primitive().tensor())
             }
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -113,8 +113,8 @@ fn tensor<B: burn::tensor::backend::Backend, const D: usize>(
 #[derive(Debug)]
 struct Convolve;
 
-impl<B: Engine> Backward<B, 1> for Convolve {
-    type State = (Convolution<B>, Then, Option<Mask<B>>, [usize; 2]);
+impl<B: ConvOps> Backward<B, 1> for Convolve {
+    type State = (PackedConv2d<B>, Epilogue, Option<Mask<B>>, [usize; 2]);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (convolution, then, mask, size) = ops.state;
@@ -129,7 +129,7 @@ impl<B: Engine> Backward<B, 1> for Convolve {
 #[derive(Debug)]
 struct Pool;
 
-impl<B: Engine> Backward<B, 1> for Pool {
+impl<B: ConvOps> Backward<B, 1> for Pool {
     type State = (Pooling, Option<Mask<B>>, [usize; 2]);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -144,7 +144,7 @@ impl<B: Engine> Backward<B, 1> for Pool {
 /// What other uses of the parent gave already, taken out of the gradients, so that it is added to in
 /// place: the features of large images are large, and two such tensors would become a third. Of
 /// `any` tensor nothing is used.
-fn take<B: Engine, S>(
+fn take<B: ConvOps, S>(
     grads: &mut Gradients,
     ops: &Ops<S, 1>,
     any: &Tensor<B, 4>,
@@ -158,7 +158,7 @@ fn take<B: Engine, S>(
 #[derive(Debug)]
 struct Mix;
 
-impl<B: Engine> Backward<B, 1> for Mix {
+impl<B: ConvOps> Backward<B, 1> for Mix {
     type State = Tensor<B, 2>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -167,7 +167,7 @@ impl<B: Engine> Backward<B, 1> for Mix {
         let [Some(parent)] = ops.parents else {
             return;
         };
-        let sum = B::mix_backward(gradient, ops.state, sum);
+        let sum = B::conv1x1_backward(gradient, ops.state, sum);
         grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }
@@ -175,7 +175,7 @@ impl<B: Engine> Backward<B, 1> for Mix {
 #[derive(Debug)]
 struct Gram;
 
-impl<B: Engine> Backward<B, 1> for Gram {
+impl<B: ConvOps> Backward<B, 1> for Gram {
     type State = Tensor<B, 4>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, backend};
 use super::cpu::convolution::{self, Geometry, Weights};
 use super::cpu::memory::Recycled;
 use super::cpu::{gram as grams, mix as mixes, pool as pools, winograd};
-use super::{Convolution, Mask, Pooling, Then, plain};
+use super::{Epilogue, Mask, PackedConv2d, Pooling, plain};
 
 /// How a backend's tensors are read and made.
 pub(super) trait Host: backend::Backend {
@@ -35,18 +35,18 @@ pub(super) trait Host: backend::Backend {
     fn mask(memory: Recycled) -> Mask<Self>;
 }
 
-/// Implements [`Engine`](super::Engine) for a [`Host`].
+/// Implements [`ConvOps`](super::ConvOps) for a [`Host`].
 macro_rules! host_engine {
     ([$($generics:tt)*] $backend:ty, $($bounds:tt)*) => {
-        impl<$($generics)*> $crate::kernel::Engine for $backend $($bounds)* {
+        impl<$($generics)*> $crate::kernel::ConvOps for $backend $($bounds)* {
             fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
                 $crate::kernel::host::pack(weight)
             }
 
             fn convolve(
                 x: Tensor<Self, 4>,
-                convolution: &$crate::kernel::Convolution<Self>,
-                then: $crate::kernel::Then,
+                convolution: &$crate::kernel::PackedConv2d<Self>,
+                then: $crate::kernel::Epilogue,
                 keep: bool,
             ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
                 $crate::kernel::host::convolve(x, convolution, then, keep)
@@ -54,8 +54,8 @@ macro_rules! host_engine {
 
             fn convolve_backward(
                 gradient: Tensor<Self, 4>,
-                convolution: &$crate::kernel::Convolution<Self>,
-                then: $crate::kernel::Then,
+                convolution: &$crate::kernel::PackedConv2d<Self>,
+                then: $crate::kernel::Epilogue,
                 mask: Option<Mask<Self>>,
                 size: [usize; 2],
             ) -> Tensor<Self, 4> {
@@ -79,20 +79,20 @@ macro_rules! host_engine {
                 $crate::kernel::host::pool_backward(gradient, pooling, mask, size)
             }
 
-            fn mix(
+            fn conv1x1(
                 x: Tensor<Self, 4>,
                 matrix: Tensor<Self, 2>,
                 bias: Option<Tensor<Self, 1>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::mix(x, matrix, bias)
+                $crate::kernel::host::conv1x1(x, matrix, bias)
             }
 
-            fn mix_backward(
+            fn conv1x1_backward(
                 gradient: Tensor<Self, 4>,
                 matrix: Tensor<Self, 2>,
                 sum: Option<Tensor<Self, 4>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::mix_backward(gradient, matrix, sum)
+                $crate::kernel::host::conv1x1_backward(gradient, matrix, sum)
             }
 
             fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
@@ -121,13 +121,13 @@ fn filled<B: Host, const D: usize>(
     B::tensor(memory, shape)
 }
 
-fn geometry<B: Host>(convolution: &Convolution<B>, batch: usize, size: [usize; 2]) -> Geometry {
+fn geometry<B: Host>(convolution: &PackedConv2d<B>, batch: usize, size: [usize; 2]) -> Geometry {
     let [channels_out, channels_in, ..] = convolution.weight.dims();
     Geometry {
         batch,
         channels_in,
         channels_out,
-        mixed: convolution.mix.as_ref().map(|mix| mix.dims()[0]),
+        mixed: convolution.projection.as_ref().map(|mix| mix.dims()[0]),
         height: size[0],
         width: size[1],
     }
@@ -153,11 +153,11 @@ struct Values<B: Host> {
 
 impl<B: Host> Values<B> {
     /// Those of `convolution`, if all of them are for the engine.
-    fn of(convolution: &Convolution<B>) -> Option<Self> {
+    fn of(convolution: &PackedConv2d<B>) -> Option<Self> {
         Some(Self {
             packed: B::floats(&convolution.packed)?,
             bias: B::floats(&convolution.bias)?,
-            mix: match &convolution.mix {
+            mix: match &convolution.projection {
                 Some(mix) => Some(B::floats(mix)?),
                 None => None,
             },
@@ -175,8 +175,8 @@ impl<B: Host> Values<B> {
 
 pub(super) fn convolve<B: Host>(
     x: Tensor<B, 4>,
-    convolution: &Convolution<B>,
-    then: Then,
+    convolution: &PackedConv2d<B>,
+    then: Epilogue,
     keep: bool,
 ) -> (Tensor<B, 4>, Option<Mask<B>>) {
     let (Some(values), Some(weights)) = (B::floats(&x), Values::of(convolution)) else {
@@ -184,7 +184,7 @@ pub(super) fn convolve<B: Host>(
     };
     let [batch, _, height, width] = x.dims();
     let geometry = geometry(convolution, batch, [height, width]);
-    let keep = keep && then != Then::Nothing;
+    let keep = keep && then != Epilogue::None;
     let mut masks = keep.then(|| Recycled::new(2 * geometry.masks()));
     let (height, width) = geometry.after(then);
     let weights = weights.weights();
@@ -198,8 +198,8 @@ pub(super) fn convolve<B: Host>(
 
 pub(super) fn convolve_backward<B: Host>(
     gradient: Tensor<B, 4>,
-    convolution: &Convolution<B>,
-    then: Then,
+    convolution: &PackedConv2d<B>,
+    then: Epilogue,
     mask: Option<Mask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
@@ -250,16 +250,16 @@ pub(super) fn pool_backward<B: Host>(
     })
 }
 
-pub(super) fn mix<B: Host>(
+pub(super) fn conv1x1<B: Host>(
     x: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
     let (Some(values), Some(entries)) = (B::floats(&x), B::floats(&matrix)) else {
-        return plain::mix(x, matrix, bias);
+        return plain::conv1x1(x, matrix, bias);
     };
     let offsets = match bias.as_ref().map(B::floats) {
-        Some(None) => return plain::mix(x, matrix, bias),
+        Some(None) => return plain::conv1x1(x, matrix, bias),
         Some(offsets) => offsets,
         None => None,
     };
@@ -272,13 +272,13 @@ pub(super) fn mix<B: Host>(
     })
 }
 
-pub(super) fn mix_backward<B: Host>(
+pub(super) fn conv1x1_backward<B: Host>(
     gradient: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
     let (Some(values), Some(entries)) = (B::floats(&gradient), B::floats(&matrix)) else {
-        return plain::mix_backward(gradient, matrix, sum);
+        return plain::conv1x1_backward(gradient, matrix, sum);
     };
     let [batch, rows, height, width] = gradient.dims();
     let [_, channels] = matrix.dims();

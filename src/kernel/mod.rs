@@ -1,6 +1,6 @@
 //! The operations that nearly all of the time goes into, in forms made for style transfer.
 //!
-//! - a 3×3 convolution (stride 1, padding 1) with bias, ReLU, 2×2 pool ([`Then`]) and a matrix times the
+//! - a 3×3 convolution (stride 1, padding 1) with bias, ReLU, 2×2 pool ([`Epilogue`]) and a matrix times the
 //!   channels (a 1×1 convolution) in one
 //! - the 2×2 pool alone
 //! - a matrix times the channels of every position alone
@@ -12,12 +12,12 @@
 //! gradient on), and for a pool alone two bits for each value after it (where the largest was). Only
 //! the Gram matrix keeps its features.
 //!
-//! An [`Engine`] computes these on a concrete backend. Its methods have defaults made of ordinary
-//! Burn operations, so that `impl Engine for MyBackend {}` is enough for any backend. `Flex` and
+//! An [`ConvOps`] computes these on a concrete backend. Its methods have defaults made of ordinary
+//! Burn operations, so that `impl ConvOps for MyBackend {}` is enough for any backend. `Flex` and
 //! `NdArray` use an engine of their own for `f32`: Winograd's F(4×4, 3×3) on AVX-512, AVX2 or NEON
 //! vectors, on all threads of rayon's pool, with results that do not depend on their number.
 //!
-//! [`Backend`] is what the rest of the crate asks for: an engine, or `Autodiff` around one.
+//! [`StyleBackend`] is what the rest of the crate asks for: an engine, or `Autodiff` around one.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -48,9 +48,9 @@ pub enum Pooling {
 
 /// What follows a convolution and its bias in the same operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Epilogue {
     /// Nothing.
-    Nothing,
+    None,
     /// `max(x, 0)`.
     Relu,
     /// The same, and a pool of 2×2 windows with stride 2. An odd last row or column is left out.
@@ -59,19 +59,19 @@ pub enum Then {
 
 /// The weights of a 3×3 convolution, with what an engine prepared from them.
 #[derive(Clone, Debug)]
-pub struct Convolution<B: backend::Backend> {
+pub struct PackedConv2d<B: backend::Backend> {
     /// The kernel, `[channels_out, channels_in, 3, 3]`.
     pub weight: Tensor<B, 4>,
     /// The bias, `[channels_out]`.
     pub bias: Tensor<B, 1>,
-    /// What [`Engine::pack`] made of the kernel.
+    /// What [`ConvOps::pack`] made of the kernel.
     pub packed: Tensor<B, 1>,
     /// A matrix `[rows, channels_out]` that the channels are mixed with at last, after the pool where
     /// there is one: a 1×1 convolution without bias.
-    pub mix: Option<Tensor<B, 2>>,
+    pub projection: Option<Tensor<B, 2>>,
 }
 
-impl<B: Backend> Convolution<B> {
+impl<B: StyleBackend> PackedConv2d<B> {
     /// Prepares weights for use.
     pub fn new(weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Self {
         let packed = B::pack(weight.clone());
@@ -79,7 +79,7 @@ impl<B: Backend> Convolution<B> {
             weight,
             bias,
             packed,
-            mix: None,
+            projection: None,
         }
     }
 }
@@ -90,19 +90,19 @@ pub type Mask<B> = Tensor<B, 1, Int>;
 /// The operations on a concrete backend, forward and backward.
 ///
 /// All defaults are those of [`plain`].
-pub trait Engine: backend::Backend {
+pub trait ConvOps: backend::Backend {
     /// Prepares a kernel `[channels_out, channels_in, 3, 3]`, once for all passes.
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
         plain::pack(weight)
     }
 
     /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it, mixed where
-    /// the weights say so, and with `keep` the mask for the way back (none for [`Then::Nothing`], which
+    /// the weights say so, and with `keep` the mask for the way back (none for [`Epilogue::None`], which
     /// needs none).
     fn convolve(
         x: Tensor<Self, 4>,
-        convolution: &Convolution<Self>,
-        then: Then,
+        convolution: &PackedConv2d<Self>,
+        then: Epilogue,
         keep: bool,
     ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
         plain::convolve(x, convolution, then, keep)
@@ -112,8 +112,8 @@ pub trait Engine: backend::Backend {
     /// the output.
     fn convolve_backward(
         gradient: Tensor<Self, 4>,
-        convolution: &Convolution<Self>,
-        then: Then,
+        convolution: &PackedConv2d<Self>,
+        then: Epilogue,
         mask: Option<Mask<Self>>,
         size: [usize; 2],
     ) -> Tensor<Self, 4> {
@@ -142,22 +142,22 @@ pub trait Engine: backend::Backend {
 
     /// A matrix `[rows, channels]` times the channels of `x`, `[batch, channels, height, width]`, at
     /// every position, plus a bias for each row: a 1×1 convolution.
-    fn mix(
+    fn conv1x1(
         x: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 4> {
-        plain::mix(x, matrix, bias)
+        plain::conv1x1(x, matrix, bias)
     }
 
     /// The gradient with respect to `x`, `matrixᵀ · gradient`, added to `sum`, what other uses of `x`
     /// gave already.
-    fn mix_backward(
+    fn conv1x1_backward(
         gradient: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         sum: Option<Tensor<Self, 4>>,
     ) -> Tensor<Self, 4> {
-        plain::mix_backward(gradient, matrix, sum)
+        plain::conv1x1_backward(gradient, matrix, sum)
     }
 
     /// The Gram matrices of features `[batch, channels, height, width]`:
@@ -177,77 +177,86 @@ pub trait Engine: backend::Backend {
     }
 }
 
-/// A backend that the crate runs on: an [`Engine`], or `Autodiff` around one.
+/// A backend that the crate runs on: an [`ConvOps`], or `Autodiff` around one.
 ///
 /// Gradients flow to features and images, never to weights.
-pub trait Backend: backend::Backend {
-    /// See [`Engine::pack`].
+pub trait StyleBackend: backend::Backend {
+    /// See [`ConvOps::pack`].
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1>;
 
-    /// See [`Engine::convolve`].
-    fn convolve(x: Tensor<Self, 4>, convolution: &Convolution<Self>, then: Then)
-    -> Tensor<Self, 4>;
+    /// See [`ConvOps::convolve`].
+    fn convolve(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        then: Epilogue,
+    ) -> Tensor<Self, 4>;
 
-    /// See [`Engine::pool`].
+    /// See [`ConvOps::pool`].
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4>;
 
-    /// See [`Engine::mix`].
-    fn mix(
+    /// See [`ConvOps::conv1x1`].
+    fn conv1x1(
         x: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 4>;
 
-    /// See [`Engine::gram`].
+    /// See [`ConvOps::gram`].
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3>;
 }
 
-impl<B: Engine> Backend for B {
+impl<B: ConvOps> StyleBackend for B {
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        <B as Engine>::pack(weight)
+        <B as ConvOps>::pack(weight)
     }
 
     fn convolve(
         x: Tensor<Self, 4>,
-        convolution: &Convolution<Self>,
-        then: Then,
+        convolution: &PackedConv2d<Self>,
+        then: Epilogue,
     ) -> Tensor<Self, 4> {
-        <B as Engine>::convolve(x, convolution, then, false).0
+        <B as ConvOps>::convolve(x, convolution, then, false).0
     }
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
-        <B as Engine>::pool(x, pooling, false).0
+        <B as ConvOps>::pool(x, pooling, false).0
     }
 
-    fn mix(
+    fn conv1x1(
         x: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 4> {
-        <B as Engine>::mix(x, matrix, bias)
+        <B as ConvOps>::conv1x1(x, matrix, bias)
     }
 
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
-        <B as Engine>::gram(features)
+        <B as ConvOps>::gram(features)
     }
 }
 
-/// A [`Backend`] with autodiff, on the inside of which the crate runs as well.
-pub trait AutodiffBackend: Backend + backend::AutodiffBackend<InnerBackend: Backend> {}
+/// A [`StyleBackend`] with autodiff, on the inside of which the crate runs as well.
+pub trait AutodiffStyleBackend:
+    StyleBackend + backend::AutodiffBackend<InnerBackend: StyleBackend>
+{
+}
 
-impl<B> AutodiffBackend for B where B: Backend + backend::AutodiffBackend<InnerBackend: Backend> {}
+impl<B> AutodiffStyleBackend for B where
+    B: StyleBackend + backend::AutodiffBackend<InnerBackend: StyleBackend>
+{
+}
 
 #[cfg(feature = "cuda")]
 mod cuda {
     use burn::backend::Cuda;
 
-    impl super::Engine for Cuda {}
-    impl super::Engine for Cuda<half::f16> {}
-    impl super::Engine for Cuda<half::bf16> {}
+    impl super::ConvOps for Cuda {}
+    impl super::ConvOps for Cuda<half::f16> {}
+    impl super::ConvOps for Cuda<half::bf16> {}
 }
 
 #[cfg(feature = "wgpu")]
-impl<F, I, B> Engine for burn::backend::Wgpu<F, I, B>
+impl<F, I, B> ConvOps for burn::backend::Wgpu<F, I, B>
 where
     F: burn::backend::wgpu::FloatElement,
     I: burn::backend::wgpu::IntElement,

@@ -1,4 +1,4 @@
-//! Every operation by ordinary Burn operations: what an [`Engine`](super::Engine) does by default,
+//! Every operation by ordinary Burn operations: what an [`ConvOps`](super::ConvOps) does by default,
 //! and what fast ones are tested against.
 //!
 //! Masks are packed 32 bits to an integer.
@@ -9,7 +9,7 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-use super::{Convolution, Mask, Pooling, Then};
+use super::{Epilogue, Mask, PackedConv2d, Pooling};
 
 /// Bits in an element of a mask, of whatever width the backend's integers have.
 const BITS: usize = 32;
@@ -27,25 +27,28 @@ fn padded<B: Backend>(
     conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1))
 }
 
-/// See [`Engine::convolve`](super::Engine::convolve).
+/// See [`ConvOps::convolve`](super::ConvOps::convolve).
 pub fn convolve<B: Backend>(
     x: Tensor<B, 4>,
-    convolution: &Convolution<B>,
-    then: Then,
+    convolution: &PackedConv2d<B>,
+    then: Epilogue,
     keep: bool,
 ) -> (Tensor<B, 4>, Option<Mask<B>>) {
-    let Convolution {
-        weight, bias, mix, ..
+    let PackedConv2d {
+        weight,
+        bias,
+        projection,
+        ..
     } = convolution;
     let x = padded(x, weight.clone(), Some(bias.clone()));
     let (x, mask) = match then {
-        Then::Nothing => (x, None),
-        Then::Relu => {
+        Epilogue::None => (x, None),
+        Epilogue::Relu => {
             let x = relu(x);
             let mask = keep.then(|| pack_bits(x.clone().greater_elem(0)));
             (x, mask)
         }
-        Then::ReluPool(pooling) => {
+        Epilogue::ReluPool(pooling) => {
             let x = relu(x);
             let (pooled, _) = pool(x.clone(), pooling, false);
             let mask = keep.then(|| {
@@ -58,28 +61,28 @@ pub fn convolve<B: Backend>(
             (pooled, mask)
         }
     };
-    match mix {
-        Some(matrix) => (self::mix(x, matrix.clone(), None), mask),
+    match projection {
+        Some(matrix) => (conv1x1(x, matrix.clone(), None), mask),
         None => (x, mask),
     }
 }
 
-/// See [`Engine::convolve_backward`](super::Engine::convolve_backward).
+/// See [`ConvOps::convolve_backward`](super::ConvOps::convolve_backward).
 pub fn convolve_backward<B: Backend>(
     gradient: Tensor<B, 4>,
-    convolution: &Convolution<B>,
-    then: Then,
+    convolution: &PackedConv2d<B>,
+    then: Epilogue,
     mask: Option<Mask<B>>,
     [height, width]: [usize; 2],
 ) -> Tensor<B, 4> {
     let [channels_out, channels_in, ..] = convolution.weight.dims();
-    let gradient = match &convolution.mix {
-        Some(matrix) => mix_backward(gradient, matrix.clone(), None),
+    let gradient = match &convolution.projection {
+        Some(matrix) => conv1x1_backward(gradient, matrix.clone(), None),
         None => gradient,
     };
     let gradient = match then {
-        Then::ReluPool(Pooling::Average) => spread(gradient, [height, width]) * 0.25,
-        Then::ReluPool(Pooling::Max) => spread(gradient, [height, width]),
+        Epilogue::ReluPool(Pooling::Average) => spread(gradient, [height, width]) * 0.25,
+        Epilogue::ReluPool(Pooling::Max) => spread(gradient, [height, width]),
         _ => gradient,
     };
     let gradient = match mask {
@@ -97,7 +100,7 @@ pub fn convolve_backward<B: Backend>(
     )
 }
 
-/// See [`Engine::pool`](super::Engine::pool).
+/// See [`ConvOps::pool`](super::ConvOps::pool).
 pub fn pool<B: Backend>(
     x: Tensor<B, 4>,
     pooling: Pooling,
@@ -122,7 +125,7 @@ pub fn pool<B: Backend>(
     }
 }
 
-/// See [`Engine::pool_backward`](super::Engine::pool_backward).
+/// See [`ConvOps::pool_backward`](super::ConvOps::pool_backward).
 pub fn pool_backward<B: Backend>(
     gradient: Tensor<B, 4>,
     pooling: Pooling,
@@ -147,8 +150,8 @@ pub fn pool_backward<B: Backend>(
     spread(gradient, size).mask_fill(winners.bool_not(), 0.0)
 }
 
-/// See [`Engine::mix`](super::Engine::mix).
-pub fn mix<B: Backend>(
+/// See [`ConvOps::conv1x1`](super::ConvOps::conv1x1).
+pub fn conv1x1<B: Backend>(
     x: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
@@ -168,20 +171,20 @@ pub fn mix<B: Backend>(
     }
 }
 
-/// See [`Engine::mix_backward`](super::Engine::mix_backward).
-pub fn mix_backward<B: Backend>(
+/// See [`ConvOps::conv1x1_backward`](super::ConvOps::conv1x1_backward).
+pub fn conv1x1_backward<B: Backend>(
     gradient: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
-    let product = mix(gradient, matrix.transpose(), None);
+    let product = conv1x1(gradient, matrix.transpose(), None);
     match sum {
         Some(sum) => sum + product,
         None => product,
     }
 }
 
-/// See [`Engine::gram`](super::Engine::gram).
+/// See [`ConvOps::gram`](super::ConvOps::gram).
 pub fn gram<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, channels, height, width] = features.dims();
     let rows = features.reshape([batch, channels, height * width]);
@@ -190,7 +193,7 @@ pub fn gram<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
         .div_scalar((height * width) as f64)
 }
 
-/// See [`Engine::gram_backward`](super::Engine::gram_backward).
+/// See [`ConvOps::gram_backward`](super::ConvOps::gram_backward).
 pub fn gram_backward<B: Backend>(
     features: Tensor<B, 4>,
     gradient: Tensor<B, 3>,

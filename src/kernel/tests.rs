@@ -7,16 +7,16 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use proptest::prelude::*;
 
-use super::{Backend, Convolution, Engine, Mask, Pooling, Then, plain};
+use super::{ConvOps, Epilogue, Mask, PackedConv2d, Pooling, StyleBackend, plain};
 
 /// Relative to the largest value of a tensor.
 const TOLERANCE: f32 = 3e-5;
 
-const ALL: [Then; 4] = [
-    Then::Nothing,
-    Then::Relu,
-    Then::ReluPool(Pooling::Max),
-    Then::ReluPool(Pooling::Average),
+const ALL: [Epilogue; 4] = [
+    Epilogue::None,
+    Epilogue::Relu,
+    Epilogue::ReluPool(Pooling::Max),
+    Epilogue::ReluPool(Pooling::Average),
 ];
 
 /// Seeded numbers between −1 and 1.
@@ -39,10 +39,14 @@ fn random<B: burn::tensor::backend::Backend, const D: usize>(
     Tensor::from_data(TensorData::new(values, shape), &Default::default())
 }
 
-fn convolution<B: Backend>(channels_in: usize, channels_out: usize, seed: u64) -> Convolution<B> {
+fn convolution<B: StyleBackend>(
+    channels_in: usize,
+    channels_out: usize,
+    seed: u64,
+) -> PackedConv2d<B> {
     let weight = random([channels_out, channels_in, 3, 3], seed);
     let scale = (9.0 * channels_in as f64).sqrt();
-    Convolution::new(weight / scale, random([channels_out], seed + 1) * 0.1)
+    PackedConv2d::new(weight / scale, random([channels_out], seed + 1) * 0.1)
 }
 
 #[track_caller]
@@ -95,18 +99,21 @@ fn check_convolution(
     let [height, width] = size;
     let mut weights = convolution::<Flex>(channels_in, channels_out, seed);
     // As the plain operations have it.
-    let rotated = Convolution {
+    let rotated = PackedConv2d {
         packed: plain::pack(weights.weight.clone()),
         ..weights.clone()
     };
     let x = random([batch, channels_in, height, width], seed + 2);
-    let before = plain::convolve(x.clone(), &rotated, Then::Nothing, false).0;
+    let before = plain::convolve(x.clone(), &rotated, Epilogue::None, false).0;
     let mix = mixed.map(|rows| random([rows, channels_out], seed + 4));
-    weights.mix = mix.clone();
-    let rotated = Convolution { mix, ..rotated };
+    weights.projection = mix.clone();
+    let rotated = PackedConv2d {
+        projection: mix,
+        ..rotated
+    };
     for then in ALL {
-        let (found, mask) = <Flex as Engine>::convolve(x.clone(), &weights, then, true);
-        let (again, none) = <Flex as Engine>::convolve(x.clone(), &weights, then, false);
+        let (found, mask) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, true);
+        let (again, none) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, false);
         let (expected, _) = plain::convolve(x.clone(), &rotated, then, false);
         assert_close(&found, &expected);
         assert_eq!(found.to_data(), again.to_data());
@@ -116,7 +123,7 @@ fn check_convolution(
         let masked = mask.clone().map(|mask| {
             let alive = alive(mask, before.dims());
             // Where a value is not zero but for rounding, the mask says whether it is positive.
-            if then != Then::ReluPool(Pooling::Max) {
+            if then != Epilogue::ReluPool(Pooling::Max) {
                 let signs = before.clone().greater_elem(0);
                 let wrong = alive.clone().float() - signs.float();
                 let near = before.clone().abs().greater_elem(1e-5).float();
@@ -125,7 +132,7 @@ fn check_convolution(
             plain::pack_bits(alive)
         });
         let expected = plain::convolve_backward(gradient.clone(), &rotated, then, masked, size);
-        let found = <Flex as Engine>::convolve_backward(gradient, &weights, then, mask, size);
+        let found = <Flex as ConvOps>::convolve_backward(gradient, &weights, then, mask, size);
         assert_close(&found, &expected);
     }
 }
@@ -151,15 +158,15 @@ proptest! {
         let x = random::<Flex, 4>([batch, channels, height, width], seed.into());
         let matrix = random([rows, channels], u64::from(seed) + 1);
         for bias in [None, Some(random([rows], 5))] {
-            let found = <Flex as Engine>::mix(x.clone(), matrix.clone(), bias.clone());
-            assert_close(&found, &plain::mix(x.clone(), matrix.clone(), bias));
+            let found = <Flex as ConvOps>::conv1x1(x.clone(), matrix.clone(), bias.clone());
+            assert_close(&found, &plain::conv1x1(x.clone(), matrix.clone(), bias));
         }
         let gradient = random([batch, rows, height, width], u64::from(seed) + 2);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 3);
         for sum in [None, Some(whole.narrow(0, 1, batch))] {
             let (gradient, matrix) = (gradient.clone(), matrix.clone());
-            let expected = plain::mix_backward(gradient.clone(), matrix.clone(), sum.clone());
-            assert_close(&<Flex as Engine>::mix_backward(gradient, matrix, sum), &expected);
+            let expected = plain::conv1x1_backward(gradient.clone(), matrix.clone(), sum.clone());
+            assert_close(&<Flex as ConvOps>::conv1x1_backward(gradient, matrix, sum), &expected);
         }
     }
 
@@ -172,12 +179,12 @@ proptest! {
         // Few different values, so that many are equal.
         let x = (random::<Flex, 4>([batch, channels, height, width], seed) * 3.0).round();
         for pooling in [Pooling::Max, Pooling::Average] {
-            let (found, mask) = <Flex as Engine>::pool(x.clone(), pooling, true);
+            let (found, mask) = <Flex as ConvOps>::pool(x.clone(), pooling, true);
             let (expected, plain_mask) = plain::pool(x.clone(), pooling, true);
             assert_close(&found, &expected);
             let gradient = random(found.dims(), seed + 1);
             let size = [height, width];
-            let found = <Flex as Engine>::pool_backward(gradient.clone(), pooling, mask, size);
+            let found = <Flex as ConvOps>::pool_backward(gradient.clone(), pooling, mask, size);
             assert_close(&found, &plain::pool_backward(gradient.clone(), pooling, plain_mask, size));
 
             let x = Tensor::<Autodiff<Flex>, 4>::from_inner(x.clone()).require_grad();
@@ -196,7 +203,7 @@ proptest! {
         seed in any::<u32>(),
     ) {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
-        assert_close(&<Flex as Engine>::gram(features.clone()), &plain::gram(features.clone()));
+        assert_close(&<Flex as ConvOps>::gram(features.clone()), &plain::gram(features.clone()));
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
         // Nothing, a tensor of its own, and views of a larger one.
@@ -205,7 +212,7 @@ proptest! {
             let (features, gradient) = (features.clone(), gradient.clone());
             let expected = plain::gram_backward(features.clone(), gradient.clone(), sum.clone());
             let shared = sum.clone();
-            let found = <Flex as Engine>::gram_backward(features, gradient, sum);
+            let found = <Flex as ConvOps>::gram_backward(features, gradient, sum);
             assert_close(&found, &expected);
             prop_assert!(shared.is_none_or(|sum| sum.into_data() != found.into_data()));
         }
@@ -244,37 +251,37 @@ fn gradients_are_those_of_the_plain_operations() {
     let (height, width) = (13, 22);
     let mut weights = convolution::<B>(5, 7, 1);
     let first_mix: Tensor<B, 2> = random([4, 7], 4);
-    weights.mix = Some(first_mix.clone());
+    weights.projection = Some(first_mix.clone());
     let (second_mix, bias) = (random::<B, 2>([6, 4], 5), random::<B, 1>([6], 6));
     let target = random::<Flex, 4>([2, 5, height, width], 2);
     for then in ALL {
         let gradient = |fast: bool| {
             let x = Tensor::<B, 4>::from_inner(target.clone()).require_grad();
             let y = if fast {
-                <B as Backend>::convolve(x.clone(), &weights, then)
+                <B as StyleBackend>::convolve(x.clone(), &weights, then)
             } else {
                 let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
                 let bias = Some(weights.bias.clone());
                 let y = conv2d(x.clone(), weights.weight.clone(), bias, options);
                 let y = match then {
-                    Then::Nothing => y,
-                    Then::Relu => relu(y),
-                    Then::ReluPool(Pooling::Max) => {
+                    Epilogue::None => y,
+                    Epilogue::Relu => relu(y),
+                    Epilogue::ReluPool(Pooling::Max) => {
                         max_pool2d(relu(y), [2, 2], [2, 2], [0, 0], [1, 1], false)
                     }
-                    Then::ReluPool(Pooling::Average) => {
+                    Epilogue::ReluPool(Pooling::Average) => {
                         avg_pool2d(relu(y), [2, 2], [2, 2], [0, 0], false, false)
                     }
                 };
-                plain::mix(y, first_mix.clone(), None)
+                plain::conv1x1(y, first_mix.clone(), None)
             };
             let mix = match fast {
-                true => <B as Backend>::mix,
-                false => plain::mix,
+                true => <B as StyleBackend>::conv1x1,
+                false => plain::conv1x1,
             };
             let mixed = mix(y.clone(), second_mix.clone(), Some(bias.clone()));
             let gram = match fast {
-                true => <B as Backend>::gram(y.clone()),
+                true => <B as StyleBackend>::gram(y.clone()),
                 false => plain::gram(y.clone()),
             };
             let factors = Tensor::from_inner(random(y.dims(), 3));
@@ -292,27 +299,27 @@ fn gradients_are_those_of_finite_differences() {
     type B = Autodiff<Flex>;
     let mut weights = convolution::<B>(5, 7, 1);
     let mix = random([4, 7], 4);
-    weights.mix = Some(Tensor::from_inner(mix.clone()));
-    let mut exact = Convolution::<Flex>::new(
+    weights.projection = Some(Tensor::from_inner(mix.clone()));
+    let mut exact = PackedConv2d::<Flex>::new(
         weights.weight.clone().inner().cast(DType::F64),
         weights.bias.clone().inner().cast(DType::F64),
     );
-    exact.mix = Some(mix.cast(DType::F64));
+    exact.projection = Some(mix.cast(DType::F64));
     // Panels read in place, and one that is collected.
     for (height, width) in [(13, 22), (12, 64)] {
         let start = random::<Flex, 4>([1, 5, height, width], 2);
         for then in ALL {
             let x = Tensor::<B, 4>::from_inner(start.clone()).require_grad();
-            let y = <B as Backend>::convolve(x.clone(), &weights, then);
+            let y = <B as StyleBackend>::convolve(x.clone(), &weights, then);
             let factors = random::<Flex, 4>(y.dims(), 3);
-            let gram = <B as Backend>::gram(y.clone());
+            let gram = <B as StyleBackend>::gram(y.clone());
             let loss = (y * Tensor::from_inner(factors.clone())).sum() + gram.powi_scalar(2).sum();
             let gradient = x.grad(&loss.backward()).unwrap();
 
             let factors = factors.cast(DType::F64);
             let value = |x: Tensor<Flex, 4>| -> f64 {
-                let (y, _) = <Flex as Engine>::convolve(x, &exact, then, false);
-                let gram = <Flex as Engine>::gram(y.clone());
+                let (y, _) = <Flex as ConvOps>::convolve(x, &exact, then, false);
+                let gram = <Flex as ConvOps>::gram(y.clone());
                 let loss = (y * factors.clone()).sum() + gram.powi_scalar(2).sum();
                 loss.into_data().iter().next().unwrap()
             };
@@ -350,13 +357,13 @@ fn gradients_are_those_of_finite_differences() {
 fn the_error_is_that_of_single_precision() {
     let weights = convolution::<Flex>(256, 64, 5);
     let x = random::<Flex, 4>([1, 256, 16, 16], 6);
-    let double = Convolution::new(
+    let double = PackedConv2d::new(
         weights.weight.clone().cast(DType::F64),
         weights.bias.clone().cast(DType::F64),
     );
     let (exact, _) =
-        <Flex as Engine>::convolve(x.clone().cast(DType::F64), &double, Then::Relu, false);
-    let (found, _) = <Flex as Engine>::convolve(x, &weights, Then::Relu, false);
+        <Flex as ConvOps>::convolve(x.clone().cast(DType::F64), &double, Epilogue::Relu, false);
+    let (found, _) = <Flex as ConvOps>::convolve(x, &weights, Epilogue::Relu, false);
     let exact: Vec<f64> = exact.into_data().to_vec().unwrap();
     let found: Vec<f32> = found.into_data().to_vec().unwrap();
     let square = |x: f64| x * x;
@@ -377,16 +384,16 @@ fn the_error_is_that_of_single_precision() {
 fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     type B = Autodiff<Flex>;
     let mut first = convolution::<B>(3, 40, 1);
-    first.mix = Some(random([13, 40], 3));
+    first.projection = Some(random([13, 40], 3));
     let second = convolution::<B>(13, 130, 2);
     let mut third = convolution::<B>(13, 70, 4);
-    third.mix = Some(random([9, 70], 5));
+    third.projection = Some(random([9, 70], 5));
     let x = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
-    let y = <B as Backend>::convolve(x.clone(), &first, Then::Relu);
-    let pooled = <B as Backend>::pool(y.clone(), Pooling::Max);
-    let deep = <B as Backend>::convolve(pooled, &second, Then::ReluPool(Pooling::Average));
-    let narrow = <B as Backend>::convolve(y.clone(), &third, Then::ReluPool(Pooling::Max));
-    let grams = [y, deep, narrow].map(<B as Backend>::gram);
+    let y = <B as StyleBackend>::convolve(x.clone(), &first, Epilogue::Relu);
+    let pooled = <B as StyleBackend>::pool(y.clone(), Pooling::Max);
+    let deep = <B as StyleBackend>::convolve(pooled, &second, Epilogue::ReluPool(Pooling::Average));
+    let narrow = <B as StyleBackend>::convolve(y.clone(), &third, Epilogue::ReluPool(Pooling::Max));
+    let grams = [y, deep, narrow].map(<B as StyleBackend>::gram);
     let [a, b, c] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
     let loss = a + b + c;
     let gradient = x.grad(&loss.backward()).unwrap();
@@ -430,26 +437,27 @@ fn results_do_not_depend_on_the_width_of_the_vectors() {
 fn ndarray_gives_the_same_bits() {
     use burn::backend::NdArray;
 
-    fn run<B: Engine>() -> Vec<TensorData> {
+    fn run<B: ConvOps>() -> Vec<TensorData> {
         let mut weights = convolution::<B>(7, 9, 1);
-        weights.mix = Some(random([5, 9], 4));
+        weights.projection = Some(random([5, 9], 4));
         let x = random::<B, 4>([2, 7, 11, 13], 2);
         let mut all = Vec::new();
         for then in ALL {
-            let (y, mask) = <B as Engine>::convolve(x.clone(), &weights, then, true);
+            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, then, true);
             let gradient = random(y.dims(), 3);
             all.push(y.to_data());
             let gradient = B::convolve_backward(gradient, &weights, then, mask, [11, 13]);
             all.push(gradient.into_data());
         }
-        let (y, mask) = <B as Engine>::pool(x.clone(), Pooling::Max, true);
+        let (y, mask) = <B as ConvOps>::pool(x.clone(), Pooling::Max, true);
         all.push(y.to_data());
         all.push(B::pool_backward(y, Pooling::Max, mask, [11, 13]).into_data());
         let matrix = random([3, 7], 5);
         all.push(
-            B::mix_backward(B::mix(x.clone(), matrix.clone(), None), matrix, None).into_data(),
+            B::conv1x1_backward(B::conv1x1(x.clone(), matrix.clone(), None), matrix, None)
+                .into_data(),
         );
-        let gram = <B as Engine>::gram(x.clone());
+        let gram = <B as ConvOps>::gram(x.clone());
         all.push(gram.to_data());
         all.push(B::gram_backward(x.clone(), gram, Some(x)).into_data());
         all
@@ -463,7 +471,7 @@ fn nan_is_passed_on() {
     let weights = convolution::<Flex>(3, 4, 1);
     let x = Tensor::full([1, 3, 8, 8], f32::NAN, &Default::default());
     for then in ALL {
-        let (y, _) = <Flex as Engine>::convolve(x.clone(), &weights, then, false);
+        let (y, _) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, false);
         assert!(y.into_data().iter::<f32>().all(f32::is_nan), "{then:?}");
     }
 }

@@ -77,7 +77,7 @@ impl<B: Backend> ContentTerm<B> {
     }
 }
 
-impl<B: kernel::Backend> Term<B> for ContentTerm<B> {
+impl<B: kernel::StyleBackend> Term<B> for ContentTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }

@@ -130,7 +130,7 @@ fn roots<B: Backend>(matrix: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
     (y * norm.clone().sqrt(), z / norm.sqrt())
 }
 
-impl<B: kernel::Backend> Term<B> for MomentsTerm<B> {
+impl<B: kernel::StyleBackend> Term<B> for MomentsTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }

@@ -44,7 +44,7 @@ impl GramNormalization {
 ///
 /// Style representation of Gatys et al. (CVPR 2016). They normalise in the loss; dividing here
 /// lets targets from differently sized pictures compare.
-pub fn gram_matrix<B: kernel::Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+pub fn gram_matrix<B: kernel::StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     B::gram(features)
 }
 
@@ -85,7 +85,7 @@ impl<B: Backend> StyleTerm<B> {
     }
 }
 
-impl<B: kernel::Backend> Term<B> for StyleTerm<B> {
+impl<B: kernel::StyleBackend> Term<B> for StyleTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }

@@ -12,14 +12,14 @@ use super::Picture;
 /// How the colours of the result come about.
 ///
 /// ```
-/// use impasto::picture::Colors;
+/// use impasto::picture::ColorTransfer;
 ///
-/// let colors: Colors = "luminance-lab".parse().unwrap();
-/// assert_eq!(colors, Colors::LuminanceLab);
+/// let colors: ColorTransfer = "luminance-lab".parse().unwrap();
+/// assert_eq!(colors, ColorTransfer::LuminanceLab);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Colors {
+pub enum ColorTransfer {
     /// The style's, as they come.
     #[default]
     Style,
@@ -43,7 +43,7 @@ pub enum Colors {
     Histogram,
 }
 
-impl Colors {
+impl ColorTransfer {
     /// All choices.
     pub const ALL: [Self; 7] = [
         Self::Style,
@@ -64,7 +64,7 @@ impl Colors {
     }
 
     /// The content picture as the run shall see it.
-    pub(crate) fn of_content(self, content: &Picture) -> Cow<'_, Picture> {
+    pub(crate) fn preprocess_content(self, content: &Picture) -> Cow<'_, Picture> {
         match self.luminance() {
             None => Cow::Borrowed(content),
             Some(space) => Cow::Owned(grey(content, space, &luminances(content, space))),
@@ -72,7 +72,11 @@ impl Colors {
     }
 
     /// The style picture as the run shall see it.
-    pub(crate) fn of_style<'a>(self, style: &'a Picture, content: &Picture) -> Cow<'a, Picture> {
+    pub(crate) fn preprocess_style<'a>(
+        self,
+        style: &'a Picture,
+        content: &Picture,
+    ) -> Cow<'a, Picture> {
         if let Some(space) = self.luminance() {
             let (mut values, wanted) = (luminances(style, space), luminances(content, space));
             let ([mean, deviation], [new_mean, new_deviation]) =
@@ -93,7 +97,7 @@ impl Colors {
     }
 
     /// The result with the colours that it shall have.
-    pub(crate) fn of_result(self, result: Picture, content: &Picture) -> Picture {
+    pub(crate) fn restore(self, result: Picture, content: &Picture) -> Picture {
         let Some(space) = self.luminance() else {
             return result;
         };
@@ -105,7 +109,7 @@ impl Colors {
     }
 }
 
-impl fmt::Display for Colors {
+impl fmt::Display for ColorTransfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Style => "style",
@@ -119,7 +123,7 @@ impl fmt::Display for Colors {
     }
 }
 
-impl FromStr for Colors {
+impl FromStr for ColorTransfer {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
@@ -335,10 +339,10 @@ fn transpose(matrix: &Matrix) -> Matrix {
 }
 
 /// The linear map after which colours of covariance `from` have the covariance `to`.
-fn linear_map(from: &Matrix, to: &Matrix, method: Colors) -> Matrix {
+fn linear_map(from: &Matrix, to: &Matrix, method: ColorTransfer) -> Matrix {
     match method {
-        Colors::Cholesky => product(&cholesky(to), &inverse_of_lower(&cholesky(from))),
-        Colors::Pca => product(&power(to, 0.5), &power(from, -0.5)),
+        ColorTransfer::Cholesky => product(&cholesky(to), &inverse_of_lower(&cholesky(from))),
+        ColorTransfer::Pca => product(&power(to, 0.5), &power(from, -0.5)),
         _ => {
             let (root, inverse) = (power(from, 0.5), power(from, -0.5));
             let middle = power(&product(&product(&root, to), &root), 0.5);
@@ -347,7 +351,7 @@ fn linear_map(from: &Matrix, to: &Matrix, method: Colors) -> Matrix {
     }
 }
 
-fn match_linearly(style: &Picture, content: &Picture, method: Colors) -> Picture {
+fn match_linearly(style: &Picture, content: &Picture, method: ColorTransfer) -> Picture {
     let ((from, spread), (to, wanted)) = (gaussian(style), gaussian(content));
     let map = linear_map(&spread, &wanted, method);
     let recolored = style.rgb.as_chunks::<3>().0.iter().flat_map(|color| {
@@ -413,8 +417,8 @@ mod tests {
         fn linear_maps_give_the_contents_mean_and_covariance(seed in 0u64..1000) {
             let (style, content) = (picture(40, 30, seed), picture(25, 31, seed + 1000));
             let (mean, covariance) = gaussian(&content);
-            for method in [Colors::Cholesky, Colors::Pca, Colors::Symmetric] {
-                let recolored = method.of_style(&style, &content);
+            for method in [ColorTransfer::Cholesky, ColorTransfer::Pca, ColorTransfer::Symmetric] {
+                let recolored = method.preprocess_style(&style, &content);
                 let (found_mean, found) = gaussian(&recolored);
                 for i in 0..3 {
                     prop_assert!((found_mean[i] - mean[i]).abs() < 1e-4, "{method}");
@@ -457,8 +461,12 @@ mod tests {
             gaussian(&picture(50, 50, 3)).1,
             gaussian(&picture(50, 50, 4)).1,
         );
-        let maps = [Colors::Cholesky, Colors::Pca, Colors::Symmetric]
-            .map(|method| linear_map(&from, &to, method));
+        let maps = [
+            ColorTransfer::Cholesky,
+            ColorTransfer::Pca,
+            ColorTransfer::Symmetric,
+        ]
+        .map(|method| linear_map(&from, &to, method));
         assert_eq!([maps[0][0][1], maps[0][0][2], maps[0][1][2]], [0.0; 3]);
         for (i, j) in [(0, 1), (0, 2), (1, 2)] {
             assert!((maps[2][i][j] - maps[2][j][i]).abs() < 1e-9);
@@ -475,7 +483,7 @@ mod tests {
     #[test]
     fn histograms_match_and_equal_values_stay_equal() {
         let (style, content) = (picture(30, 20, 5), picture(17, 23, 6));
-        let matched = Colors::Histogram.of_style(&style, &content);
+        let matched = ColorTransfer::Histogram.preprocess_style(&style, &content);
         for channel in 0..3 {
             let sorted = |picture: &Picture| {
                 let mut values: Vec<f32> = picture
@@ -495,7 +503,7 @@ mod tests {
             }
         }
         let flat = Picture::from_rgb(4, 4, vec![0.3; 48]).unwrap();
-        let matched = Colors::Histogram.of_style(&flat, &content);
+        let matched = ColorTransfer::Histogram.preprocess_style(&flat, &content);
         assert!(
             matched
                 .rgb
@@ -505,10 +513,10 @@ mod tests {
                 .all(|color| *color == matched.rgb[..3])
         );
         // Nothing to divide by, and nothing is.
-        for method in Colors::ALL {
+        for method in ColorTransfer::ALL {
             assert!(
                 method
-                    .of_style(&flat, &content)
+                    .preprocess_style(&flat, &content)
                     .rgb
                     .iter()
                     .all(|v| v.is_finite())
@@ -521,10 +529,10 @@ mod tests {
         let (result, content) = (picture(12, 10, 7), picture(24, 20, 8));
         let small = content.resize(12, 10);
         for (colors, space) in [
-            (Colors::LuminanceYuv, Space::Yuv),
-            (Colors::LuminanceLab, Space::Lab),
+            (ColorTransfer::LuminanceYuv, Space::Yuv),
+            (ColorTransfer::LuminanceLab, Space::Lab),
         ] {
-            let mixed = colors.of_result(result.clone(), &content);
+            let mixed = colors.restore(result.clone(), &content);
             for index in 0..120 {
                 let at = |picture: &Picture| -> [f32; 3] {
                     picture.rgb[3 * index..3 * index + 3].try_into().unwrap()
@@ -540,7 +548,7 @@ mod tests {
                 }
             }
             // The run itself sees grey, the style's of the content's mean and deviation.
-            let style = colors.of_style(&result, &content);
+            let style = colors.preprocess_style(&result, &content);
             assert!(
                 style
                     .rgb
@@ -549,7 +557,7 @@ mod tests {
                     .iter()
                     .all(|c| c[0] == c[1] && c[1] == c[2])
             );
-            let grey = colors.of_content(&content);
+            let grey = colors.preprocess_content(&content);
             let [mean, deviation] = moments(&luminances(&style, space));
             let [wanted_mean, wanted_deviation] = moments(&luminances(&grey, space));
             assert!(

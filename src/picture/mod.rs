@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use fast_image_resize as fir;
 
-pub use colors::Colors;
+pub use colors::ColorTransfer;
 pub use decode::Limits;
 pub use encode::{Depth, Format, SaveOptions, check_folder, check_output};
 

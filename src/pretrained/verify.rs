@@ -12,7 +12,7 @@ use std::fmt;
 use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 
-use crate::Backend;
+use crate::StyleBackend;
 use crate::encoder::{EncoderError, Layer, LayerKind, Normalization, Vgg19};
 use crate::weights::{Convolution, Vgg19Weights};
 
@@ -95,7 +95,7 @@ impl Report {
 ///
 /// # Errors
 /// Those of [`Vgg19::features`].
-pub fn verify<B: Backend>(
+pub fn verify<B: StyleBackend>(
     weights: &Vgg19Weights,
     device: &B::Device,
 ) -> Result<Report, EncoderError> {

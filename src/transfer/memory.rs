@@ -1,6 +1,6 @@
 //! How much memory a run needs, before it is begun.
 
-use crate::kernel::AutodiffBackend;
+use crate::kernel::AutodiffStyleBackend;
 
 use super::StyleTransfer;
 use crate::encoder::{Layer, LayerKind};
@@ -17,7 +17,7 @@ const ON_TOP: u64 = 5;
 /// Bytes that a weight needs: itself, and what Winograd's F(4×4, 3×3) makes of it.
 const WEIGHT: u64 = 4 + 4 * 36 / 9;
 
-impl<B: AutodiffBackend> StyleTransfer<'_, B> {
+impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
     /// About how many bytes an evaluation at this many pixels needs at its peak, with everything
     /// that is kept between evaluations; or the targets of the largest style, of `style_pixels`,
     /// where they need more.

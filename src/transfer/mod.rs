@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::kernel::AutodiffBackend;
+use crate::kernel::AutodiffStyleBackend;
 
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
@@ -24,7 +24,7 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale, StyleLoss};
 pub use regions::{Region, RegionsError};
 pub use run::{End, Outcome, Step};
-pub use style::{SeenStyles, Style};
+pub use style::{Style, StyleCache};
 
 /// A style transfer to be run: an encoder, pictures and a recipe.
 ///
@@ -49,7 +49,7 @@ pub use style::{SeenStyles, Style};
 /// outcome.picture.save("out.png")?;
 /// # Ok::<(), impasto::Error>(())
 /// ```
-pub struct StyleTransfer<'a, B: AutodiffBackend> {
+pub struct StyleTransfer<'a, B: AutodiffStyleBackend> {
     encoder: &'a Vgg19<B>,
     content: Option<Picture>,
     styles: Vec<Style>,
@@ -60,7 +60,7 @@ pub struct StyleTransfer<'a, B: AutodiffBackend> {
     checkpoints: Option<(Duration, Box<OnCheckpoint<'a>>)>,
     resume: Option<Checkpoint>,
     terms: Vec<(String, f64, Rc<dyn Term<B>>)>,
-    seen: Option<&'a SeenStyles<B::InnerBackend>>,
+    seen: Option<&'a StyleCache<B::InnerBackend>>,
 }
 
 /// Most pixels along a side of a resized picture.
@@ -72,7 +72,7 @@ type OnStep<'a, B> = dyn FnMut(&Step<'_, B>) -> ControlFlow<()> + 'a;
 /// What is called with each checkpoint.
 type OnCheckpoint<'a> = dyn FnMut(Checkpoint) + 'a;
 
-impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
+impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
     /// A transfer with the default recipe and no pictures yet.
     pub fn new(encoder: &'a Vgg19<B>) -> Self {
         Self {
@@ -159,7 +159,7 @@ impl<'a, B: AutodiffBackend> StyleTransfer<'a, B> {
 
     /// Keeps what is seen in the styles for the runs after this one, and takes what runs before it
     /// have seen: with the same styles and recipe, the styles of further contents cost nothing.
-    pub fn share(mut self, seen: &'a SeenStyles<B::InnerBackend>) -> Self {
+    pub fn share(mut self, seen: &'a StyleCache<B::InnerBackend>) -> Self {
         self.seen = Some(seen);
         self
     }

@@ -6,16 +6,16 @@ use std::rc::Rc;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::style::{Look, SeenStyles, Statistics};
+use super::style::{Look, Statistics, StyleCache};
 use super::{Recipe, Style, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Guide, Layer, Vgg19};
-use crate::kernel::AutodiffBackend;
+use crate::kernel::AutodiffStyleBackend;
 use crate::loss::{ContentTerm, Guided, Loss, MomentsTerm, StyleTerm, Term};
 use crate::picture::Picture;
 
 /// What the losses of all scales of a run are made of.
-pub(super) struct Subject<'a, B: AutodiffBackend> {
+pub(super) struct Subject<'a, B: AutodiffStyleBackend> {
     /// With pools and border as the recipe has them.
     pub encoder: &'a Vgg19<B>,
     /// Of the size that the content picture gives it.
@@ -23,10 +23,10 @@ pub(super) struct Subject<'a, B: AutodiffBackend> {
     /// The style pictures, in the colours that the recipe gives them.
     pub styles: &'a [Cow<'a, Picture>],
     /// What was seen in them before.
-    pub seen: &'a SeenStyles<B::InnerBackend>,
+    pub seen: &'a StyleCache<B::InnerBackend>,
 }
 
-impl<B: AutodiffBackend> StyleTransfer<'_, B> {
+impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
     /// The recipe's loss for a result of the content's size; `size` is that of the scale.
     ///
     /// The targets are computed without autodiff, so that nothing of their way is kept.

@@ -13,13 +13,13 @@ use rand_distr::{Distribution, StandardNormal};
 use super::average::Average;
 use super::checkpoint::{Checkpoint, CheckpointError, keep};
 use super::objective::Subject;
-use super::{Init, OnCheckpoint, OnStep, PlannedScale, SeenStyles, StyleTransfer};
+use super::{Init, OnCheckpoint, OnStep, PlannedScale, StyleCache, StyleTransfer};
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
-use crate::kernel::AutodiffBackend;
+use crate::kernel::AutodiffStyleBackend;
 use crate::loss::{Loss, LossValues};
 use crate::optim::{AnyOptimizer, Evaluation, Optimizer};
-use crate::picture::{Colors, Picture, PictureError};
+use crate::picture::{ColorTransfer, Picture, PictureError};
 
 /// An evaluation of loss and gradient in the course of a run.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Step<'a, B: Backend> {
     pub elapsed: Duration,
     image: &'a Tensor<B, 4>,
     range: f64,
-    colors: Colors,
+    colors: ColorTransfer,
     content: &'a Picture,
 }
 
@@ -57,7 +57,7 @@ impl<B: Backend> Step<'_, B> {
     /// [`PictureError`] if the image is no picture, which does not happen in a run.
     pub fn picture(&self) -> Result<Picture, PictureError> {
         let picture = Picture::from_tensor(self.image.clone().div_scalar(self.range))?;
-        let picture = self.colors.of_result(picture, self.content);
+        let picture = self.colors.restore(picture, self.content);
         Ok(picture.with_attributes_of(self.content))
     }
 }
@@ -137,7 +137,7 @@ impl<B: Backend> Progress<'_, B> {
     }
 }
 
-impl<B: AutodiffBackend> StyleTransfer<'_, B> {
+impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
     /// Runs the transfer.
     ///
     /// # Errors
@@ -153,13 +153,13 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             true => self.fingerprint(content),
             false => 0,
         };
-        let alone = SeenStyles::default();
+        let alone = StyleCache::default();
         let seen_styles = self.seen.unwrap_or(&alone);
         seen_styles.begin_run();
         let colors = self.recipe.colors;
         let styles = self.styles.iter();
         let styles: Vec<Cow<'_, Picture>> = styles
-            .map(|style| colors.of_style(&style.picture, content))
+            .map(|style| colors.preprocess_style(&style.picture, content))
             .collect();
         let recipe = self.recipe.clone().sized_for(content);
         let encoder = self.network();
@@ -169,7 +169,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             styles: &styles,
             seen: seen_styles,
         };
-        let seen = colors.of_content(content);
+        let seen = colors.preprocess_content(content);
         let mut progress = Progress {
             began: Instant::now(),
             before: resume.as_ref().map_or(Duration::ZERO, |c| c.elapsed),
@@ -245,7 +245,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
             }
         }
         let picture = picture.ok_or(Error::NoContent)?;
-        let picture = colors.of_result(picture, content);
+        let picture = colors.restore(picture, content);
         Ok(Outcome {
             picture: picture.with_attributes_of(content),
             end,
@@ -471,7 +471,7 @@ impl<B: AutodiffBackend> StyleTransfer<'_, B> {
 }
 
 /// The loss alone, at an image with values in `[0, range]`.
-fn judge<B: AutodiffBackend>(
+fn judge<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     objective: &Loss<B>,
     layers: &[Layer],
@@ -484,7 +484,7 @@ fn judge<B: AutodiffBackend>(
 }
 
 /// Loss and gradient at an image with values in `[0, range]`.
-fn evaluate<B: AutodiffBackend>(
+fn evaluate<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     objective: &Loss<B>,
     layers: &[Layer],

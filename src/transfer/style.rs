@@ -63,7 +63,7 @@ pub(super) struct Statistics<B: Backend> {
     pub channels: usize,
 }
 
-impl<B: kernel::Backend> Statistics<B> {
+impl<B: kernel::StyleBackend> Statistics<B> {
     fn new(features: &Features<B>, layer: Layer) -> Self {
         Self {
             mean: features.mean(layer),
@@ -115,7 +115,7 @@ struct Key {
 /// What the encoder saw in the styles of a run, for the runs after it; see
 /// [`StyleTransfer::share`](super::StyleTransfer::share). All runs must have the same encoder; what
 /// else the statistics depend on is checked.
-pub struct SeenStyles<B: Backend>(RefCell<Seen<B>>);
+pub struct StyleCache<B: Backend>(RefCell<Seen<B>>);
 
 struct Seen<B: Backend> {
     entries: Vec<Entry<B>>,
@@ -129,20 +129,20 @@ struct Entry<B: Backend> {
     run: usize,
 }
 
-impl<B: Backend> Default for SeenStyles<B> {
+impl<B: Backend> Default for StyleCache<B> {
     fn default() -> Self {
         let (entries, run) = (Vec::new(), 0);
         Self(RefCell::new(Seen { entries, run }))
     }
 }
 
-impl<B: Backend> std::fmt::Debug for SeenStyles<B> {
+impl<B: Backend> std::fmt::Debug for StyleCache<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SeenStyles({})", self.0.borrow().entries.len())
+        write!(f, "StyleCache({})", self.0.borrow().entries.len())
     }
 }
 
-impl<B: Backend> SeenStyles<B> {
+impl<B: Backend> StyleCache<B> {
     /// Forgets what the run before did not ask for, such as styles that take on a content's colours.
     pub(super) fn begin_run(&self) {
         let mut seen = self.0.borrow_mut();
@@ -152,7 +152,7 @@ impl<B: Backend> SeenStyles<B> {
     }
 }
 
-impl<B: kernel::Backend> SeenStyles<B> {
+impl<B: kernel::StyleBackend> StyleCache<B> {
     /// What the encoder sees at each layer, computed unless it is known.
     pub(super) fn look(
         &self,

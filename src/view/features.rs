@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::sheet;
 use crate::Error;
 use crate::encoder::{Layer, LayerKind, Vgg19};
-use crate::kernel::Backend;
+use crate::kernel::StyleBackend;
 use crate::picture::Picture;
 use crate::transfer::Recipe;
 
@@ -60,7 +60,7 @@ impl FeatureMap {
 ///
 /// # Errors
 /// [`EncoderError`](crate::EncoderError) if the encoder cannot compute the layer from this picture.
-pub fn feature_maps<B: Backend>(
+pub fn feature_maps<B: StyleBackend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
     layer: Layer,
@@ -71,7 +71,7 @@ pub fn feature_maps<B: Backend>(
     Ok(maps)
 }
 
-fn maps_of<B: Backend>(response: Tensor<B, 4>) -> Vec<FeatureMap> {
+fn maps_of<B: StyleBackend>(response: Tensor<B, 4>) -> Vec<FeatureMap> {
     let [_, _, height, width] = response.dims();
     let values: Vec<f32> = response.into_data().iter().collect();
     let map = |(channel, values): (usize, &[f32])| FeatureMap {
@@ -107,7 +107,7 @@ fn cells(maps: &[FeatureMap], scaling: Scaling) -> Vec<(String, Picture)> {
 ///
 /// # Errors
 /// See [`feature_maps`].
-pub fn feature_sheet<B: Backend>(
+pub fn feature_sheet<B: StyleBackend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
     layer: Layer,
@@ -132,7 +132,7 @@ pub fn feature_sheet<B: Backend>(
 ///
 /// # Errors
 /// See [`feature_maps`].
-pub fn feature_sheet_of_all_layers<B: Backend>(
+pub fn feature_sheet_of_all_layers<B: StyleBackend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
     count: usize,

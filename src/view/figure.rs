@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::sheet;
 use crate::Error;
 use crate::encoder::{Layer, Vgg19};
-use crate::kernel::AutodiffBackend;
+use crate::kernel::AutodiffStyleBackend;
 use crate::picture::Picture;
 use crate::transfer::{End, Recipe, Step, StyleTransfer};
 
@@ -49,7 +49,7 @@ impl Default for FigureOptions {
 ///
 /// # Errors
 /// See [`StyleTransfer::run`].
-pub fn figure<B: AutodiffBackend>(
+pub fn figure<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     content: &Picture,
     style: &Picture,

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::safetensors::{Header, MAX_HEADER};
 use super::source::{TORCHVISION_INDICES, normalization_from};
 use super::{Vgg19Weights, WeightsError};
-use crate::encoder::Normalization;
+use crate::normalization::Normalization;
 
 /// Name of the metadata's entry that holds the sum.
 const SUM: &str = "sha256";

@@ -21,7 +21,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::encoder::{Layer, Normalization};
+use crate::layer::Layer;
+use crate::normalization::Normalization;
 #[cfg(feature = "pretrained")]
 pub use compact::Precision;
 use source::{NamedTensor, Source};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::WeightsError;
-use crate::encoder::Normalization;
+use crate::normalization::Normalization;
 
 /// Largest file that is unpacked into memory: the whole of VGG19 with its classifier is 575 MB.
 const MAX_UNPACKED: u64 = 1 << 30;

@@ -20,7 +20,7 @@ use super::mix;
 use super::patch::{Grid, Panel};
 use super::product::{BLOCK, Left, Output, ROWS, Right, product};
 use super::winograd::{POINTS, TILE, packed_len};
-use crate::kernel::Then;
+use crate::kernel::Epilogue;
 use finish::Tiles;
 
 /// Panels of a block: few enough for the second-level cache, enough to read the kernel seldom.
@@ -60,9 +60,9 @@ impl Geometry {
     }
 
     /// Height and width after `then`.
-    pub fn after(&self, then: Then) -> (usize, usize) {
+    pub fn after(&self, then: Epilogue) -> (usize, usize) {
         match then {
-            Then::ReluPool(_) => (self.height / 2, self.width / 2),
+            Epilogue::ReluPool(_) => (self.height / 2, self.width / 2),
             _ => (self.height, self.width),
         }
     }
@@ -103,7 +103,7 @@ pub fn forward(
     geometry: Geometry,
     x: &[f32],
     Weights { packed, bias, mix }: Weights,
-    then: Then,
+    then: Epilogue,
     output: &mut [f32],
     masks: Option<&mut [u16]>,
 ) {
@@ -115,7 +115,7 @@ pub fn forward(
     } = geometry;
     assert_eq!(
         x.len(),
-        geometry.values(channels_in, geometry.after(Then::Nothing))
+        geometry.values(channels_in, geometry.after(Epilogue::None))
     );
     assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     assert_eq!(bias.len(), channels_out);
@@ -154,7 +154,7 @@ pub fn backward(
     geometry: Geometry,
     gradient: &[f32],
     Weights { packed, mix, .. }: Weights,
-    then: Then,
+    then: Epilogue,
     masks: Option<&[u16]>,
     output: &mut [f32],
 ) {
@@ -173,7 +173,7 @@ pub fn backward(
     assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     assert_eq!(
         output.len(),
-        geometry.values(channels_in, geometry.after(Then::Nothing))
+        geometry.values(channels_in, geometry.after(Epilogue::None))
     );
     if let Some(masks) = masks {
         assert_eq!(masks.len(), geometry.masks());
@@ -195,7 +195,7 @@ pub fn backward(
 /// One convolution in one direction.
 struct Pass<'a> {
     geometry: Geometry,
-    then: Then,
+    then: Epilogue,
     packed: &'a [f32],
     /// The matrix of the mix forward, its transpose backward, as a product reads it.
     mix: Vec<f32>,
@@ -331,7 +331,7 @@ impl WithSimd for Block<'_> {
         // [mixed channel, panel, pixel].
         let rows = pass.mixes_forward().unwrap_or(0);
         let pixels = match pass.then {
-            Then::ReluPool(_) => (TILE / 2) * (TILE / 2),
+            Epilogue::ReluPool(_) => (TILE / 2) * (TILE / 2),
             _ => TILE * TILE,
         };
         let finished_len = match rows {
@@ -458,7 +458,7 @@ impl WithSimd for Block<'_> {
                 // tiles of this block are written by no other.
                 unsafe {
                     match pass.then {
-                        Then::ReluPool(_) => panel
+                        Epilogue::ReluPool(_) => panel
                             .canvas::<2>((height, width))
                             .spread(simd, plane, mixed),
                         _ => panel

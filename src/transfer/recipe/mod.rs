@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoder::{Layer, Padding, Pooling};
 use crate::loss::{ContentNormalization, GramNormalization, MomentsDistance, TotalVariation};
 use crate::optim::OptimizerConfig;
-use crate::picture::{Colors, Picture};
+use crate::picture::{ColorTransfer, Picture};
 
 pub use check::RecipeError;
 
@@ -76,7 +76,7 @@ pub struct Recipe {
     /// Kind of total variation.
     pub tv: TotalVariation,
     /// Whose colours the result has.
-    pub colors: Colors,
+    pub colors: ColorTransfer,
     /// How the encoder's blocks are pooled; `None` leaves it as the encoder is set.
     pub pooling: Option<Pooling>,
     /// What the encoder sees beyond the border; `None` leaves it as the encoder is set.

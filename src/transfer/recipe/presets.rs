@@ -6,7 +6,7 @@ use crate::loss::{
     ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
 };
 use crate::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
-use crate::picture::Colors;
+use crate::picture::ColorTransfer;
 
 impl Default for Recipe {
     /// Coarse to fine in steps of 2 from the content picture, with L-BFGS; see the page
@@ -41,7 +41,7 @@ impl Default for Recipe {
                 stencil: Stencil::Axes,
                 range: 255.0,
             },
-            colors: Colors::Style,
+            colors: ColorTransfer::Style,
             pooling: None,
             padding: None,
             init: Init::Content,

@@ -5,10 +5,12 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use impasto::loss::{ContentTerm, Loss, Term};
 use impasto::optim::{Adam, AdamConfig, Evaluation, Optimizer};
-use impasto::{AutodiffBackend, Error, Features, Layer, Picture, Recipe, StyleTransfer, Vgg19};
+use impasto::{
+    AutodiffStyleBackend, Error, Features, Layer, Picture, Recipe, StyleTransfer, Vgg19,
+};
 
 /// Paints `content` in the style of `style`, on whatever backend.
-pub fn paint<B: AutodiffBackend>(
+pub fn paint<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     content: Picture,
     style: Picture,
@@ -47,7 +49,7 @@ impl<B: Backend> Term<B> for MeanColor<B> {
 }
 
 /// Keeps the contents of `image` but moves its mean colour; returns the losses on the way.
-pub fn tint<B: AutodiffBackend>(
+pub fn tint<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     image: Tensor<B::InnerBackend, 4>,
     color: Tensor<B, 4>,

@@ -10,7 +10,7 @@ use std::fs;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
-use impasto::kernel::{AutodiffBackend, Backend};
+use impasto::kernel::{AutodiffStyleBackend, StyleBackend};
 use impasto::loss::{
     ContentTerm, GramNormalization, Loss, MomentsDistance, MomentsTerm, Reduction, Stencil,
     StyleTerm, TotalVariation, VariationNorm, gram_matrix,
@@ -68,7 +68,7 @@ impl Reference {
         (view.shape().to_vec(), values)
     }
 
-    fn tensor<B: Backend>(&self, name: &str) -> Tensor<B, 4> {
+    fn tensor<B: StyleBackend>(&self, name: &str) -> Tensor<B, 4> {
         let (shape, values) = self.values(name);
         let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
@@ -88,7 +88,7 @@ impl Reference {
 
     /// Compares all values with a tensor of the reference.
     #[track_caller]
-    fn assert_close<B: Backend, const D: usize>(&self, name: &str, found: Tensor<B, D>) {
+    fn assert_close<B: StyleBackend, const D: usize>(&self, name: &str, found: Tensor<B, D>) {
         let found: Vec<f64> = found.into_data().iter().collect();
         assert_all_close(name, &found, &self.values(name).1, TOLERANCE);
     }
@@ -118,7 +118,12 @@ fn assert_number(name: &str, found: f64, expected: f64, tolerance: f64) {
 
 /// Relative distance in the L2 norm.
 #[track_caller]
-fn assert_image<B: Backend>(name: &str, found: Tensor<B, 4>, expected: &[f64], tolerance: f64) {
+fn assert_image<B: StyleBackend>(
+    name: &str,
+    found: Tensor<B, 4>,
+    expected: &[f64],
+    tolerance: f64,
+) {
     let found: Vec<f64> = found.into_data().iter().collect();
     assert_eq!(found.len(), expected.len(), "{name}");
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -130,18 +135,18 @@ fn assert_image<B: Backend>(name: &str, found: Tensor<B, 4>, expected: &[f64], t
     );
 }
 
-fn small<B: Backend>() -> Vgg19<B> {
+fn small<B: StyleBackend>() -> Vgg19<B> {
     Vgg19::load(data("small.safetensors"), &Default::default()).unwrap()
 }
 
 /// Targets of the reference's content and style pictures.
-struct Targets<B: Backend> {
+struct Targets<B: StyleBackend> {
     content: Tensor<B, 4>,
     grams: Vec<(Layer, Tensor<B, 3>)>,
     means: Vec<Tensor<B, 3>>,
 }
 
-impl<B: Backend> Targets<B> {
+impl<B: StyleBackend> Targets<B> {
     fn new(reference: &Reference, encoder: &Vgg19<B>) -> Self {
         let content = encoder
             .features(reference.tensor("content"), &[Layer::RELU4_2])
@@ -190,7 +195,7 @@ fn variation(norm: VariationNorm, reduction: Reduction, range: f64) -> TotalVari
     }
 }
 
-fn gradient<B: AutodiffBackend>(
+fn gradient<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     loss: &Loss<B>,
     image: Tensor<B::InnerBackend, 4>,
@@ -203,7 +208,7 @@ fn gradient<B: AutodiffBackend>(
     (total, image.grad(&gradients).unwrap())
 }
 
-fn features_match<B: Backend>() {
+fn features_match<B: StyleBackend>() {
     let reference = Reference::load("small");
     let encoder = small::<B>();
     let start = reference.tensor::<B>("start");
@@ -233,7 +238,7 @@ fn features_match<B: Backend>() {
     reference.assert_close("avgpool.relu5_1", response);
 }
 
-fn losses_match<B: Backend>() {
+fn losses_match<B: StyleBackend>() {
     let reference = Reference::load("small");
     let encoder = small::<B>();
     let targets = Targets::new(&reference, &encoder);
@@ -278,7 +283,7 @@ fn losses_match<B: Backend>() {
     }
 }
 
-fn gradients_match<B: AutodiffBackend>() {
+fn gradients_match<B: AutodiffStyleBackend>() {
     let reference = Reference::load("small");
     let encoder = small::<B>();
     let targets = Targets::new(&reference, &encoder);

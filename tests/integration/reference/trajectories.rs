@@ -5,7 +5,7 @@ use std::fs;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
-use impasto::kernel::Backend;
+use impasto::kernel::StyleBackend;
 use impasto::loss::{GramNormalization, Loss, Reduction, VariationNorm};
 use impasto::optim::{Adam, AdamConfig, Evaluation, Lbfgs, LbfgsConfig, LineSearch, Optimizer};
 use serde_json::Value;
@@ -21,7 +21,7 @@ use super::{
 pub(super) const TRAJECTORY: f64 = 1e-2;
 
 /// Takes 20 steps; returns the last image and the losses of all evaluations.
-pub(super) fn trajectory<B: Backend>(
+pub(super) fn trajectory<B: StyleBackend>(
     mut optimizer: impl Optimizer<B>,
     steps: usize,
     mut image: Tensor<B, 4>,

@@ -7,8 +7,8 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use impasto::encoder::Guide;
 use impasto::loss::gram_matrix;
-use impasto::picture::Colors;
-use impasto::transfer::{LayerWeights, SeenStyles, StyleLoss};
+use impasto::picture::ColorTransfer;
+use impasto::transfer::{LayerWeights, StyleCache, StyleLoss};
 use impasto::{Error, Layer, Picture, Recipe, Region, Style, StyleTransfer};
 
 use super::{encoder, recipe, transfer, waves};
@@ -102,12 +102,16 @@ fn original_colours_survive_a_run() {
             .count();
         far as f32 / (2 * picture.width() * picture.height()) as f32
     };
-    let (style, _) = paint(Colors::Style);
-    let (luminance, step) = paint(Colors::LuminanceYuv);
+    let (style, _) = paint(ColorTransfer::Style);
+    let (luminance, step) = paint(ColorTransfer::LuminanceYuv);
     assert!(far(&style) > 0.2, "{}", far(&style));
     assert!(far(&luminance) < 0.1, "{}", far(&luminance));
     assert!(far(&step) < 0.1, "{}", far(&step));
-    for colors in [Colors::LuminanceLab, Colors::Symmetric, Colors::Histogram] {
+    for colors in [
+        ColorTransfer::LuminanceLab,
+        ColorTransfer::Symmetric,
+        ColorTransfer::Histogram,
+    ] {
         assert!(paint(colors).0 != style, "{colors}");
     }
 }
@@ -193,7 +197,7 @@ fn each_region_takes_its_own_style() {
 #[test]
 fn styles_seen_before_give_the_same_picture() {
     let encoder = encoder();
-    let seen = SeenStyles::default();
+    let seen = StyleCache::default();
     let contents = [waves(44, 33, 1.0), waves(33, 44, 3.0)];
     for content in contents {
         let run = || transfer(&encoder).content(content.clone());
@@ -201,7 +205,7 @@ fn styles_seen_before_give_the_same_picture() {
         let shared = run().share(&seen).run().unwrap();
         assert!(shared.picture == alone.picture);
         // Statistics of both scales, however many contents there were.
-        assert_eq!(format!("{seen:?}"), "SeenStyles(2)");
+        assert_eq!(format!("{seen:?}"), "StyleCache(2)");
     }
     // Other pools see other things.
     let average = Recipe {

@@ -6,7 +6,7 @@ use super::{Direction, GROUP_PITCH, Geometry, Pass};
 use crate::kernel::cpu::lanes::{Bits, LANES, Lanes, store_bits};
 use crate::kernel::cpu::patch::Panel;
 use crate::kernel::cpu::winograd::{POINTS, TILE, transform_points};
-use crate::kernel::{Pooling, Then};
+use crate::kernel::{Epilogue, Pooling};
 
 /// Finished pixels of a panel, before they are placed.
 pub(super) struct Tiles {
@@ -77,7 +77,7 @@ impl Pass<'_> {
             // this is one of them; the tiles of this block are written by no other.
             unsafe {
                 match self.then {
-                    Then::ReluPool(_) => small.put::<S>(plane, &half, x, pooled),
+                    Epilogue::ReluPool(_) => small.put::<S>(plane, &half, x, pooled),
                     _ => canvas.put::<S>(plane, &tile, x, tiles),
                 }
             }
@@ -86,7 +86,7 @@ impl Pass<'_> {
         // SAFETY: as above.
         unsafe {
             match self.then {
-                Then::ReluPool(_) => small.place(plane, pooled),
+                Epilogue::ReluPool(_) => small.place(plane, pooled),
                 _ => canvas.place(plane, tiles),
             }
         }
@@ -112,7 +112,7 @@ impl Pass<'_> {
         for x in (0..LANES).step_by(S::F32_LANES) {
             let Finished { tile, half, alive } = self.finished(simd, bias[channel], products, x);
             match self.then {
-                Then::ReluPool(_) => {
+                Epilogue::ReluPool(_) => {
                     for i in 0..2 {
                         for j in 0..2 {
                             to[(2 * i + j) * GROUP_PITCH].store::<S>(x, half[i][j]);
@@ -153,9 +153,9 @@ impl Pass<'_> {
         let mut alive = simd.splat_u32s(0);
         let mut half = [[bias; 2]; 2];
         match self.then {
-            Then::Nothing => {}
-            Then::Relu => alive = rectify(simd, &mut tile),
-            Then::ReluPool(Pooling::Max) => {
+            Epilogue::None => {}
+            Epilogue::Relu => alive = rectify(simd, &mut tile),
+            Epilogue::ReluPool(Pooling::Max) => {
                 for i in 0..2 {
                     for j in 0..2 {
                         let (most, bit) = largest(simd, &tile, 2 * i, 2 * j);
@@ -164,7 +164,7 @@ impl Pass<'_> {
                     }
                 }
             }
-            Then::ReluPool(Pooling::Average) => {
+            Epilogue::ReluPool(Pooling::Average) => {
                 alive = rectify(simd, &mut tile);
                 for i in 0..2 {
                     for j in 0..2 {

@@ -9,7 +9,7 @@ use crate::kernel::cpu::patch::{
 };
 use crate::kernel::cpu::product::{BLOCK, Left, Output, ROWS, Right, product};
 use crate::kernel::cpu::winograd::{Near, PATCH, Patch, transform_patch};
-use crate::kernel::{Pooling, Then};
+use crate::kernel::{Epilogue, Pooling};
 
 /// How many channels ahead pixels are asked for.
 const AHEAD: usize = 4;
@@ -134,8 +134,8 @@ impl Pass<'_> {
     /// What each value of the gradient is multiplied with where it stands for the four pixels of a pool.
     fn spread(&self) -> Option<f32> {
         match self.then {
-            Then::ReluPool(Pooling::Max) => Some(1.0),
-            Then::ReluPool(Pooling::Average) => Some(0.25),
+            Epilogue::ReluPool(Pooling::Max) => Some(1.0),
+            Epilogue::ReluPool(Pooling::Average) => Some(0.25),
             _ => None,
         }
     }
@@ -174,7 +174,7 @@ impl Pass<'_> {
     /// Values along one axis of what lies under a patch.
     fn distinct_side(&self) -> usize {
         match self.then {
-            Then::ReluPool(_) => DISTINCT,
+            Epilogue::ReluPool(_) => DISTINCT,
             _ => PATCH,
         }
     }

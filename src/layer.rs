@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::EncoderError;
-
 /// Convolutions in each of the five blocks of VGG19.
 const CONVOLUTIONS: [usize; 5] = [2, 2, 4, 4, 4];
 
@@ -24,11 +22,24 @@ const CONVOLUTIONS: [usize; 5] = [2, 2, 4, 4, 4];
 /// assert!(layer > Layer::RELU3_1);
 /// assert_eq!(layer.to_string(), "relu4_2");
 /// assert!("relu4_9".parse::<Layer>().is_err());
-/// # Ok::<(), impasto::EncoderError>(())
+/// # Ok::<(), impasto::layer::UnknownLayer>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Layer(u8);
+
+/// A name that is no layer of VGG19.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no layer `{name}` in VGG19: did you mean `{nearest}`? \
+     (layers: conv1_1 … conv5_4, relu1_1 … relu5_4, pool1 … pool5)"
+)]
+pub struct UnknownLayer {
+    /// The name as given.
+    pub name: String,
+    /// The nearest name that exists.
+    pub nearest: String,
+}
 
 /// What a [`Layer`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,12 +156,12 @@ impl fmt::Debug for Layer {
 }
 
 impl FromStr for Layer {
-    type Err = EncoderError;
+    type Err = UnknownLayer;
 
     /// Parses `conv4_2`, `relu4_2` or `pool4`, in any case.
     ///
     /// # Errors
-    /// [`EncoderError::UnknownLayer`] with the nearest name that exists.
+    /// [`UnknownLayer`] with the nearest name that exists.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let wanted = name.trim().to_ascii_lowercase();
         if let Some(layer) = Layer::all().find(|layer| layer.to_string() == wanted) {
@@ -165,7 +176,7 @@ impl FromStr for Layer {
             .min_by_key(|(distance, name)| (*distance, !name.starts_with("relu")))
             .map(|(_, name)| name)
             .unwrap_or_default();
-        Err(EncoderError::UnknownLayer {
+        Err(UnknownLayer {
             name: name.trim().chars().take(40).collect(),
             nearest,
         })
@@ -173,7 +184,7 @@ impl FromStr for Layer {
 }
 
 impl TryFrom<String> for Layer {
-    type Error = EncoderError;
+    type Error = UnknownLayer;
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
         name.parse()
@@ -216,7 +227,7 @@ mod tests {
             ("4_2", "4_2"),
         ] {
             match name.parse::<Layer>() {
-                Err(EncoderError::UnknownLayer { nearest, .. }) => {
+                Err(UnknownLayer { nearest, .. }) => {
                     assert!(nearest.contains(expected), "{name}: {nearest}")
                 }
                 other => panic!("{name}: {other:?}"),

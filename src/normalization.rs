@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::Backend;
+use crate::kernel::StyleBackend;
 
 /// Input normalisation of a set of weights: `(range · x − mean) / std` for each channel of an RGB
 /// image `x` in `[0, 1]`, with the channels reversed afterwards where the weights want BGR.
@@ -52,7 +52,7 @@ impl Normalization {
     }
 
     /// Normalises an RGB image in `[0, 1]`, shape `[batch, 3, height, width]`.
-    pub fn apply<B: Backend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
+    pub fn apply<B: StyleBackend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
         let options = (&image.device(), image.dtype());
         let source = |row: usize| if self.bgr { 2 - row } else { row };
         let mut matrix = [0.0; 9];
@@ -65,6 +65,6 @@ impl Normalization {
         let matrix = TensorData::new(matrix.to_vec(), [3, 3]);
         let bias = TensorData::new(bias.to_vec(), [3]);
         let bias = Tensor::from_data(bias, options);
-        B::mix(image, Tensor::from_data(matrix, options), Some(bias))
+        B::conv1x1(image, Tensor::from_data(matrix, options), Some(bias))
     }
 }
