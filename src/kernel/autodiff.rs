@@ -1,4 +1,4 @@
-//! The way back of every operation, for any engine.
+//! The backward pass of every operation, for `Autodiff` around any [`ConvOps`].
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorPrimitive};
 
-use super::{ConvOps, Epilogue, Mask, PackedConv2d, Pooling, StyleBackend};
+use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, StyleBackend};
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
@@ -18,7 +18,7 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
-        then: Epilogue,
+        epilogue: Epilogue,
     ) -> Tensor<Self, 4> {
         let PackedConv2d {
             weight,
@@ -35,14 +35,18 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;
         let x = x.inner();
-        let output = match Convolve.prepare::<C>([node]).compute_bound().stateful() {
+        let output = match ConvolveBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prepared) => {
-                let (y, mask) = B::convolve(x, &convolution, then, true);
-                let state = (convolution, then, mask, [height, width]);
+                let (y, mask) = B::convolve(x, &convolution, epilogue, true);
+                let state = (convolution, epilogue, mask, [height, width]);
                 prepared.finish(state, y.into_primitive().tensor())
             }
             OpsKind::UnTracked(prepared) => {
-                let (y, _) = B::convolve(x, &convolution, then, false);
+                let (y, _) = B::convolve(x, &convolution, epilogue, false);
                 prepared.finish(y.into_primitive().tensor())
             }
         };
@@ -53,7 +57,7 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;
         let x = x.inner();
-        let output = match Pool.prepare::<C>([node]).compute_bound().stateful() {
+        let output = match PoolBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (y, mask) = B::pool(x, pooling, true);
                 prepared.finish(
@@ -76,7 +80,11 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     ) -> Tensor<Self, 4> {
         let node = x.clone().into_primitive().tensor().node;
         let (x, matrix, bias) = (x.inner(), matrix.inner(), bias.map(Tensor::inner));
-        let output = match Mix.prepare::<C>([node]).compute_bound().stateful() {
+        let output = match Conv1x1Backward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prepared) => {
                 let y = B::conv1x1(x, matrix.clone(), bias);
                 prepared.finish(matrix, y.into_primitive().tensor())
@@ -91,7 +99,7 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
         let node = features.clone().into_primitive().tensor().node;
         let features = features.inner();
-        let output = match Gram.prepare::<C>([node]).compute_bound().stateful() {
+        let output = match GramBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let gram = B::gram(features.clone());
                 prepared.finish(features, gram.into_primitive().tensor())
@@ -111,26 +119,31 @@ fn tensor<B: burn::tensor::backend::Backend, const D: usize>(
 }
 
 #[derive(Debug)]
-struct Convolve;
+struct ConvolveBackward;
 
-impl<B: ConvOps> Backward<B, 1> for Convolve {
-    type State = (PackedConv2d<B>, Epilogue, Option<Mask<B>>, [usize; 2]);
+impl<B: ConvOps> Backward<B, 1> for ConvolveBackward {
+    type State = (
+        PackedConv2d<B>,
+        Epilogue,
+        Option<BackwardMask<B>>,
+        [usize; 2],
+    );
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (convolution, then, mask, size) = ops.state;
+        let (convolution, epilogue, mask, size) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
             let gradient = tensor(gradient);
-            let gradient = B::convolve_backward(gradient, &convolution, then, mask, size);
+            let gradient = B::convolve_backward(gradient, &convolution, epilogue, mask, size);
             gradient.into_primitive().tensor()
         });
     }
 }
 
 #[derive(Debug)]
-struct Pool;
+struct PoolBackward;
 
-impl<B: ConvOps> Backward<B, 1> for Pool {
-    type State = (Pooling, Option<Mask<B>>, [usize; 2]);
+impl<B: ConvOps> Backward<B, 1> for PoolBackward {
+    type State = (Pooling, Option<BackwardMask<B>>, [usize; 2]);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (pooling, mask, size) = ops.state;
@@ -141,10 +154,10 @@ impl<B: ConvOps> Backward<B, 1> for Pool {
     }
 }
 
-/// What other uses of the parent gave already, taken out of the gradients, so that it is added to in
-/// place: the features of large images are large, and two such tensors would become a third. Of
-/// `any` tensor nothing is used.
-fn take<B: ConvOps, S>(
+/// Removes the parent's gradient so far, from other uses of it, so that the next one is added in
+/// place: features of large images are large, and a separate sum would be a third such tensor. `any`
+/// tensor will do; its values are not used.
+fn take_gradient<B: ConvOps, S>(
     grads: &mut Gradients,
     ops: &Ops<S, 1>,
     any: &Tensor<B, 4>,
@@ -156,14 +169,14 @@ fn take<B: ConvOps, S>(
 }
 
 #[derive(Debug)]
-struct Mix;
+struct Conv1x1Backward;
 
-impl<B: ConvOps> Backward<B, 1> for Mix {
+impl<B: ConvOps> Backward<B, 1> for Conv1x1Backward {
     type State = Tensor<B, 2>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = tensor(grads.consume::<B>(&ops.node));
-        let sum = take(grads, &ops, &gradient);
+        let sum = take_gradient(grads, &ops, &gradient);
         let [Some(parent)] = ops.parents else {
             return;
         };
@@ -173,14 +186,14 @@ impl<B: ConvOps> Backward<B, 1> for Mix {
 }
 
 #[derive(Debug)]
-struct Gram;
+struct GramBackward;
 
-impl<B: ConvOps> Backward<B, 1> for Gram {
+impl<B: ConvOps> Backward<B, 1> for GramBackward {
     type State = Tensor<B, 4>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = tensor(grads.consume::<B>(&ops.node));
-        let sum = take(grads, &ops, &ops.state);
+        let sum = take_gradient(grads, &ops, &ops.state);
         let [Some(parent)] = ops.parents else {
             return;
         };

@@ -1,4 +1,4 @@
-//! The CPU engine on Flex, in place.
+//! The CPU kernels on Flex, without copies.
 
 use std::ops::Deref;
 
@@ -6,51 +6,51 @@ use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Int, Shape, Tensor, TensorPrimitive};
 
-use super::Mask;
-use super::cpu::memory::Recycled;
-use super::host::{Host, host_engine};
+use super::BackwardMask;
+use super::cpu::buffer_pool::PooledBuffer;
+use super::cpu_backend::{CpuBackend, impl_conv_ops};
 
-host_engine!([] Flex,);
+impl_conv_ops!([] Flex,);
 
-impl Host for Flex {
+impl CpuBackend for Flex {
     type Floats = Floats;
-    type Bytes = Bits;
+    type MaskBytes = MaskBytes;
 
     fn floats<const D: usize>(x: &Tensor<Self, D>) -> Option<Floats> {
         let x = x.clone().into_primitive().tensor();
         (x.dtype() == DType::F32).then(|| Floats(x.to_contiguous()))
     }
 
-    fn tensor<const D: usize>(memory: Recycled, shape: [usize; D]) -> Tensor<Self, D> {
-        let tensor = wrap(memory, shape.into(), DType::F32);
+    fn from_buffer<const D: usize>(buffer: PooledBuffer, shape: [usize; D]) -> Tensor<Self, D> {
+        let tensor = tensor_of(buffer, shape.into(), DType::F32);
         Tensor::from_primitive(TensorPrimitive::Float(tensor))
     }
 
-    fn change<const D: usize>(
+    fn modify<const D: usize>(
         x: Tensor<Self, D>,
-        change: impl FnOnce(&mut [f32]),
+        modify: impl FnOnce(&mut [f32]),
     ) -> Tensor<Self, D> {
-        // A view of a larger tensor is copied; the tensor itself is held by nobody else again.
+        // A view of a larger tensor is copied; any other is modified in place if nobody else holds it.
         let mut x = x.into_primitive().tensor().to_contiguous();
-        change(x.storage_mut());
+        modify(x.storage_mut());
         Tensor::from_primitive(TensorPrimitive::Float(x))
     }
 
-    fn bytes(mask: &Mask<Self>) -> Bits {
-        Bits(mask.clone().into_primitive())
+    fn mask_bytes(mask: &BackwardMask<Self>) -> MaskBytes {
+        MaskBytes(mask.clone().into_primitive())
     }
 
-    fn mask(memory: Recycled) -> Mask<Self> {
-        let shape = [memory.len()].into();
-        Tensor::<Self, 1, Int>::from_primitive(wrap(memory, shape, DType::U8))
+    fn mask_from_buffer(buffer: PooledBuffer) -> BackwardMask<Self> {
+        let shape = [buffer.len()].into();
+        Tensor::<Self, 1, Int>::from_primitive(tensor_of(buffer, shape, DType::U8))
     }
 }
 
-/// A tensor around memory that returns to the store when the tensor is dropped.
-fn wrap(memory: Recycled, shape: Shape, dtype: DType) -> FlexTensor {
-    let bytes = memory.len();
-    // SAFETY: all bytes of recycled memory are initialised.
-    let bytes = unsafe { Bytes::from_controller(Box::new(memory), bytes) };
+/// A tensor whose buffer returns to the pool when the tensor is dropped.
+fn tensor_of(buffer: PooledBuffer, shape: Shape, dtype: DType) -> FlexTensor {
+    let bytes = buffer.len();
+    // SAFETY: all bytes of a pooled buffer are initialised.
+    let bytes = unsafe { Bytes::from_controller(Box::new(buffer), bytes) };
     FlexTensor::new(bytes, Layout::contiguous(shape), dtype)
 }
 
@@ -66,9 +66,9 @@ impl Deref for Floats {
 }
 
 /// The bytes of a mask.
-pub(super) struct Bits(FlexTensor);
+pub(super) struct MaskBytes(FlexTensor);
 
-impl Deref for Bits {
+impl Deref for MaskBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {

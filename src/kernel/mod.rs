@@ -1,78 +1,79 @@
-//! The operations that nearly all of the time goes into, in forms made for style transfer.
+//! The operations that take nearly all of the time, in forms made for style transfer.
 //!
-//! - a 3×3 convolution (stride 1, padding 1) with bias, ReLU, 2×2 pool ([`Epilogue`]) and a matrix times the
-//!   channels (a 1×1 convolution) in one
-//! - the 2×2 pool alone
-//! - a matrix times the channels of every position alone
+//! - a 3×3 convolution (stride 1, padding 1) fused with bias, ReLU, 2×2 pool ([`Epilogue`]) and a
+//!   projection of the channels (a 1×1 convolution)
+//! - a 2×2 pool
+//! - a 1×1 convolution
 //! - the Gram matrix
 //!
-//! Their weights are frozen, so the way back needs no features: the gradient of a convolution with
-//! respect to its input is a convolution with the kernel rotated by 180° and its channels swapped,
-//! prepared once; what is kept for it is one bit for each value before the pool (whether it passes a
-//! gradient on), and for a pool alone two bits for each value after it (where the largest was). Only
-//! the Gram matrix keeps its features.
+//! Weights are frozen, so backward keeps no activations: the gradient of a convolution with respect to
+//! its input is a convolution with the kernel rotated by 180° and its channels swapped, which is packed
+//! once. For a convolution, backward keeps one bit for each value before the pool (whether it passes
+//! its gradient on), for a max pool two bits for each value after it (which pixel was the largest).
+//! Only the Gram matrix keeps its features.
 //!
-//! An [`ConvOps`] computes these on a concrete backend. Its methods have defaults made of ordinary
-//! Burn operations, so that `impl ConvOps for MyBackend {}` is enough for any backend. `Flex` and
-//! `NdArray` use an engine of their own for `f32`: Winograd's F(4×4, 3×3) on AVX-512, AVX2 or NEON
-//! vectors, on all threads of rayon's pool, with results that do not depend on their number.
+//! [`ConvOps`] has these operations on a concrete backend. Its methods have defaults in ordinary Burn
+//! operations ([`reference`]), so that `impl ConvOps for MyBackend {}` is enough for any backend. For
+//! `f32`, `Flex` and `NdArray` use CPU kernels: Winograd's F(4×4, 3×3) on AVX-512, AVX2 or NEON vectors,
+//! on all threads of rayon's pool, with results that do not depend on the number of threads.
 //!
-//! [`StyleBackend`] is what the rest of the crate asks for: an engine, or `Autodiff` around one.
+//! [`StyleBackend`] is what the rest of the crate requires: a backend with [`ConvOps`], or `Autodiff`
+//! around one.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu_backend;
 #[cfg(feature = "flex")]
 mod flex;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host;
 #[cfg(feature = "ndarray")]
 mod ndarray;
-pub mod plain;
+pub mod reference;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
 
 use burn::tensor::{Int, Tensor, backend};
 use serde::{Deserialize, Serialize};
 
-/// How the 2×2 windows that end each block are reduced.
+/// How a 2×2 pool reduces its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// The largest value, as VGG19 was trained.
+    /// The largest value, with which VGG19 was trained.
     #[default]
     Max,
-    /// The mean, which Gatys et al. (2015) found to give slightly smoother pictures.
+    /// The mean, which gives slightly smoother pictures (Gatys et al. 2015).
     Average,
 }
 
-/// What follows a convolution and its bias in the same operation.
+/// What follows a convolution and its bias in the same operation, before the projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
     /// Nothing.
     None,
     /// `max(x, 0)`.
     Relu,
-    /// The same, and a pool of 2×2 windows with stride 2. An odd last row or column is left out.
+    /// ReLU, then a pool of 2×2 windows with stride 2. An odd last row or column is left out.
     ReluPool(Pooling),
 }
 
-/// The weights of a 3×3 convolution, with what an engine prepared from them.
+/// The weights of a 3×3 convolution, and the same packed for the backend.
 #[derive(Clone, Debug)]
 pub struct PackedConv2d<B: backend::Backend> {
     /// The kernel, `[channels_out, channels_in, 3, 3]`.
     pub weight: Tensor<B, 4>,
     /// The bias, `[channels_out]`.
     pub bias: Tensor<B, 1>,
-    /// What [`ConvOps::pack`] made of the kernel.
+    /// The kernel as [`ConvOps::pack`] packs it.
     pub packed: Tensor<B, 1>,
-    /// A matrix `[rows, channels_out]` that the channels are mixed with at last, after the pool where
-    /// there is one: a 1×1 convolution without bias.
+    /// A projection of the channels after the epilogue: a 1×1 convolution without bias, whose matrix
+    /// is `[channels_projected, channels_out]`.
     pub projection: Option<Tensor<B, 2>>,
 }
 
 impl<B: StyleBackend> PackedConv2d<B> {
-    /// Prepares weights for use.
+    /// Packs weights; without a projection.
     pub fn new(weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Self {
         let packed = B::pack(weight.clone());
         Self {
@@ -84,102 +85,103 @@ impl<B: StyleBackend> PackedConv2d<B> {
     }
 }
 
-/// What an operation keeps for its way back: bits, packed as the engine likes.
-pub type Mask<B> = Tensor<B, 1, Int>;
+/// What an operation keeps for its backward pass: bits, packed in any way the backend chooses.
+pub type BackwardMask<B> = Tensor<B, 1, Int>;
 
 /// The operations on a concrete backend, forward and backward.
 ///
-/// All defaults are those of [`plain`].
+/// All defaults are those in [`reference`].
 pub trait ConvOps: backend::Backend {
-    /// Prepares a kernel `[channels_out, channels_in, 3, 3]`, once for all passes.
+    /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes.
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        plain::pack(weight)
+        reference::pack(weight)
     }
 
-    /// The convolution of `x`, `[batch, channels_in, height, width]`, with what follows it, mixed where
-    /// the weights say so, and with `keep` the mask for the way back (none for [`Epilogue::None`], which
-    /// needs none).
+    /// The convolution of `x`, `[batch, channels_in, height, width]`, with its epilogue and, if there is
+    /// one, its projection. With `save_mask` also the mask for the backward pass (for
+    /// [`Epilogue::None`] there is none).
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
-        then: Epilogue,
-        keep: bool,
-    ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
-        plain::convolve(x, convolution, then, keep)
+        epilogue: Epilogue,
+        save_mask: bool,
+    ) -> (Tensor<Self, 4>, Option<BackwardMask<Self>>) {
+        reference::convolve(x, convolution, epilogue, save_mask)
     }
 
     /// The gradient with respect to an `x` of `size` (height and width), from that with respect to
-    /// the output.
+    /// the output and the mask of [`convolve`](Self::convolve).
     fn convolve_backward(
         gradient: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
-        then: Epilogue,
-        mask: Option<Mask<Self>>,
+        epilogue: Epilogue,
+        mask: Option<BackwardMask<Self>>,
         size: [usize; 2],
     ) -> Tensor<Self, 4> {
-        plain::convolve_backward(gradient, convolution, then, mask, size)
+        reference::convolve_backward(gradient, convolution, epilogue, mask, size)
     }
 
-    /// The 2×2 pool with stride 2 of `x`, `[batch, channels, height, width]`, and with `keep` the
-    /// mask for the way back (none for [`Pooling::Average`]).
+    /// The 2×2 pool with stride 2 of `x`, `[batch, channels, height, width]`. With `save_mask` also the
+    /// mask for the backward pass (for [`Pooling::Average`] there is none).
     fn pool(
         x: Tensor<Self, 4>,
         pooling: Pooling,
-        keep: bool,
-    ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
-        plain::pool(x, pooling, keep)
+        save_mask: bool,
+    ) -> (Tensor<Self, 4>, Option<BackwardMask<Self>>) {
+        reference::pool(x, pooling, save_mask)
     }
 
-    /// The gradient with respect to an `x` of `size` (height and width).
+    /// The gradient with respect to an `x` of `size` (height and width), from that with respect to
+    /// the output and the mask of [`pool`](Self::pool).
     fn pool_backward(
         gradient: Tensor<Self, 4>,
         pooling: Pooling,
-        mask: Option<Mask<Self>>,
+        mask: Option<BackwardMask<Self>>,
         size: [usize; 2],
     ) -> Tensor<Self, 4> {
-        plain::pool_backward(gradient, pooling, mask, size)
+        reference::pool_backward(gradient, pooling, mask, size)
     }
 
-    /// A matrix `[rows, channels]` times the channels of `x`, `[batch, channels, height, width]`, at
-    /// every position, plus a bias for each row: a 1×1 convolution.
+    /// The 1×1 convolution of `x`, `[batch, channels, height, width]`: `matrix`, `[rows, channels]`,
+    /// times the channels of every position, plus `bias`, `[rows]`.
     fn conv1x1(
         x: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 4> {
-        plain::conv1x1(x, matrix, bias)
+        reference::conv1x1(x, matrix, bias)
     }
 
-    /// The gradient with respect to `x`, `matrixᵀ · gradient`, added to `sum`, what other uses of `x`
-    /// gave already.
+    /// The gradient with respect to `x`, `matrixᵀ · gradient`, added to `sum`, the gradient so far from
+    /// other uses of `x`.
     fn conv1x1_backward(
         gradient: Tensor<Self, 4>,
         matrix: Tensor<Self, 2>,
         sum: Option<Tensor<Self, 4>>,
     ) -> Tensor<Self, 4> {
-        plain::conv1x1_backward(gradient, matrix, sum)
+        reference::conv1x1_backward(gradient, matrix, sum)
     }
 
     /// The Gram matrices of features `[batch, channels, height, width]`:
     /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`.
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
-        plain::gram(features)
+        reference::gram(features)
     }
 
-    /// The gradient with respect to the features, `(dG + dGᵀ)·F / (height·width)`, added to `sum`,
-    /// what other uses of the features gave already.
+    /// The gradient with respect to the features, `(dG + dGᵀ)·F / (height·width)`, added to `sum`, the
+    /// gradient so far from other uses of the features.
     fn gram_backward(
         features: Tensor<Self, 4>,
         gradient: Tensor<Self, 3>,
         sum: Option<Tensor<Self, 4>>,
     ) -> Tensor<Self, 4> {
-        plain::gram_backward(features, gradient, sum)
+        reference::gram_backward(features, gradient, sum)
     }
 }
 
-/// A backend that the crate runs on: an [`ConvOps`], or `Autodiff` around one.
+/// A backend that the crate runs on: one with [`ConvOps`], or `Autodiff` around one.
 ///
-/// Gradients flow to features and images, never to weights.
+/// Features and images have gradients, weights never.
 pub trait StyleBackend: backend::Backend {
     /// See [`ConvOps::pack`].
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1>;
@@ -188,7 +190,7 @@ pub trait StyleBackend: backend::Backend {
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
-        then: Epilogue,
+        epilogue: Epilogue,
     ) -> Tensor<Self, 4>;
 
     /// See [`ConvOps::pool`].
@@ -213,9 +215,9 @@ impl<B: ConvOps> StyleBackend for B {
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
-        then: Epilogue,
+        epilogue: Epilogue,
     ) -> Tensor<Self, 4> {
-        <B as ConvOps>::convolve(x, convolution, then, false).0
+        <B as ConvOps>::convolve(x, convolution, epilogue, false).0
     }
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
@@ -235,7 +237,7 @@ impl<B: ConvOps> StyleBackend for B {
     }
 }
 
-/// A [`StyleBackend`] with autodiff, on the inside of which the crate runs as well.
+/// A [`StyleBackend`] with autodiff, whose inner backend is a [`StyleBackend`] too.
 pub trait AutodiffStyleBackend:
     StyleBackend + backend::AutodiffBackend<InnerBackend: StyleBackend>
 {
@@ -265,7 +267,7 @@ where
 }
 
 /// The sum of all elements, shape `[1]`, in an order that does not depend on the number of threads:
-/// along each axis in turn.
+/// along one axis after the other.
 pub(crate) fn sum<B: backend::Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
     (0..D).rev().fold(x, Tensor::sum_dim).reshape([1])
 }

@@ -1,4 +1,4 @@
-//! The CPU engine against the plain operations, on random shapes.
+//! The CPU kernels against the reference implementations, on random shapes.
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use proptest::prelude::*;
 
-use super::{ConvOps, Epilogue, Mask, PackedConv2d, Pooling, StyleBackend, plain};
+use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, StyleBackend, reference};
 
 /// Relative to the largest value of a tensor.
 const TOLERANCE: f32 = 3e-5;
@@ -54,7 +54,9 @@ fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex,
     assert_eq!(found.dims(), expected.dims());
     let found: Vec<f32> = found.to_data().to_vec().unwrap();
     let expected: Vec<f32> = expected.to_data().to_vec().unwrap();
-    let largest = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+    let largest = expected
+        .iter()
+        .fold(1e-3f32, |largest, x| largest.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert!(
             (found - expected).abs() <= TOLERANCE * largest,
@@ -63,8 +65,11 @@ fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex,
     }
 }
 
-/// Bits of a mask of the engine, which has 16 for each tile of 4×4.
-fn alive(mask: Mask<Flex>, [batch, channels, height, width]: [usize; 4]) -> Tensor<Flex, 4, Bool> {
+/// The bits of a mask of the CPU kernels, which has 16 for each tile of 4×4 pixels.
+fn active(
+    mask: BackwardMask<Flex>,
+    [batch, channels, height, width]: [usize; 4],
+) -> Tensor<Flex, 4, Bool> {
     let bytes = mask.into_data();
     let tiles: Vec<u16> = bytes
         .bytes
@@ -87,52 +92,53 @@ fn alive(mask: Mask<Flex>, [batch, channels, height, width]: [usize; 4]) -> Tens
     Tensor::from_data(TensorData::new(bits, shape), &Default::default())
 }
 
-/// One shape, everything that may follow, forward and backward.
+/// One shape with every epilogue, forward and backward.
 fn check_convolution(
     batch: usize,
     channels_in: usize,
     channels_out: usize,
     size: [usize; 2],
-    mixed: Option<usize>,
+    channels_projected: Option<usize>,
     seed: u64,
 ) {
     let [height, width] = size;
     let mut weights = convolution::<Flex>(channels_in, channels_out, seed);
-    // As the plain operations have it.
+    // Packed as the reference requires.
     let rotated = PackedConv2d {
-        packed: plain::pack(weights.weight.clone()),
+        packed: reference::pack(weights.weight.clone()),
         ..weights.clone()
     };
     let x = random([batch, channels_in, height, width], seed + 2);
-    let before = plain::convolve(x.clone(), &rotated, Epilogue::None, false).0;
-    let mix = mixed.map(|rows| random([rows, channels_out], seed + 4));
-    weights.projection = mix.clone();
+    let before = reference::convolve(x.clone(), &rotated, Epilogue::None, false).0;
+    let projection = channels_projected.map(|rows| random([rows, channels_out], seed + 4));
+    weights.projection = projection.clone();
     let rotated = PackedConv2d {
-        projection: mix,
+        projection,
         ..rotated
     };
-    for then in ALL {
-        let (found, mask) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, true);
-        let (again, none) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, false);
-        let (expected, _) = plain::convolve(x.clone(), &rotated, then, false);
+    for epilogue in ALL {
+        let (found, mask) = <Flex as ConvOps>::convolve(x.clone(), &weights, epilogue, true);
+        let (again, none) = <Flex as ConvOps>::convolve(x.clone(), &weights, epilogue, false);
+        let (expected, _) = reference::convolve(x.clone(), &rotated, epilogue, false);
         assert_close(&found, &expected);
         assert_eq!(found.to_data(), again.to_data());
         assert!(none.is_none());
 
         let gradient = random(found.dims(), seed + 3);
         let masked = mask.clone().map(|mask| {
-            let alive = alive(mask, before.dims());
-            // Where a value is not zero but for rounding, the mask says whether it is positive.
-            if then != Epilogue::ReluPool(Pooling::Max) {
+            let active = active(mask, before.dims());
+            // The mask says whether a value is positive, unless it is zero up to rounding.
+            if epilogue != Epilogue::ReluPool(Pooling::Max) {
                 let signs = before.clone().greater_elem(0);
-                let wrong = alive.clone().float() - signs.float();
+                let wrong = active.clone().float() - signs.float();
                 let near = before.clone().abs().greater_elem(1e-5).float();
                 assert_eq!((wrong * near).abs().sum().into_scalar(), 0.0);
             }
-            plain::pack_bits(alive)
+            reference::pack_bits(active)
         });
-        let expected = plain::convolve_backward(gradient.clone(), &rotated, then, masked, size);
-        let found = <Flex as ConvOps>::convolve_backward(gradient, &weights, then, mask, size);
+        let expected =
+            reference::convolve_backward(gradient.clone(), &rotated, epilogue, masked, size);
+        let found = <Flex as ConvOps>::convolve_backward(gradient, &weights, epilogue, mask, size);
         assert_close(&found, &expected);
     }
 }
@@ -143,15 +149,15 @@ proptest! {
     #[test]
     fn convolutions_of_any_shape(
         batch in 1usize..3, channels_in in 1usize..20, channels_out in 1usize..60,
-        height in 1usize..30, width in 1usize..90, mixed in prop::option::of(1usize..40),
+        height in 1usize..30, width in 1usize..90, projected in prop::option::of(1usize..40),
         seed in any::<u32>(),
     ) {
         let size = [height, width];
-        check_convolution(batch, channels_in, channels_out, size, mixed, seed.into());
+        check_convolution(batch, channels_in, channels_out, size, projected, seed.into());
     }
 
     #[test]
-    fn mixes_of_any_shape(
+    fn conv1x1_of_any_shape(
         batch in 1usize..3, channels in 1usize..70, rows in 1usize..40, height in 1usize..40,
         width in 1usize..40, seed in any::<u32>(),
     ) {
@@ -159,13 +165,13 @@ proptest! {
         let matrix = random([rows, channels], u64::from(seed) + 1);
         for bias in [None, Some(random([rows], 5))] {
             let found = <Flex as ConvOps>::conv1x1(x.clone(), matrix.clone(), bias.clone());
-            assert_close(&found, &plain::conv1x1(x.clone(), matrix.clone(), bias));
+            assert_close(&found, &reference::conv1x1(x.clone(), matrix.clone(), bias));
         }
         let gradient = random([batch, rows, height, width], u64::from(seed) + 2);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 3);
         for sum in [None, Some(whole.narrow(0, 1, batch))] {
             let (gradient, matrix) = (gradient.clone(), matrix.clone());
-            let expected = plain::conv1x1_backward(gradient.clone(), matrix.clone(), sum.clone());
+            let expected = reference::conv1x1_backward(gradient.clone(), matrix.clone(), sum.clone());
             assert_close(&<Flex as ConvOps>::conv1x1_backward(gradient, matrix, sum), &expected);
         }
     }
@@ -180,12 +186,12 @@ proptest! {
         let x = (random::<Flex, 4>([batch, channels, height, width], seed) * 3.0).round();
         for pooling in [Pooling::Max, Pooling::Average] {
             let (found, mask) = <Flex as ConvOps>::pool(x.clone(), pooling, true);
-            let (expected, plain_mask) = plain::pool(x.clone(), pooling, true);
+            let (expected, reference_mask) = reference::pool(x.clone(), pooling, true);
             assert_close(&found, &expected);
             let gradient = random(found.dims(), seed + 1);
             let size = [height, width];
             let found = <Flex as ConvOps>::pool_backward(gradient.clone(), pooling, mask, size);
-            assert_close(&found, &plain::pool_backward(gradient.clone(), pooling, plain_mask, size));
+            assert_close(&found, &reference::pool_backward(gradient.clone(), pooling, reference_mask, size));
 
             let x = Tensor::<Autodiff<Flex>, 4>::from_inner(x.clone()).require_grad();
             let y = match pooling {
@@ -203,14 +209,14 @@ proptest! {
         seed in any::<u32>(),
     ) {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
-        assert_close(&<Flex as ConvOps>::gram(features.clone()), &plain::gram(features.clone()));
+        assert_close(&<Flex as ConvOps>::gram(features.clone()), &reference::gram(features.clone()));
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
         // Nothing, a tensor of its own, and views of a larger one.
         let view = |first| Some(whole.clone().narrow(0, first, batch));
         for sum in [None, Some(random(features.dims(), 7)), view(0), view(1)] {
             let (features, gradient) = (features.clone(), gradient.clone());
-            let expected = plain::gram_backward(features.clone(), gradient.clone(), sum.clone());
+            let expected = reference::gram_backward(features.clone(), gradient.clone(), sum.clone());
             let shared = sum.clone();
             let found = <Flex as ConvOps>::gram_backward(features, gradient, sum);
             assert_close(&found, &expected);
@@ -230,7 +236,7 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         (513, 97, [4, 17]),
         (48, 50, [1, 300]),
         (50, 48, [300, 1]),
-        // Panels that are read and written in place: within a row, over two rows, over four; beside
+        // Panels that are read and written in place (within a row, over two rows, over four) and
         // ones that are not.
         (6, 7, [12, 192]),
         (6, 7, [24, 32]),
@@ -238,32 +244,32 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         (6, 7, [21, 131]),
     ];
     for (seed, (channels_in, channels_out, size)) in cases.into_iter().enumerate() {
-        for mixed in [None, Some(seed + 1)] {
-            check_convolution(1, channels_in, channels_out, size, mixed, seed as u64);
+        for projected in [None, Some(seed + 1)] {
+            check_convolution(1, channels_in, channels_out, size, projected, seed as u64);
         }
     }
 }
 
-/// The operations by hand give the gradient that Burn's own ones give.
+/// Gradients are the same as those of Burn's own operations.
 #[test]
-fn gradients_are_those_of_the_plain_operations() {
+fn gradients_are_those_of_burn() {
     type B = Autodiff<Flex>;
     let (height, width) = (13, 22);
     let mut weights = convolution::<B>(5, 7, 1);
-    let first_mix: Tensor<B, 2> = random([4, 7], 4);
-    weights.projection = Some(first_mix.clone());
-    let (second_mix, bias) = (random::<B, 2>([6, 4], 5), random::<B, 1>([6], 6));
+    let projection: Tensor<B, 2> = random([4, 7], 4);
+    weights.projection = Some(projection.clone());
+    let (matrix, bias) = (random::<B, 2>([6, 4], 5), random::<B, 1>([6], 6));
     let target = random::<Flex, 4>([2, 5, height, width], 2);
-    for then in ALL {
+    for epilogue in ALL {
         let gradient = |fast: bool| {
             let x = Tensor::<B, 4>::from_inner(target.clone()).require_grad();
             let y = if fast {
-                <B as StyleBackend>::convolve(x.clone(), &weights, then)
+                <B as StyleBackend>::convolve(x.clone(), &weights, epilogue)
             } else {
                 let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
                 let bias = Some(weights.bias.clone());
                 let y = conv2d(x.clone(), weights.weight.clone(), bias, options);
-                let y = match then {
+                let y = match epilogue {
                     Epilogue::None => y,
                     Epilogue::Relu => relu(y),
                     Epilogue::ReluPool(Pooling::Max) => {
@@ -273,44 +279,45 @@ fn gradients_are_those_of_the_plain_operations() {
                         avg_pool2d(relu(y), [2, 2], [2, 2], [0, 0], false, false)
                     }
                 };
-                plain::conv1x1(y, first_mix.clone(), None)
+                reference::conv1x1(y, projection.clone(), None)
             };
-            let mix = match fast {
+            let conv1x1 = match fast {
                 true => <B as StyleBackend>::conv1x1,
-                false => plain::conv1x1,
+                false => reference::conv1x1,
             };
-            let mixed = mix(y.clone(), second_mix.clone(), Some(bias.clone()));
+            let projected = conv1x1(y.clone(), matrix.clone(), Some(bias.clone()));
             let gram = match fast {
                 true => <B as StyleBackend>::gram(y.clone()),
-                false => plain::gram(y.clone()),
+                false => reference::gram(y.clone()),
             };
             let factors = Tensor::from_inner(random(y.dims(), 3));
-            let loss = (y * factors).sum() + gram.powi_scalar(2).sum() + mixed.powi_scalar(2).sum();
+            let loss =
+                (y * factors).sum() + gram.powi_scalar(2).sum() + projected.powi_scalar(2).sum();
             x.grad(&loss.backward()).unwrap()
         };
         assert_close(&gradient(true), &gradient(false));
     }
 }
 
-/// The gradient of the fast operations is the slope of the plain ones in double precision, along
-/// itself and along single pixels.
+/// The gradient of the CPU kernels is the slope of the reference in double precision, along the
+/// gradient and along single pixels.
 #[test]
 fn gradients_are_those_of_finite_differences() {
     type B = Autodiff<Flex>;
     let mut weights = convolution::<B>(5, 7, 1);
-    let mix = random([4, 7], 4);
-    weights.projection = Some(Tensor::from_inner(mix.clone()));
+    let projection = random([4, 7], 4);
+    weights.projection = Some(Tensor::from_inner(projection.clone()));
     let mut exact = PackedConv2d::<Flex>::new(
         weights.weight.clone().inner().cast(DType::F64),
         weights.bias.clone().inner().cast(DType::F64),
     );
-    exact.projection = Some(mix.cast(DType::F64));
-    // Panels read in place, and one that is collected.
+    exact.projection = Some(projection.cast(DType::F64));
+    // Panels read in place, and one that is copied.
     for (height, width) in [(13, 22), (12, 64)] {
         let start = random::<Flex, 4>([1, 5, height, width], 2);
-        for then in ALL {
+        for epilogue in ALL {
             let x = Tensor::<B, 4>::from_inner(start.clone()).require_grad();
-            let y = <B as StyleBackend>::convolve(x.clone(), &weights, then);
+            let y = <B as StyleBackend>::convolve(x.clone(), &weights, epilogue);
             let factors = random::<Flex, 4>(y.dims(), 3);
             let gram = <B as StyleBackend>::gram(y.clone());
             let loss = (y * Tensor::from_inner(factors.clone())).sum() + gram.powi_scalar(2).sum();
@@ -318,7 +325,7 @@ fn gradients_are_those_of_finite_differences() {
 
             let factors = factors.cast(DType::F64);
             let value = |x: Tensor<Flex, 4>| -> f64 {
-                let (y, _) = <Flex as ConvOps>::convolve(x, &exact, then, false);
+                let (y, _) = <Flex as ConvOps>::convolve(x, &exact, epilogue, false);
                 let gram = <Flex as ConvOps>::gram(y.clone());
                 let loss = (y * factors.clone()).sum() + gram.powi_scalar(2).sum();
                 loss.into_data().iter().next().unwrap()
@@ -344,15 +351,15 @@ fn gradients_are_those_of_finite_differences() {
                 let error = (found - f64::from(expected)).abs();
                 assert!(
                     error < 1e-3 * f64::from(size.max(expected.abs())),
-                    "{then:?} {height}×{width}: {found} and {expected}"
+                    "{epilogue:?} {height}×{width}: {found} and {expected}"
                 );
             }
         }
     }
 }
 
-/// A convolution in double precision takes the plain way, and shows how small the error of the fast
-/// one is.
+/// A convolution in double precision uses the reference, and shows how small the error of the CPU
+/// kernels is.
 #[test]
 fn the_error_is_that_of_single_precision() {
     let weights = convolution::<Flex>(256, 64, 5);
@@ -380,7 +387,7 @@ fn the_error_is_that_of_single_precision() {
     );
 }
 
-/// Loss and gradient of a small network at `image`, with everything that the engine has.
+/// Loss and gradient of a small network at `image`, with all operations.
 fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     type B = Autodiff<Flex>;
     let mut first = convolution::<B>(3, 40, 1);
@@ -400,7 +407,7 @@ fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     [loss.into_data(), gradient.into_data()]
 }
 
-/// With one thread or several, every bit is the same.
+/// Every bit is the same with one thread or several.
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let image = random::<Flex, 4>([1, 3, 97, 131], 3);
@@ -414,24 +421,24 @@ fn results_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// Machines with AVX2 and with AVX-512 sum in the same order, and so find the same bits. Where there
-/// is AVX-512, this is also the test of AVX2.
+/// AVX2 and AVX-512 sum in the same order, so every bit is the same. On machines with AVX-512 this is
+/// also the test of AVX2.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn results_do_not_depend_on_the_width_of_the_vectors() {
-    use super::cpu::NARROW;
+    use super::cpu::FORCE_AVX2;
     use std::sync::atomic::Ordering::Relaxed;
     for size in [[97, 131], [64, 64], [32, 192], [13, 9]] {
         let image = random::<Flex, 4>([1, 3, size[0], size[1]], 3);
         let wide = evaluate(&image);
-        NARROW.store(true, Relaxed);
+        FORCE_AVX2.store(true, Relaxed);
         let narrow = evaluate(&image);
-        NARROW.store(false, Relaxed);
+        FORCE_AVX2.store(false, Relaxed);
         assert_eq!(narrow, wide, "{size:?}");
     }
 }
 
-/// NdArray computes with the same engine, and keeps the same masks.
+/// NdArray uses the same kernels.
 #[cfg(feature = "ndarray")]
 #[test]
 fn ndarray_gives_the_same_bits() {
@@ -442,11 +449,11 @@ fn ndarray_gives_the_same_bits() {
         weights.projection = Some(random([5, 9], 4));
         let x = random::<B, 4>([2, 7, 11, 13], 2);
         let mut all = Vec::new();
-        for then in ALL {
-            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, then, true);
+        for epilogue in ALL {
+            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, epilogue, true);
             let gradient = random(y.dims(), 3);
             all.push(y.to_data());
-            let gradient = B::convolve_backward(gradient, &weights, then, mask, [11, 13]);
+            let gradient = B::convolve_backward(gradient, &weights, epilogue, mask, [11, 13]);
             all.push(gradient.into_data());
         }
         let (y, mask) = <B as ConvOps>::pool(x.clone(), Pooling::Max, true);
@@ -465,13 +472,13 @@ fn ndarray_gives_the_same_bits() {
     assert_eq!(run::<Flex>(), run::<NdArray>());
 }
 
-/// A picture of NaN does not turn into one of zeros, which would look converged.
+/// NaN is passed on, not turned into zeros, which would look converged.
 #[test]
 fn nan_is_passed_on() {
     let weights = convolution::<Flex>(3, 4, 1);
     let x = Tensor::full([1, 3, 8, 8], f32::NAN, &Default::default());
-    for then in ALL {
-        let (y, _) = <Flex as ConvOps>::convolve(x.clone(), &weights, then, false);
-        assert!(y.into_data().iter::<f32>().all(f32::is_nan), "{then:?}");
+    for epilogue in ALL {
+        let (y, _) = <Flex as ConvOps>::convolve(x.clone(), &weights, epilogue, false);
+        assert!(y.into_data().iter::<f32>().all(f32::is_nan), "{epilogue:?}");
     }
 }

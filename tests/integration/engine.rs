@@ -1,4 +1,4 @@
-//! The engine under the encoder: how exact it is, and that it may be replaced, changed and threaded.
+//! Features and gradients of the encoder against double precision, and with any choice of layers.
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleMapper, Param};
@@ -13,7 +13,7 @@ type B = Autodiff<Flex>;
 /// Error of features and gradients, relative to the largest value.
 const TOLERANCE: f64 = 1e-4;
 
-/// Makes all weights double, which the plain operations then compute with.
+/// Makes all weights double precision, for which the reference operations are used.
 struct Double;
 
 impl<B: Backend> ModuleMapper<B> for Double {
@@ -82,7 +82,7 @@ fn evaluate(encoder: &Vgg19<B>, image: Tensor<Flex, 4>, taps: &[Layer]) -> Vec<V
 fn is_exact(encoder: Vgg19<B>, taps: &[Layer]) {
     let image = scene(100, 75);
     let found = evaluate(&encoder, image.clone(), taps);
-    // The weights that were prepared for the fast operations are forgotten with the old ones.
+    // This also discards the packed weights.
     let double = encoder.map(&mut Double);
     let exact = evaluate(&double, image.cast(DType::F64), taps);
     let names = taps.iter().map(Layer::to_string).chain(["gradient".into()]);
@@ -129,7 +129,7 @@ fn imagenet_features_and_gradients_are_those_of_double_precision() {
     is_exact(Vgg19::load(weights, &Default::default()).unwrap(), &TAPS);
 }
 
-/// Taps that prevent operations from going together do not change what they see.
+/// Layers that prevent operations from being fused do not change the features.
 #[test]
 fn all_layers_at_once_are_each_layer_alone() {
     let encoder = Vgg19Config::new()

@@ -1,37 +1,39 @@
-//! The 3×3 convolution and its gradient, in blocks that stay in the cache.
+//! The 3×3 convolution and its gradient, in blocks that fit the cache.
 //!
-//! A block is a few panels of sixteen tiles. One thread transforms the patches of all input
-//! channels, multiplies them with the kernel for 48 output channels at a time, and finishes those
-//! (bias, ReLU, pool, masks) while they are warm. Where a mix follows, a matrix times the channels of
-//! every position, the channels before it never leave the cache, neither forward nor backward. What
-//! a block needs besides its inputs and outputs is kept from call to call. The order of every sum is
-//! fixed, whatever the number of threads.
+//! A block is a few panels of sixteen tiles. One thread transforms the patches of all input channels,
+//! multiplies them with the kernel for 48 output channels at a time, and applies the epilogue (bias,
+//! ReLU, pool, masks) to those while they are in the cache. With a projection, the channels before it
+//! are never written to memory, neither forward nor backward. The scratch memory of a block is kept
+//! from call to call. The order of every sum is fixed, whatever the number of threads.
 
-mod finish;
+mod epilogue;
 mod input;
 
 use std::cell::RefCell;
+use std::ops::Deref;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lanes, dispatch};
-use super::mix;
-use super::patch::{Grid, Panel};
-use super::product::{BLOCK, Left, Output, ROWS, Right, product};
-use super::winograd::{POINTS, TILE, packed_len};
+use super::conv1x1::pack_matrix;
+use super::lanes::{Lanes, NR, dispatch};
+use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
+use super::output_tiles::TileWriter;
+use super::tiles::{Grid, Panel, TILE};
+use super::winograd::{POINTS, packed_len};
 use crate::kernel::Epilogue;
-use finish::Tiles;
+use epilogue::TileBuffers;
 
 /// Panels of a block: few enough for the second-level cache, enough to read the kernel seldom.
 const PANELS: usize = 2;
-/// The same where a register holds a whole panel and the kernel is large.
+/// The same with AVX-512, whose registers hold a whole panel, where the kernel is large.
 const WIDE_PANELS: usize = 4;
 /// Up to this many values, a kernel stays in the cache and may be read often.
-const SMALL: usize = 1 << 18;
-/// Output channels that are finished at once.
-const GROUP: usize = 8 * ROWS;
-/// Distance of two pixels of finished channels: one more than there are, for the sake of cache sets.
+const SMALL_KERNEL: usize = 1 << 18;
+/// Output channels of a group, to which the epilogue is applied at once.
+const GROUP: usize = 8 * MR;
+/// Distance of two pixels of a group's channels: one more than the channels, so that pixels do not
+/// fall on the same cache sets.
 const GROUP_PITCH: usize = GROUP + 1;
 
 /// Sizes of a convolution.
@@ -39,15 +41,15 @@ const GROUP_PITCH: usize = GROUP + 1;
 pub struct Geometry {
     /// Images.
     pub batch: usize,
-    /// Channels of the convolution's input.
+    /// Input channels.
     pub channels_in: usize,
-    /// Channels of its output.
+    /// Output channels of the 3×3 convolution.
     pub channels_out: usize,
-    /// Channels that are mixed of those, if any mix follows.
-    pub mixed: Option<usize>,
-    /// Height of both in pixels.
+    /// Output channels of the projection that follows, if any.
+    pub channels_projected: Option<usize>,
+    /// Height of input and convolution in pixels.
     pub height: usize,
-    /// Width of both in pixels.
+    /// Width of input and convolution in pixels.
     pub width: usize,
 }
 
@@ -59,22 +61,22 @@ impl Geometry {
         }
     }
 
-    /// Height and width after `then`.
-    pub fn after(&self, then: Epilogue) -> (usize, usize) {
-        match then {
+    /// Height and width after the epilogue.
+    pub fn output_size(&self, epilogue: Epilogue) -> (usize, usize) {
+        match epilogue {
             Epilogue::ReluPool(_) => (self.height / 2, self.width / 2),
             _ => (self.height, self.width),
         }
     }
 
-    /// Masks of the output: one for each image, channel and tile.
-    pub fn masks(&self) -> usize {
+    /// Number of masks: one for each image, output channel of the convolution and tile.
+    pub fn mask_count(&self) -> usize {
         self.batch * self.channels_out * self.grid().tiles()
     }
 
-    /// Channels of what comes out at the end.
-    pub fn channels_after(&self) -> usize {
-        self.mixed.unwrap_or(self.channels_out)
+    /// Output channels, after the projection if there is one.
+    pub fn output_channels(&self) -> usize {
+        self.channels_projected.unwrap_or(self.channels_out)
     }
 
     fn values(&self, channels: usize, (height, width): (usize, usize)) -> usize {
@@ -82,108 +84,126 @@ impl Geometry {
     }
 }
 
-/// Values of a convolution.
+/// The weights of a convolution, in slices or in whatever holds them.
 #[derive(Clone, Copy, Debug)]
-pub struct Weights<'a> {
-    /// The kernel as [`pack`](super::winograd::pack) arranges it.
-    pub packed: &'a [f32],
-    /// One value for each output channel.
-    pub bias: &'a [f32],
-    /// The matrix of the mix, `[mixed, channels_out]`; empty where none follows.
-    pub mix: &'a [f32],
+pub struct Weights<V> {
+    /// The kernel in the layout of [`pack`](super::winograd::pack).
+    pub packed: V,
+    /// One value for each output channel of the convolution.
+    pub bias: V,
+    /// The matrix of the projection, `[channels_projected, channels_out]`, if there is one.
+    pub projection: Option<V>,
 }
 
-/// `then(convolution(x) + bias)`, mixed where the geometry tells of a mix, and with `masks` for each
-/// tile which of its 16 pixels pass a gradient on: bit `4y + x` for the pixel in row `y` and
-/// column `x`.
+impl<V: Deref<Target = [f32]>> Weights<V> {
+    /// The matrix of the projection; empty if there is none.
+    ///
+    /// # Panics
+    /// If the length of a slice does not match the sizes.
+    fn checked_projection(&self, geometry: Geometry) -> &[f32] {
+        let Geometry {
+            channels_in,
+            channels_out,
+            channels_projected,
+            ..
+        } = geometry;
+        assert_eq!(self.packed.len(), packed_len(channels_out, channels_in));
+        assert_eq!(self.bias.len(), channels_out);
+        let projection = self.projection.as_deref().unwrap_or(&[]);
+        assert_eq!(
+            projection.len(),
+            channels_projected.unwrap_or(0) * channels_out
+        );
+        projection
+    }
+}
+
+/// `epilogue(convolution(x) + bias)`, projected if the geometry says so. With `masks`, also which of
+/// the 16 pixels of each tile pass a gradient on: bit `4y + x` for the pixel in row `y` and column
+/// `x`.
 ///
 /// # Panics
-/// If a slice has not the length that the geometry tells.
+/// If the length of a slice does not match the geometry.
 pub fn forward(
     geometry: Geometry,
     x: &[f32],
-    Weights { packed, bias, mix }: Weights,
-    then: Epilogue,
+    weights: &Weights<impl Deref<Target = [f32]>>,
+    epilogue: Epilogue,
     output: &mut [f32],
     masks: Option<&mut [u16]>,
 ) {
     let Geometry {
         channels_in,
         channels_out,
-        mixed,
         ..
     } = geometry;
     assert_eq!(
         x.len(),
-        geometry.values(channels_in, geometry.after(Epilogue::None))
+        geometry.values(channels_in, geometry.output_size(Epilogue::None))
     );
-    assert_eq!(packed.len(), packed_len(channels_out, channels_in));
-    assert_eq!(bias.len(), channels_out);
-    let rows = mixed.unwrap_or(0);
-    assert_eq!(mix.len(), rows * channels_out);
+    let projection = weights.checked_projection(geometry);
     assert_eq!(
         output.len(),
-        geometry.values(geometry.channels_after(), geometry.after(then))
+        geometry.values(geometry.output_channels(), geometry.output_size(epilogue))
     );
     if let Some(masks) = &masks {
-        assert_eq!(masks.len(), geometry.masks());
+        assert_eq!(masks.len(), geometry.mask_count());
     }
+    let rows = geometry.channels_projected.unwrap_or(0);
     let pass = Pass {
         geometry,
-        then,
-        packed,
-        mix: mix::pack(rows, channels_out, |row, channel| {
-            mix[row * channels_out + channel]
+        epilogue,
+        packed: &weights.packed,
+        projection: pack_matrix(rows, channels_out, |row, channel| {
+            projection[row * channels_out + channel]
         }),
         input: x,
         output: output.as_mut_ptr(),
         direction: Direction::Forward {
-            bias,
+            bias: &weights.bias,
             masks: masks.map_or(std::ptr::null_mut(), |masks| masks.as_mut_ptr()),
         },
     };
     pass.run(channels_out);
 }
 
-/// The gradient with respect to the input, from that with respect to `then`'s output and the masks
-/// of [`forward`] (none where nothing came after the convolution).
+/// The gradient with respect to the input, from that with respect to the output of [`forward`] and
+/// its masks (none for [`Epilogue::None`]).
 ///
 /// # Panics
-/// If a slice has not the length that the geometry tells.
+/// If the length of a slice does not match the geometry.
 pub fn backward(
     geometry: Geometry,
     gradient: &[f32],
-    Weights { packed, mix, .. }: Weights,
-    then: Epilogue,
+    weights: &Weights<impl Deref<Target = [f32]>>,
+    epilogue: Epilogue,
     masks: Option<&[u16]>,
     output: &mut [f32],
 ) {
     let Geometry {
         channels_in,
         channels_out,
-        mixed,
         ..
     } = geometry;
-    let rows = mixed.unwrap_or(0);
-    assert_eq!(mix.len(), rows * channels_out);
+    let projection = weights.checked_projection(geometry);
     assert_eq!(
         gradient.len(),
-        geometry.values(geometry.channels_after(), geometry.after(then))
+        geometry.values(geometry.output_channels(), geometry.output_size(epilogue))
     );
-    assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     assert_eq!(
         output.len(),
-        geometry.values(channels_in, geometry.after(Epilogue::None))
+        geometry.values(channels_in, geometry.output_size(Epilogue::None))
     );
     if let Some(masks) = masks {
-        assert_eq!(masks.len(), geometry.masks());
+        assert_eq!(masks.len(), geometry.mask_count());
     }
+    let rows = geometry.channels_projected.unwrap_or(0);
     let pass = Pass {
         geometry,
-        then,
-        packed,
-        mix: mix::pack(channels_out, rows, |channel, row| {
-            mix[row * channels_out + channel]
+        epilogue,
+        packed: &weights.packed,
+        projection: pack_matrix(channels_out, rows, |channel, row| {
+            projection[row * channels_out + channel]
         }),
         input: gradient,
         output: output.as_mut_ptr(),
@@ -192,14 +212,14 @@ pub fn backward(
     pass.run(channels_in);
 }
 
-/// One convolution in one direction.
+/// A convolution in one direction.
 struct Pass<'a> {
     geometry: Geometry,
-    then: Epilogue,
+    epilogue: Epilogue,
     packed: &'a [f32],
-    /// The matrix of the mix forward, its transpose backward, as a product reads it.
-    mix: Vec<f32>,
-    /// What is convolved: the input, or the gradient of the output.
+    /// The matrix of the projection, in the backward pass its transpose, packed for the microkernel.
+    projection: Vec<f32>,
+    /// What is convolved: the input, or the gradient with respect to the output.
     input: &'a [f32],
     output: *mut f32,
     direction: Direction<'a>,
@@ -211,33 +231,34 @@ enum Direction<'a> {
     Backward { masks: Option<&'a [u16]> },
 }
 
-// SAFETY: the pointers are to slices that the pass has for itself as long as it runs, and each part
-// of it writes to tiles and channels that no other part writes to.
+// SAFETY: the pointers are to slices that the pass borrows exclusively while it runs, and each of its
+// blocks writes to tiles and channels that no other block writes to.
 unsafe impl Sync for Pass<'_> {}
 
 thread_local! {
-    /// Transformed patches, products, and what is mixed of one block.
+    /// Transformed patches, products, and projected channels of a block.
     static SCRATCH: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Pass<'_> {
-    /// The channels that a mix follows, if they have to be all at hand.
-    fn mixes_forward(&self) -> Option<usize> {
+    /// The number of projected channels, in the forward pass of a convolution with a projection.
+    fn forward_projection(&self) -> Option<usize> {
         match self.direction {
-            Direction::Forward { .. } => self.geometry.mixed,
+            Direction::Forward { .. } => self.geometry.channels_projected,
             Direction::Backward { .. } => None,
         }
     }
 
-    /// Cuts the work into blocks of tiles, and those into ranges of output channels where there are
-    /// too few for all threads; what is mixed, which takes all channels, into smaller blocks.
+    /// Divides the work into blocks of tiles, and these into ranges of output channels if there are too
+    /// few blocks for all threads. A projection needs all channels, so its blocks are made smaller
+    /// instead.
     fn run(&self, channels: usize) {
         let mut panels_at_once = dispatch(PanelsAtOnce);
-        if self.packed.len() <= SMALL {
+        if self.packed.len() <= SMALL_KERNEL {
             panels_at_once = panels_at_once.min(PANELS);
         }
         let panels = self.geometry.grid().panels();
-        if self.mixes_forward().is_some() {
+        if self.forward_projection().is_some() {
             let share = panels.div_ceil(rayon::current_num_threads());
             panels_at_once = panels_at_once.min(share.max(1));
         }
@@ -248,12 +269,12 @@ impl Pass<'_> {
         }
         let groups = channels.div_ceil(GROUP);
         let threads = rayon::current_num_threads();
-        // Each range transforms all patches again, so no more than what keeps the threads busy.
+        // Each range transforms all patches again, so only as many as keep the threads busy.
         let uneven = |ranges: &usize| {
             let tasks = tasks * ranges;
             10 * tasks.next_multiple_of(threads) > 11 * tasks
         };
-        let ranges = match self.mixes_forward() {
+        let ranges = match self.forward_projection() {
             Some(_) => 1,
             None => (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups),
         };
@@ -277,7 +298,7 @@ impl Pass<'_> {
     }
 }
 
-/// How many panels a block has on this machine.
+/// The number of panels of a block on this machine.
 struct PanelsAtOnce;
 
 impl WithSimd for PanelsAtOnce {
@@ -286,7 +307,7 @@ impl WithSimd for PanelsAtOnce {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> usize {
         match S::F32_LANES {
-            LANES => WIDE_PANELS,
+            NR => WIDE_PANELS,
             _ => PANELS,
         }
     }
@@ -322,25 +343,25 @@ impl WithSimd for Block<'_> {
             Direction::Forward { .. } => channels_in,
             Direction::Backward { .. } => channels_out,
         };
-        // Transformed patches as [panel, point, channel], one more channel than there are so that
-        // points do not fall on the same cache sets; products as [channel, panel, point].
+        // Transformed patches as [panel, point, channel], with one unused channel so that points do
+        // not fall on the same cache sets; products as [channel, panel, point].
         let pitch = depth + 1;
         let patches_len = panels.len() * POINTS * pitch;
         let products_len = GROUP * panels.len() * POINTS;
-        // Finished pixels of a group as [panel, pixel, channel]; what is mixed of them as
-        // [mixed channel, panel, pixel].
-        let rows = pass.mixes_forward().unwrap_or(0);
-        let pixels = match pass.then {
+        // Pixels of a group after the epilogue as [panel, pixel, channel]; projected ones as
+        // [projected channel, panel, pixel].
+        let rows = pass.forward_projection().unwrap_or(0);
+        let pixels = match pass.epilogue {
             Epilogue::ReluPool(_) => (TILE / 2) * (TILE / 2),
             _ => TILE * TILE,
         };
-        let finished_len = match rows {
+        let activations_len = match rows {
             0 => 0,
             _ => panels.len() * pixels * GROUP_PITCH,
         };
-        let mixed_len = rows * panels.len() * pixels;
-        let needed =
-            patches_len + (products_len + finished_len + mixed_len).max(pass.unmixed_len());
+        let projected_len = rows * panels.len() * pixels;
+        let needed = patches_len
+            + (products_len + activations_len + projected_len).max(pass.input_projection_len());
         if scratch.len() < needed {
             scratch.resize(needed, Lanes::ZERO);
         }
@@ -350,120 +371,118 @@ impl WithSimd for Block<'_> {
         let panels: Vec<Panel> = panels.map(|number| grid.panel(number)).collect();
         for (index, panel) in panels.iter().enumerate() {
             let points = &mut patches[index * POINTS * pitch..][..POINTS * pitch];
-            match (pass.geometry.mixed, pass.direction) {
+            match (pass.geometry.channels_projected, pass.direction) {
                 (Some(rows), Direction::Backward { masks }) => {
                     let scratch = &mut *rest;
-                    pass.unmix_input(simd, image, panel, rows, masks, points, pitch, scratch);
+                    pass.project_input(simd, image, panel, rows, masks, points, pitch, scratch);
                 }
                 _ => pass.transform_input(simd, image, panel, depth, points, pitch),
             }
         }
 
         let (products, rest) = rest.split_at_mut(products_len);
-        let (finished, mixed) = rest.split_at_mut(finished_len);
-        let stripes = channels_out.div_ceil(ROWS);
+        let (activations, projected) = rest.split_at_mut(activations_len);
+        let stripes = channels_out.div_ceil(MR);
         let panel_count = panels.len();
         for first in channels.clone().step_by(GROUP) {
             let group = GROUP.min(channels.end - first);
             for point in 0..POINTS {
                 let right = Right {
                     at: patches[point * pitch..].as_ptr().cast(),
-                    next: POINTS * pitch * LANES,
+                    next: POINTS * pitch * NR,
                     panels: panel_count,
                 };
-                for row in (0..group).step_by(ROWS) {
-                    let rows = ROWS.min(group - row);
+                for row in (0..group).step_by(MR) {
+                    let rows = MR.min(group - row);
                     let output = Output {
                         at: products[row * panel_count * POINTS + point..]
                             .as_mut_ptr()
                             .cast(),
-                        row: panel_count * POINTS * LANES,
-                        next: POINTS * LANES,
+                        row: panel_count * POINTS * NR,
+                        next: POINTS * NR,
                         add: false,
                     };
                     let channel = first + row;
-                    // SAFETY: `packed` holds, for each point, ⌈channels_out / 6⌉ stripes of
+                    // SAFETY: for each point, `packed` holds ⌈channels_out / 6⌉ stripes of
                     // channels_in × 6 values; the forward pass reads one stripe along its first
                     // dimension (6 values a step), the backward pass `rows` of the first dimension
                     // in every stripe. `right` are `depth` of the `pitch` channels of a point in each
-                    // panel; `output` the rows of a group, which has GROUP of them.
+                    // panel; `output` are rows of a group, which has GROUP of them.
                     unsafe {
                         match pass.direction {
                             Direction::Forward { .. } => {
-                                let stripe = point * stripes + channel / ROWS;
+                                let stripe = point * stripes + channel / MR;
                                 let left = Left {
-                                    at: pass.packed[stripe * channels_in * ROWS..].as_ptr(),
-                                    stride: BLOCK * ROWS,
+                                    at: pass.packed[stripe * channels_in * MR..].as_ptr(),
+                                    stride: K_BLOCK * MR,
                                 };
-                                product::<S, ROWS, 1>(simd, rows, depth, left, right, output);
+                                matmul::<S, MR, 1>(simd, rows, depth, left, right, output);
                             }
                             Direction::Backward { .. } => {
-                                let at = (point * stripes * channels_in + channel) * ROWS;
+                                let at = (point * stripes * channels_in + channel) * MR;
                                 let left = Left {
                                     at: pass.packed[at..].as_ptr(),
-                                    stride: channels_in * ROWS,
+                                    stride: channels_in * MR,
                                 };
-                                product::<S, 1, ROWS>(simd, rows, depth, left, right, output);
+                                matmul::<S, 1, MR>(simd, rows, depth, left, right, output);
                             }
                         }
                     }
                 }
             }
-            let mut tiles = Tiles::ZERO;
+            let mut tiles = TileBuffers::ZERO;
             for (index, panel) in panels.iter().enumerate() {
                 for channel in 0..group {
                     let products = &products[(channel * panel_count + index) * POINTS..];
                     if let Some(products) = products.first_chunk() {
-                        let place = [image, first + channel];
+                        let plane = [image, first + channel];
                         if rows == 0 {
-                            pass.finish(simd, place, panel, products, &mut tiles);
+                            pass.write_tiles(simd, plane, panel, products, &mut tiles);
                         } else {
-                            let to = &mut finished[index * pixels * GROUP_PITCH + channel..];
-                            pass.keep(simd, place, panel, products, to);
+                            let to = &mut activations[index * pixels * GROUP_PITCH + channel..];
+                            pass.store_activations(simd, plane, panel, products, to);
                         }
                     }
                 }
             }
-            for row in (0..rows).step_by(ROWS) {
+            for row in (0..rows).step_by(MR) {
                 let left = Left {
-                    at: pass.mix[(row * channels_out) + first * ROWS..].as_ptr(),
-                    stride: BLOCK * ROWS,
+                    at: pass.projection[(row * channels_out) + first * MR..].as_ptr(),
+                    stride: K_BLOCK * MR,
                 };
                 let right = Right {
-                    at: finished.as_ptr().cast(),
-                    next: GROUP_PITCH * LANES,
+                    at: activations.as_ptr().cast(),
+                    next: GROUP_PITCH * NR,
                     panels: panel_count * pixels,
                 };
                 let output = Output {
-                    at: mixed[row * panel_count * pixels..].as_mut_ptr().cast(),
-                    row: panel_count * pixels * LANES,
-                    next: LANES,
+                    at: projected[row * panel_count * pixels..].as_mut_ptr().cast(),
+                    row: panel_count * pixels * NR,
+                    next: NR,
                     add: first > 0,
                 };
-                // SAFETY: `mix` holds stripes of six rows for each of channels_out channels, of which
-                // this group's begin at `first`; `finished` as many channels of every pixel, and
-                // `mixed` all pixels of every row.
+                // SAFETY: `projection` holds stripes of six rows for each of channels_out channels, of
+                // which this group's begin at `first`; `activations` holds as many channels of every
+                // pixel, and `projected` all pixels of every row.
                 unsafe {
-                    product::<S, ROWS, 1>(simd, ROWS.min(rows - row), group, left, right, output);
+                    matmul::<S, MR, 1>(simd, MR.min(rows - row), group, left, right, output);
                 }
             }
         }
-        let (height, width) = pass.geometry.after(pass.then);
+        let (height, width) = pass.geometry.output_size(pass.epilogue);
         for row in 0..rows {
             let plane = (image * rows + row) * height * width;
             let plane = pass.output.wrapping_add(plane);
             for (index, panel) in panels.iter().enumerate() {
-                let mixed = &mixed[(row * panel_count + index) * pixels..][..pixels];
-                // SAFETY: `output` has `rows` planes for each image, and this is one of them; the
-                // tiles of this block are written by no other.
+                let projected = &projected[(row * panel_count + index) * pixels..][..pixels];
+                // SAFETY: `output` has `rows` planes for each image, and this is one of them; no other
+                // block writes the tiles of this one.
                 unsafe {
-                    match pass.then {
-                        Epilogue::ReluPool(_) => panel
-                            .canvas::<2>((height, width))
-                            .spread(simd, plane, mixed),
-                        _ => panel
-                            .canvas::<TILE>((height, width))
-                            .spread(simd, plane, mixed),
+                    match pass.epilogue {
+                        Epilogue::ReluPool(_) => TileWriter::<2>::new(panel, (height, width))
+                            .write_panel(simd, plane, projected),
+                        _ => TileWriter::<TILE>::new(panel, (height, width))
+                            .write_panel(simd, plane, projected),
                     }
                 }
             }

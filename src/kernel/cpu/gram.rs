@@ -1,25 +1,28 @@
-//! Gram matrices: one triangle, in parts whose sums do not depend on the number of threads.
+//! Gram matrices and their gradient.
+//!
+//! One triangle is computed, and positions are cut into parts that do not depend on the number of
+//! threads, so neither do the sums.
 
 use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lanes, dispatch, transpose};
-use super::memory::Recycled;
-use super::mix::Matrix;
-use super::product::{BLOCK, Left, Output, ROWS, Right, product};
+use super::buffer_pool::PooledBuffer;
+use super::conv1x1::PackedMatrix;
+use super::lanes::{Lanes, NR, dispatch, transpose};
+use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
 
-/// Most parts that the positions are cut into; each has a matrix of its own.
+/// Largest number of parts; each has a matrix of its own.
 const PARTS: usize = 8;
-/// Fewest positions of a part, so that they are worth a matrix.
+/// Smallest number of positions in a part.
 const PART: usize = 256;
-/// Values that are put into panels at once: as many as stay in the second-level cache.
+/// Values that are copied to panels at once: as many as fit the second-level cache.
 const SCRATCH_LEN: usize = 1 << 16;
 
-/// How many positions, in whole panels, are taken at once.
+/// How many positions, in whole panels, are computed at once.
 fn chunk(channels: usize) -> usize {
-    (SCRATCH_LEN / channels / LANES * LANES).clamp(128, 512)
+    (SCRATCH_LEN / channels / NR * NR).clamp(128, 512)
 }
 
 thread_local! {
@@ -31,18 +34,18 @@ thread_local! {
 /// values.
 ///
 /// # Panics
-/// If a slice has not the length that the sizes tell.
+/// If the length of a slice does not match the sizes.
 pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gram: &mut [f32]) {
     assert_eq!(features.len(), channels * positions);
     assert_eq!(gram.len(), channels * channels);
     if channels == 0 {
         return;
     }
-    let side = channels.next_multiple_of(LANES);
+    let side = channels.next_multiple_of(NR);
     let chunk = chunk(channels);
     let parts = (positions / PART).clamp(1, PARTS);
     let length = positions.div_ceil(parts);
-    let mut sums = Recycled::new(4 * parts * side * side);
+    let mut sums = PooledBuffer::new(4 * parts * side * side);
     let sums: &mut [f32] = sums.values_mut();
     sums.par_chunks_mut(side * side)
         .enumerate()
@@ -65,7 +68,7 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
                 });
             }
         });
-    // Only what lies right of the diagonal was computed whole.
+    // Only the elements right of the diagonal are complete.
     let sums = &*sums;
     gram.par_chunks_exact_mut(channels)
         .enumerate()
@@ -86,7 +89,7 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
     }
 }
 
-/// Puts the products of some positions into a matrix of `side` rows and columns, or adds them.
+/// Writes the products of some positions to a matrix of `side` rows and columns, or adds them.
 struct Chunk<'a> {
     features: &'a [f32],
     positions: usize,
@@ -103,53 +106,53 @@ impl WithSimd for Chunk<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let steps = self.chunk.len();
-        let count = self.side / LANES;
+        let count = self.side / NR;
         if self.panels.len() < count * steps {
             self.panels.resize(count * steps, Lanes::ZERO);
         }
         let panels = &mut self.panels[..count * steps];
         for (panel, values) in panels.chunks_mut(steps).enumerate() {
             let row = |lane: usize| {
-                let channel = panel * LANES + lane;
+                let channel = panel * NR + lane;
                 let row = self.features.get(channel * self.positions..)?;
                 row.get(self.chunk.clone())
             };
-            for lane in (0..LANES).step_by(4) {
+            for lane in (0..NR).step_by(4) {
                 let rows = [row(lane), row(lane + 1), row(lane + 2), row(lane + 3)];
-                interleave(rows, lane, values);
+                transpose_channels(rows, lane, values);
             }
         }
         for panel in 0..count {
             let at: *const f32 = panels[panel * steps..].as_ptr().cast();
-            for first in (0..LANES).step_by(ROWS) {
-                let rows = ROWS.min(LANES - first);
+            for first in (0..NR).step_by(MR) {
+                let rows = MR.min(NR - first);
                 let left = Left {
                     at: at.wrapping_add(first),
-                    stride: BLOCK * LANES,
+                    stride: K_BLOCK * NR,
                 };
                 let right = Right {
                     at,
-                    next: steps * LANES,
+                    next: steps * NR,
                     panels: count - panel,
                 };
-                let row = panel * LANES + first;
+                let row = panel * NR + first;
                 let output = Output {
-                    at: self.sums[row * self.side + panel * LANES..].as_mut_ptr(),
+                    at: self.sums[row * self.side + panel * NR..].as_mut_ptr(),
                     row: self.side,
-                    next: LANES,
+                    next: NR,
                     add: self.add,
                 };
                 // SAFETY: every panel holds `steps` times sixteen values, of which the left factor
-                // reads `rows` from `first` on; the matrix has `side` rows and columns.
-                unsafe { product::<S, LANES, 1>(simd, rows, steps, left, right, output) };
+                // reads `rows` from `first` on; `sums` has `side` rows and columns.
+                unsafe { matmul::<S, NR, 1>(simd, rows, steps, left, right, output) };
             }
         }
     }
 }
 
-/// Deals four channels out to four lanes; a channel that is not there counts as zero.
+/// Copies four channels to four lanes; a missing channel counts as zero.
 #[inline(always)]
-fn interleave(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lanes]) {
+fn transpose_channels(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lanes]) {
     let steps = values.len();
     let mut fours = 0;
     if let [Some(a), Some(b), Some(c), Some(d)] = rows {
@@ -173,7 +176,7 @@ fn interleave(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lanes]) {
 /// `output[i, p] += Σ_j (gradient[i, j] + gradient[j, i]) · features[j, p] / positions`.
 ///
 /// # Panics
-/// If a slice has not the length that the sizes tell.
+/// If the length of a slice does not match the sizes.
 pub fn backward(
     gradient: &[f32],
     features: &[f32],
@@ -185,5 +188,5 @@ pub fn backward(
     assert_eq!(features.len(), channels * positions);
     assert_eq!(output.len(), features.len());
     let entry = |i, j| (gradient[i * channels + j] + gradient[j * channels + i]) / positions as f32;
-    Matrix::new(channels, channels, entry, None).apply(features, output, positions, true);
+    PackedMatrix::new(channels, channels, entry, None).apply(features, output, positions, true);
 }

@@ -1,17 +1,17 @@
-//! What the engine computes with: sixteen neighbours at a time, on whatever vectors there are.
+//! Vectors of sixteen values, on whatever vector registers the machine has.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Neighbours that are computed together: one cache line of `f32`.
-pub const LANES: usize = 16;
+/// Columns that the microkernel computes together: sixteen values, one cache line of `f32`.
+pub const NR: usize = 16;
 
-/// One value for each of sixteen neighbours.
+/// Sixteen values, one in each lane.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Lanes(pub [f32; LANES]);
+pub struct Lanes(pub [f32; NR]);
 
 impl Lanes {
-    pub const ZERO: Self = Self([0.0; LANES]);
+    pub const ZERO: Self = Self([0.0; NR]);
 
     /// The vector that begins at lane `x`.
     #[inline(always)]
@@ -21,7 +21,7 @@ impl Lanes {
         unsafe { lanes.as_ptr().cast::<S::f32s>().read_unaligned() }
     }
 
-    /// Overwrites the lanes from `x` on.
+    /// Writes a vector to the lanes from `x` on.
     #[inline(always)]
     pub fn store<S: Simd>(&mut self, x: usize, vector: S::f32s) {
         let lanes = &mut self.0[x..x + S::F32_LANES];
@@ -32,8 +32,8 @@ impl Lanes {
     }
 }
 
-/// One bit mask for each of sixteen neighbours.
-pub type Bits = [u32; LANES];
+/// Sixteen bit masks, one in each lane.
+pub type Bits = [u32; NR];
 
 /// The vector of bit masks that begins at lane `x`.
 #[inline(always)]
@@ -43,7 +43,7 @@ pub fn load_bits<S: Simd>(bits: &Bits, x: usize) -> S::u32s {
     unsafe { lanes.as_ptr().cast::<S::u32s>().read_unaligned() }
 }
 
-/// Overwrites the bit masks from lane `x` on.
+/// Writes a vector to the bit masks from lane `x` on.
 #[inline(always)]
 pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
     let lanes = &mut bits[x..x + S::U32_LANES];
@@ -53,11 +53,11 @@ pub fn store_bits<S: Simd>(bits: &mut Bits, x: usize, vector: S::u32s) {
     }
 }
 
-/// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, NEON; one number at a
-/// time in plain Rust where there are none.
+/// Runs `task` with the widest vectors of this machine: AVX-512, AVX2 with FMA, or NEON; with scalar
+/// code where there are none.
 pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
     #[cfg(all(test, target_arch = "x86_64"))]
-    if NARROW.load(std::sync::atomic::Ordering::Relaxed)
+    if FORCE_AVX2.load(std::sync::atomic::Ordering::Relaxed)
         && let Some(simd) = pulp::x86::V3::try_new()
     {
         return Simd::vectorize(simd, task);
@@ -65,11 +65,11 @@ pub fn dispatch<T: WithSimd>(task: T) -> T::Output {
     Arch::new().dispatch(task)
 }
 
-/// Makes [`dispatch`] choose AVX2 where there is AVX-512 too, to test it there.
+/// Makes [`dispatch`] choose AVX2 on machines with AVX-512, for tests.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub static NARROW: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+pub static FORCE_AVX2: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// Rows to columns.
+/// Transposes a 4×4 matrix.
 #[inline(always)]
 pub fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     #[cfg(target_arch = "x86_64")]
@@ -100,7 +100,7 @@ pub fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     }
 }
 
-/// Asks for the cache line at `address`, which may lie anywhere.
+/// Prefetches the cache line at `address`, which may be any address.
 #[inline(always)]
 pub fn prefetch(address: *const f32) {
     #[cfg(target_arch = "x86_64")]

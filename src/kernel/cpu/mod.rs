@@ -1,33 +1,38 @@
-//! The engine of the CPU backends: plain functions on slices of `f32`.
+//! The CPU kernels: functions on slices of `f32`.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`lanes`] | vectors of whatever width the machine has |
-//! | [`product`] | the inner loop, a matrix product in registers |
+//! | [`lanes`] | vectors of the machine's width |
+//! | [`microkernel`] | the inner loop: a matrix product in registers |
+//! | [`tiles`] | the geometry of Winograd's tiles |
+//! | [`interleave`] | shuffles between pixels and lanes |
+//! | [`patches`], [`masks`] | reading the pixels and the ReLU masks under tiles |
+//! | [`output_tiles`] | writing tiles |
 //! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
-//! | [`deal`] | shuffles between pixels and tiles |
-//! | [`patch`] | pixels ↔ tiles |
-//! | [`convolution`] | the 3×3 convolution with what follows it, and its gradient |
-//! | [`pool`], [`mix`], [`gram`] | the pool alone, 1×1 convolutions, Gram matrices |
-//! | [`memory`] | memory that is used again |
+//! | [`convolution`] | the 3×3 convolution with its epilogue and projection, and its gradient |
+//! | [`pool`], [`conv1x1`], [`gram`] | the 2×2 pool, 1×1 convolutions, Gram matrices |
+//! | [`buffer_pool`] | reuse of memory |
 //!
-//! Everything that runs on vectors is `#[inline(always)]` down from a `WithSimd::with_simd`, and
-//! takes no vectors through closures of the standard library: only so does it become part of the
-//! function that is compiled for those vectors.
+//! All functions on vectors are `#[inline(always)]`, called from a `WithSimd::with_simd`, and pass no
+//! vectors through closures of the standard library. Only then are they compiled into the function
+//! that has the vector instructions enabled.
 
-// Loops over fixed small ranges, which index several arrays at once, are what gets unrolled.
+// Loops over small fixed ranges that index several arrays at once are unrolled.
 #![allow(clippy::needless_range_loop)]
 
+pub mod buffer_pool;
+pub mod conv1x1;
 pub mod convolution;
-mod deal;
 pub mod gram;
+mod interleave;
 mod lanes;
-pub mod memory;
-pub mod mix;
-mod patch;
+mod masks;
+mod microkernel;
+mod output_tiles;
+mod patches;
 pub mod pool;
-mod product;
+mod tiles;
 pub mod winograd;
 
 #[cfg(all(test, target_arch = "x86_64"))]
-pub use lanes::NARROW;
+pub use lanes::FORCE_AVX2;

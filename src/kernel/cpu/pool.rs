@@ -1,29 +1,28 @@
-//! The 2×2 pool where it stands alone.
+//! The 2×2 pool that does not follow a convolution directly.
 
 use rayon::prelude::*;
 
 use crate::kernel::Pooling;
 
-/// Pools that share a byte of winners.
-const SHARED: usize = 4;
+/// Pooled values for each byte of `argmax`.
+const PER_BYTE: usize = 4;
 
-/// Bytes of winners for a plane of `pooled` values.
-pub fn winners_len(pooled: usize) -> usize {
-    pooled.div_ceil(SHARED)
+/// Length of `argmax` for a plane of `pooled` values, in bytes.
+pub fn argmax_len(pooled: usize) -> usize {
+    pooled.div_ceil(PER_BYTE)
 }
 
-/// Pools planes of `height` × `width` pixels; an odd last row or column is left out. `winners` get
-/// two bits for each value of a largest-value pool, `2·row + column` of the first pixel that is as
-/// large as the largest.
+/// Pools planes of `height` × `width` pixels; an odd last row or column is left out. For max pooling,
+/// `argmax` gets two bits for each value: `2·row + column` of the first largest pixel.
 ///
 /// # Panics
-/// If a slice has not the length that the sizes tell.
+/// If the length of a slice does not match the sizes.
 pub fn forward(
     x: &[f32],
     (height, width): (usize, usize),
     pooling: Pooling,
     output: &mut [f32],
-    winners: Option<&mut [u8]>,
+    argmax: Option<&mut [u8]>,
 ) {
     let pooled = (height / 2) * (width / 2);
     if pooled == 0 {
@@ -33,14 +32,14 @@ pub fn forward(
     assert_eq!(output.len(), planes * pooled);
     let outputs = output.par_chunks_exact_mut(pooled);
     let planes = x.par_chunks_exact(height * width);
-    match winners {
-        Some(winners) => {
-            let length = winners_len(pooled);
-            assert_eq!(winners.len(), planes.len() * length);
-            let winners = winners.par_chunks_exact_mut(length);
-            let all = planes.zip(outputs).zip(winners);
-            all.for_each(|((plane, output), winners)| {
-                winners.fill(0);
+    match argmax {
+        Some(argmax) => {
+            let length = argmax_len(pooled);
+            assert_eq!(argmax.len(), planes.len() * length);
+            let argmax = argmax.par_chunks_exact_mut(length);
+            let all = planes.zip(outputs).zip(argmax);
+            all.for_each(|((plane, output), argmax)| {
+                argmax.fill(0);
                 for (index, value) in output.iter_mut().enumerate() {
                     let window = window(index, width).map(|at| plane[at]);
                     let mut best = 0;
@@ -50,7 +49,7 @@ pub fn forward(
                         }
                     }
                     *value = window[best];
-                    winners[index / SHARED] |= (best as u8) << (2 * (index % SHARED));
+                    argmax[index / PER_BYTE] |= (best as u8) << (2 * (index % PER_BYTE));
                 }
             });
         }
@@ -66,20 +65,20 @@ pub fn forward(
     }
 }
 
-/// Where the four pixels of a window are, in a plane of some width.
+/// Indices of the four pixels of a window, in a plane of some width.
 fn window(index: usize, width: usize) -> [usize; 4] {
     let at = 2 * (index / (width / 2)) * width + 2 * (index % (width / 2));
     [at, at + 1, at + width, at + width + 1]
 }
 
-/// The gradient with respect to the planes: to the winners, or to all alike where there are none.
+/// The gradient with respect to the planes: of max pooling with `argmax`, else of average pooling.
 ///
 /// # Panics
-/// If a slice has not the length that the sizes tell.
+/// If the length of a slice does not match the sizes.
 pub fn backward(
     gradient: &[f32],
     (height, width): (usize, usize),
-    winners: Option<&[u8]>,
+    argmax: Option<&[u8]>,
     output: &mut [f32],
 ) {
     let pooled = (height / 2) * (width / 2);
@@ -91,13 +90,13 @@ pub fn backward(
     planes.for_each(|(index, plane)| {
         plane.fill(0.0);
         let gradient = &gradient[index * pooled..][..pooled];
-        let winners = winners.map(|winners| &winners[index * winners_len(pooled)..]);
+        let argmax = argmax.map(|argmax| &argmax[index * argmax_len(pooled)..]);
         for (index, &value) in gradient.iter().enumerate() {
             let window = window(index, width);
-            match winners {
-                Some(winners) => {
-                    let winner = winners[index / SHARED] >> (2 * (index % SHARED)) & 3;
-                    plane[window[usize::from(winner)]] = value;
+            match argmax {
+                Some(argmax) => {
+                    let largest = argmax[index / PER_BYTE] >> (2 * (index % PER_BYTE)) & 3;
+                    plane[window[usize::from(largest)]] = value;
                 }
                 None => window.into_iter().for_each(|at| plane[at] = 0.25 * value),
             }

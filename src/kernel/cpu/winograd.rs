@@ -7,14 +7,12 @@
 
 use pulp::Simd;
 
-use super::lanes::{Bits, LANES, Lanes, load_bits};
-use super::patch::Pixels;
-use super::product::ROWS;
+use super::lanes::{Lanes, NR, load_bits};
+use super::masks::NeighborMasks;
+use super::microkernel::MR;
+use super::patches::Pixels;
+use super::tiles::{PATCH, TILE};
 
-/// Side of an output tile.
-pub const TILE: usize = 4;
-/// Side of the input under it.
-pub const PATCH: usize = 6;
 /// Products for each tile and pair of channels.
 pub const POINTS: usize = PATCH * PATCH;
 
@@ -28,23 +26,22 @@ const KERNEL: [[f64; 3]; PATCH] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// How many values [`pack`] makes of a kernel `[channels_out, channels_in, 3, 3]`.
+/// Length of the result of [`pack`] for a kernel `[channels_out, channels_in, 3, 3]`.
 pub fn packed_len(channels_out: usize, channels_in: usize) -> usize {
-    POINTS * channels_out.div_ceil(ROWS) * channels_in * ROWS
+    POINTS * channels_out.div_ceil(MR) * channels_in * MR
 }
 
 /// Transforms a kernel `[channels_out, channels_in, 3, 3]` into
 /// `[36 points, ⌈channels_out / 6⌉, channels_in, 6 of channels_out]`, in double precision until the
 /// last rounding.
 ///
-/// The gradient's convolution, with the kernel rotated and its channels swapped, reads the same
-/// numbers: rotating the kernel is the same as turning the pixels under a tile, and the tile, by
-/// 180°.
+/// The backward convolution, whose kernel is rotated by 180° and has its channels swapped, reads the
+/// same numbers: rotating the kernel is the same as rotating the pixels under a tile and the tile.
 ///
 /// # Panics
-/// If `packed` has not the length that [`packed_len`] tells.
+/// If `packed` does not have the length [`packed_len`].
 pub fn pack(kernel: &[f32], channels_out: usize, channels_in: usize, packed: &mut [f32]) {
-    let stripes = channels_out.div_ceil(ROWS);
+    let stripes = channels_out.div_ceil(MR);
     assert_eq!(packed.len(), packed_len(channels_out, channels_in));
     packed.fill(0.0);
     for (index, kernel) in kernel.as_chunks::<9>().0.iter().enumerate() {
@@ -58,45 +55,40 @@ pub fn pack(kernel: &[f32], channels_out: usize, channels_in: usize, packed: &mu
         for point in 0..POINTS {
             let (half, row) = (half[point / PATCH], KERNEL[point % PATCH]);
             let value: f64 = (0..3).map(|x| half[x] * row[x]).sum();
-            let stripe = point * stripes + out / ROWS;
-            packed[(stripe * channels_in + channel) * ROWS + out % ROWS] = value as f32;
+            let stripe = point * stripes + out / MR;
+            packed[(stripe * channels_in + channel) * MR + out % MR] = value as f32;
         }
     }
 }
 
-/// The 6×6 pixels under each of sixteen tiles.
-pub type Patch = [[Lanes; PATCH]; PATCH];
-
-/// The masks of each of sixteen tiles (here at `[1][1]`) and its eight neighbours.
-pub type Near = [[Bits; 3]; 3];
-
-/// `Bᵀ d B`; point `i` goes to `points[i * pitch]`.
+/// `Bᵀ d B`; point `i` is written to `points[i * pitch]`.
 ///
-/// With masks, pixels whose bit is not set count as zero, and the patches are turned by 180°.
+/// With masks (in the backward pass), pixels whose bit is not set count as zero, and the patches are
+/// rotated by 180°.
 #[inline(always)]
 pub fn transform_patch<S: Simd>(
     simd: S,
     pixels: Pixels<'_>,
-    near: Option<&Near>,
+    masks: Option<&NeighborMasks>,
     points: &mut [Lanes],
     pitch: usize,
 ) {
     let zero = simd.splat_f32s(0.0);
-    for x in (0..LANES).step_by(S::F32_LANES) {
+    for x in (0..NR).step_by(S::F32_LANES) {
         let mut half = [[zero; PATCH]; PATCH];
         for i in 0..PATCH {
             let mut row = pixels.row(simd, i, x);
-            match near {
+            match masks {
                 None => half[i] = transform_6(simd, row),
-                Some(near) => {
+                Some(masks) => {
                     for j in 0..PATCH {
                         // The patch begins one pixel above and left of the tile.
                         let (y, x_in) = (i + TILE - 1, j + TILE - 1);
-                        let bits = load_bits::<S>(&near[y / TILE][x_in / TILE], x);
+                        let bits = load_bits::<S>(&masks[y / TILE][x_in / TILE], x);
                         let bit = 1 << (y % TILE * TILE + x_in % TILE);
                         let bit = simd.and_u32s(bits, simd.splat_u32s(bit));
-                        let dead = simd.equal_u32s(bit, simd.splat_u32s(0));
-                        row[j] = simd.select_f32s(dead, zero, row[j]);
+                        let inactive = simd.equal_u32s(bit, simd.splat_u32s(0));
+                        row[j] = simd.select_f32s(inactive, zero, row[j]);
                     }
                     row.reverse();
                     half[PATCH - 1 - i] = transform_6(simd, row);

@@ -1,18 +1,20 @@
-//! From pixels to transformed patches: what the kernel is multiplied with.
+//! From pixels to transformed patches, which are multiplied with the kernel.
 
 use pulp::Simd;
 
 use super::{Direction, Pass};
-use crate::kernel::cpu::lanes::{LANES, Lanes};
-use crate::kernel::cpu::patch::{
-    DISTINCT, Panel, Pixels, Plane, Window, foresee, gather, gather_masks,
+use crate::kernel::cpu::lanes::{Lanes, NR};
+use crate::kernel::cpu::masks::{NeighborMasks, gather_masks};
+use crate::kernel::cpu::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
+use crate::kernel::cpu::patches::{
+    POOLED_PATCH, Patch, PatchOffsets, Pixels, Plane, gather, prefetch_patches,
 };
-use crate::kernel::cpu::product::{BLOCK, Left, Output, ROWS, Right, product};
-use crate::kernel::cpu::winograd::{Near, PATCH, Patch, transform_patch};
+use crate::kernel::cpu::tiles::{PATCH, Panel};
+use crate::kernel::cpu::winograd::transform_patch;
 use crate::kernel::{Epilogue, Pooling};
 
-/// How many channels ahead pixels are asked for.
-const AHEAD: usize = 4;
+/// How many channels ahead pixels are prefetched.
+const PREFETCH_CHANNELS: usize = 4;
 
 impl Pass<'_> {
     /// Transforms the patches of one panel, for all channels of what is convolved.
@@ -32,35 +34,36 @@ impl Pass<'_> {
             Direction::Forward { .. } => (false, None),
             Direction::Backward { masks } => (true, masks),
         };
-        // Without masks, everything passes.
-        let mut near: Near = [[[u32::MAX; LANES]; 3]; 3];
-        let pooled = if backward { self.spread() } else { None };
+        // Without masks, all pixels pass their gradient on.
+        let mut neighbors: NeighborMasks = [[[u32::MAX; NR]; 3]; 3];
+        let pooled = if backward { self.pool_factor() } else { None };
         let size = match pooled {
             Some(_) => (grid.height / 2) * (grid.width / 2),
             None => grid.height * grid.width,
         };
-        let window = panel.window(pooled.is_some());
+        let offsets = PatchOffsets::new(panel, pooled.is_some());
         for channel in 0..depth {
             let index = image * depth + channel;
-            let pixels = self.pixels(panel, &window, index * size, size, pooled, &mut patch);
+            let pixels = self.pixels(panel, &offsets, index * size, size, pooled, &mut patch);
             let points = &mut points[channel..];
             if backward {
                 if let Some(masks) = masks {
                     let masks = &masks[index * grid.tiles()..][..grid.tiles()];
-                    gather_masks(panel, masks, &mut near);
+                    gather_masks(panel, masks, &mut neighbors);
                 }
-                transform_patch(simd, pixels, Some(&near), points, pitch);
+                transform_patch(simd, pixels, Some(&neighbors), points, pitch);
             } else {
                 transform_patch(simd, pixels, None, points, pitch);
             }
         }
     }
 
-    /// [`transform_input`](Self::transform_input) where the gradient is that of mixed channels: those
-    /// before the mix are computed for the pixels of the patches, six channels at a time.
+    /// [`transform_input`](Self::transform_input) in the backward pass of a convolution with a
+    /// projection: the gradient before the projection is computed for the pixels of the patches, six
+    /// channels at a time.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn unmix_input<S: Simd>(
+    pub(super) fn project_input<S: Simd>(
         &self,
         simd: S,
         image: usize,
@@ -73,21 +76,21 @@ impl Pass<'_> {
     ) {
         let channels = self.geometry.channels_out;
         let grid = self.geometry.grid();
-        let factor = self.spread();
+        let factor = self.pool_factor();
         let pooled = factor.is_some();
-        let (height, width) = self.geometry.after(self.then);
+        let (height, width) = self.geometry.output_size(self.epilogue);
         let size = height * width;
-        let side = self.distinct_side();
+        let side = self.gradient_patch_side();
         let distinct = |i: usize| if pooled { (2 * i).saturating_sub(1) } else { i };
         let count = side * side;
         let row_pitch = rows + 1;
         let (gradients, before) = scratch.split_at_mut(count * row_pitch);
         let mut patch: Patch = [[Lanes::ZERO; PATCH]; PATCH];
-        let window = panel.window(pooled);
+        let offsets = PatchOffsets::new(panel, pooled);
         for row in 0..rows {
             let start = (image * rows + row) * size;
-            let pixels = self.pixels(panel, &window, start, size, factor, &mut patch);
-            for x in (0..LANES).step_by(S::F32_LANES) {
+            let pixels = self.pixels(panel, &offsets, start, size, factor, &mut patch);
+            for x in (0..NR).step_by(S::F32_LANES) {
                 for i in 0..side {
                     let values = pixels.row(simd, distinct(i), x);
                     for j in 0..side {
@@ -97,67 +100,75 @@ impl Pass<'_> {
                 }
             }
         }
-        // Without masks, everything passes.
-        let mut near: Near = [[[u32::MAX; LANES]; 3]; 3];
-        for first in (0..channels).step_by(ROWS) {
-            let group = ROWS.min(channels - first);
+        // Without masks, all pixels pass their gradient on.
+        let mut neighbors: NeighborMasks = [[[u32::MAX; NR]; 3]; 3];
+        for first in (0..channels).step_by(MR) {
+            let group = MR.min(channels - first);
             let left = Left {
-                at: self.mix[first * rows..].as_ptr(),
-                stride: BLOCK * ROWS,
+                at: self.projection[first * rows..].as_ptr(),
+                stride: K_BLOCK * MR,
             };
             let right = Right {
                 at: gradients.as_ptr().cast(),
-                next: row_pitch * LANES,
+                next: row_pitch * NR,
                 panels: count,
             };
             let output = Output {
                 at: before.as_mut_ptr().cast(),
-                row: count * LANES,
-                next: LANES,
+                row: count * NR,
+                next: NR,
                 add: false,
             };
-            // SAFETY: `mix` holds stripes of six channels for each of `rows` rows, `gradients` as
-            // many values of every pixel, and `before` has room for six channels of all pixels.
-            unsafe { product::<S, ROWS, 1>(simd, group, rows, left, right, output) };
+            // SAFETY: `projection` holds stripes of six channels for each of `rows` rows, `gradients`
+            // as many values of every pixel, and `before` has room for six channels of all pixels.
+            unsafe { matmul::<S, MR, 1>(simd, group, rows, left, right, output) };
             for channel in 0..group {
                 let pixels = Pixels::Computed(&before[channel * count..][..count]);
                 let channel = first + channel;
                 if let Some(masks) = masks {
                     let plane = (image * channels + channel) * grid.tiles();
-                    gather_masks(panel, &masks[plane..][..grid.tiles()], &mut near);
+                    gather_masks(panel, &masks[plane..][..grid.tiles()], &mut neighbors);
                 }
-                transform_patch(simd, pixels, Some(&near), &mut points[channel..], pitch);
+                transform_patch(
+                    simd,
+                    pixels,
+                    Some(&neighbors),
+                    &mut points[channel..],
+                    pitch,
+                );
             }
         }
     }
 
-    /// What each value of the gradient is multiplied with where it stands for the four pixels of a pool.
-    fn spread(&self) -> Option<f32> {
-        match self.then {
+    /// The factor of a gradient that stands for the four pixels of a pool, if there is a pool.
+    fn pool_factor(&self) -> Option<f32> {
+        match self.epilogue {
             Epilogue::ReluPool(Pooling::Max) => Some(1.0),
             Epilogue::ReluPool(Pooling::Average) => Some(0.25),
             _ => None,
         }
     }
 
-    /// The pixels under a panel's patches, of the plane of `size` values that begins at `start`: where
-    /// they lie if they can be read there, else collected in `patch`.
+    /// The pixels under a panel's tiles, in the plane of `size` values that begins at `start`: read in
+    /// place if possible, else copied to `patch`.
     #[inline(always)]
     fn pixels<'p>(
         &self,
         panel: &Panel,
-        window: &'p Option<Window>,
+        offsets: &'p Option<PatchOffsets>,
         start: usize,
         size: usize,
         pooled: Option<f32>,
         patch: &'p mut Patch,
     ) -> Pixels<'p> {
-        let ahead = self.input[start..].as_ptr().wrapping_add(AHEAD * size);
-        foresee(panel, ahead, pooled.is_some());
-        let there = window
-            .as_ref()
-            .and_then(|window| Pixels::there(window, self.input, start, pooled.unwrap_or(1.0)));
-        match there {
+        let ahead = self.input[start..]
+            .as_ptr()
+            .wrapping_add(PREFETCH_CHANNELS * size);
+        prefetch_patches(panel, ahead, pooled.is_some());
+        let in_place = offsets.as_ref().and_then(|offsets| {
+            Pixels::in_place(offsets, self.input, start, pooled.unwrap_or(1.0))
+        });
+        match in_place {
             Some(pixels) => pixels,
             None => {
                 let values = &self.input[start..][..size];
@@ -166,25 +177,25 @@ impl Pass<'_> {
                     None => Plane::Whole(values),
                 };
                 gather(panel, plane, patch);
-                Pixels::Collected(patch)
+                Pixels::Gathered(patch)
             }
         }
     }
 
-    /// Values along one axis of what lies under a patch.
-    fn distinct_side(&self) -> usize {
-        match self.then {
-            Epilogue::ReluPool(_) => DISTINCT,
+    /// Side of a patch in the gradient: smaller after a pool.
+    fn gradient_patch_side(&self) -> usize {
+        match self.epilogue {
+            Epilogue::ReluPool(_) => POOLED_PATCH,
             _ => PATCH,
         }
     }
 
-    /// What [`unmix_input`](Self::unmix_input) needs: gradients of mixed channels under one panel,
-    /// and six channels of those before the mix.
-    pub(super) fn unmixed_len(&self) -> usize {
-        let count = self.distinct_side().pow(2);
+    /// Scratch of [`project_input`](Self::project_input): the gradient of all projected channels under
+    /// one panel, and that of six channels before the projection.
+    pub(super) fn input_projection_len(&self) -> usize {
+        let count = self.gradient_patch_side().pow(2);
         self.geometry
-            .mixed
-            .map_or(0, |rows| count * (rows + 1 + ROWS))
+            .channels_projected
+            .map_or(0, |rows| count * (rows + 1 + MR))
     }
 }

@@ -1,7 +1,7 @@
-//! Every operation by ordinary Burn operations: what an [`ConvOps`](super::ConvOps) does by default,
-//! and what fast ones are tested against.
+//! Reference implementations in ordinary Burn operations: the defaults of [`ConvOps`](super::ConvOps),
+//! which fast ones are tested against.
 //!
-//! Masks are packed 32 bits to an integer.
+//! A mask is packed 32 bits to an integer.
 
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
@@ -9,12 +9,12 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-use super::{Epilogue, Mask, PackedConv2d, Pooling};
+use super::{BackwardMask, Epilogue, PackedConv2d, Pooling};
 
-/// Bits in an element of a mask, of whatever width the backend's integers have.
+/// Bits in an element of a mask, whatever the width of the backend's integers.
 const BITS: usize = 32;
 
-/// The kernel of the gradient: rotated by 180°, channels swapped.
+/// The kernel of the backward convolution: rotated by 180°, channels swapped.
 pub fn pack<B: Backend>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
     weight.flip([2, 3]).swap_dims(0, 1).flatten(0, 3)
 }
@@ -31,9 +31,9 @@ fn padded<B: Backend>(
 pub fn convolve<B: Backend>(
     x: Tensor<B, 4>,
     convolution: &PackedConv2d<B>,
-    then: Epilogue,
-    keep: bool,
-) -> (Tensor<B, 4>, Option<Mask<B>>) {
+    epilogue: Epilogue,
+    save_mask: bool,
+) -> (Tensor<B, 4>, Option<BackwardMask<B>>) {
     let PackedConv2d {
         weight,
         bias,
@@ -41,21 +41,21 @@ pub fn convolve<B: Backend>(
         ..
     } = convolution;
     let x = padded(x, weight.clone(), Some(bias.clone()));
-    let (x, mask) = match then {
+    let (x, mask) = match epilogue {
         Epilogue::None => (x, None),
         Epilogue::Relu => {
             let x = relu(x);
-            let mask = keep.then(|| pack_bits(x.clone().greater_elem(0)));
+            let mask = save_mask.then(|| pack_bits(x.clone().greater_elem(0)));
             (x, mask)
         }
         Epilogue::ReluPool(pooling) => {
             let x = relu(x);
             let (pooled, _) = pool(x.clone(), pooling, false);
-            let mask = keep.then(|| {
-                let alive = x.clone().greater_elem(0);
+            let mask = save_mask.then(|| {
+                let active = x.clone().greater_elem(0);
                 pack_bits(match pooling {
-                    Pooling::Average => alive,
-                    Pooling::Max => alive.bool_and(winners(&x)),
+                    Pooling::Average => active,
+                    Pooling::Max => active.bool_and(is_argmax(&x)),
                 })
             });
             (pooled, mask)
@@ -71,8 +71,8 @@ pub fn convolve<B: Backend>(
 pub fn convolve_backward<B: Backend>(
     gradient: Tensor<B, 4>,
     convolution: &PackedConv2d<B>,
-    then: Epilogue,
-    mask: Option<Mask<B>>,
+    epilogue: Epilogue,
+    mask: Option<BackwardMask<B>>,
     [height, width]: [usize; 2],
 ) -> Tensor<B, 4> {
     let [channels_out, channels_in, ..] = convolution.weight.dims();
@@ -80,15 +80,15 @@ pub fn convolve_backward<B: Backend>(
         Some(matrix) => conv1x1_backward(gradient, matrix.clone(), None),
         None => gradient,
     };
-    let gradient = match then {
-        Epilogue::ReluPool(Pooling::Average) => spread(gradient, [height, width]) * 0.25,
-        Epilogue::ReluPool(Pooling::Max) => spread(gradient, [height, width]),
+    let gradient = match epilogue {
+        Epilogue::ReluPool(Pooling::Average) => upsample(gradient, [height, width]) * 0.25,
+        Epilogue::ReluPool(Pooling::Max) => upsample(gradient, [height, width]),
         _ => gradient,
     };
     let gradient = match mask {
         Some(mask) => {
-            let alive = unpack_bits(mask, gradient.dims());
-            gradient.mask_fill(alive.bool_not(), 0.0)
+            let active = unpack_bits(mask, gradient.dims());
+            gradient.mask_fill(active.bool_not(), 0.0)
         }
         None => gradient,
     };
@@ -104,8 +104,8 @@ pub fn convolve_backward<B: Backend>(
 pub fn pool<B: Backend>(
     x: Tensor<B, 4>,
     pooling: Pooling,
-    keep: bool,
-) -> (Tensor<B, 4>, Option<Mask<B>>) {
+    save_mask: bool,
+) -> (Tensor<B, 4>, Option<BackwardMask<B>>) {
     let [batch, channels, height, width] = x.dims();
     match pooling {
         _ if height < 2 || width < 2 => {
@@ -114,8 +114,8 @@ pub fn pool<B: Backend>(
         }
         Pooling::Average => (avg_pool2d(x, [2, 2], [2, 2], [0, 0], false, false), None),
         Pooling::Max => {
-            let mask = keep.then(|| {
-                let [_, b, c, d] = corners(winners(&x));
+            let mask = save_mask.then(|| {
+                let [_, b, c, d] = corners(is_argmax(&x));
                 let (right, lower) = (b.bool_or(d.clone()), c.bool_or(d));
                 pack_bits(Tensor::cat(vec![right, lower], 0))
             });
@@ -129,25 +129,25 @@ pub fn pool<B: Backend>(
 pub fn pool_backward<B: Backend>(
     gradient: Tensor<B, 4>,
     pooling: Pooling,
-    mask: Option<Mask<B>>,
+    mask: Option<BackwardMask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
     let [batch, channels, height, width] = gradient.dims();
     let (Pooling::Max, Some(mask)) = (pooling, mask) else {
-        return spread(gradient, size) * 0.25;
+        return upsample(gradient, size) * 0.25;
     };
     let bits: Tensor<B, 4, Bool> = unpack_bits(mask, [2 * batch, channels, height, width]);
     let right = bits.clone().narrow(0, 0, batch);
     let lower = bits.narrow(0, batch, batch);
     let (left, upper) = (right.clone().bool_not(), lower.clone().bool_not());
-    let winners = merge([
+    let is_argmax = merge([
         upper.clone().bool_and(left.clone()),
         upper.bool_and(right.clone()),
         lower.clone().bool_and(left),
         lower.bool_and(right),
     ]);
-    let winners = pad(winners.float(), size).greater_elem(0.5);
-    spread(gradient, size).mask_fill(winners.bool_not(), 0.0)
+    let is_argmax = pad(is_argmax.float(), size).greater_elem(0.5);
+    upsample(gradient, size).mask_fill(is_argmax.bool_not(), 0.0)
 }
 
 /// See [`ConvOps::conv1x1`](super::ConvOps::conv1x1).
@@ -163,11 +163,11 @@ pub fn conv1x1<B: Backend>(
         return Tensor::zeros(shape, (&x.device(), x.dtype()));
     }
     let flat = x.reshape([batch, channels, height * width]);
-    let mixed = matrix.unsqueeze::<3>().matmul(flat);
-    let mixed = mixed.reshape([batch, rows, height, width]);
+    let product = matrix.unsqueeze::<3>().matmul(flat);
+    let product = product.reshape([batch, rows, height, width]);
     match bias {
-        Some(bias) => mixed + bias.reshape([1, rows, 1, 1]),
-        None => mixed,
+        Some(bias) => product + bias.reshape([1, rows, 1, 1]),
+        None => product,
     }
 }
 
@@ -212,8 +212,8 @@ pub fn gram_backward<B: Backend>(
     }
 }
 
-/// Which pixel of each window is its first largest; false in an odd last row or column.
-fn winners<B: Backend>(x: &Tensor<B, 4>) -> Tensor<B, 4, Bool> {
+/// Whether a pixel is the first largest of its 2×2 window; false in an odd last row or column.
+fn is_argmax<B: Backend>(x: &Tensor<B, 4>) -> Tensor<B, 4, Bool> {
     let [_, _, height, width] = x.dims();
     if height < 2 || width < 2 {
         return x.zeros_like().greater_elem(1);
@@ -221,18 +221,18 @@ fn winners<B: Backend>(x: &Tensor<B, 4>) -> Tensor<B, 4, Bool> {
     let even = x.clone().narrow(2, 0, height / 2 * 2);
     let even = even.narrow(3, 0, width / 2 * 2);
     let [a, b, c, d] = corners(even);
-    let most = a
+    let largest = a
         .clone()
         .max_pair(b.clone())
         .max_pair(c.clone().max_pair(d.clone()));
-    let first = a.equal(most.clone());
-    let second = b.equal(most.clone()).bool_and(first.clone().bool_not());
+    let first = a.equal(largest.clone());
+    let second = b.equal(largest.clone()).bool_and(first.clone().bool_not());
     let found = first.clone().bool_or(second.clone());
-    let third = c.equal(most.clone()).bool_and(found.clone().bool_not());
+    let third = c.equal(largest.clone()).bool_and(found.clone().bool_not());
     let found = found.bool_or(third.clone());
-    let fourth = d.equal(most).bool_and(found.bool_not());
-    let winners = merge([first, second, third, fourth]);
-    pad(winners.float(), [height, width]).greater_elem(0.5)
+    let fourth = d.equal(largest).bool_and(found.bool_not());
+    let is_argmax = merge([first, second, third, fourth]);
+    pad(is_argmax.float(), [height, width]).greater_elem(0.5)
 }
 
 /// The four pixels of each window: upper left, upper right, lower left, lower right.
@@ -263,8 +263,8 @@ fn merge<B: Backend, K: burn::tensor::BasicOps<B>>(
     windows.reshape([batch, channels, 2 * height, 2 * width])
 }
 
-/// Each value four times, and zeros in an odd last row or column.
-fn spread<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
+/// Each value four times, as a 2×2 window, and zeros in an odd last row or column.
+fn upsample<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
     let [batch, channels, height, width] = x.dims();
     if height * width == 0 {
         let shape = [batch, channels, size[0], size[1]];
@@ -289,7 +289,7 @@ fn pad<B: Backend>(x: Tensor<B, 4>, size: [usize; 2]) -> Tensor<B, 4> {
 }
 
 /// 32 elements to an integer.
-pub(super) fn pack_bits<B: Backend>(bits: Tensor<B, 4, Bool>) -> Mask<B> {
+pub(super) fn pack_bits<B: Backend>(bits: Tensor<B, 4, Bool>) -> BackwardMask<B> {
     let device = bits.device();
     let count = bits.shape().num_elements();
     let bits = bits.int().reshape([count]);
@@ -303,7 +303,7 @@ pub(super) fn pack_bits<B: Backend>(bits: Tensor<B, 4, Bool>) -> Mask<B> {
 }
 
 /// The inverse of [`pack_bits`].
-fn unpack_bits<B: Backend>(mask: Mask<B>, shape: [usize; 4]) -> Tensor<B, 4, Bool> {
+fn unpack_bits<B: Backend>(mask: BackwardMask<B>, shape: [usize; 4]) -> Tensor<B, 4, Bool> {
     let device = mask.device();
     let words: Tensor<B, 2, Int> = mask.unsqueeze_dim(1);
     let bits = words.bitwise_and(places(&device)).not_equal_elem(0);

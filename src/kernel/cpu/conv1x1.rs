@@ -1,14 +1,14 @@
-//! A matrix times the channels of every position: the 1×1 convolution.
+//! The 1×1 convolution: a matrix times the channels at every position.
 
 use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lanes, dispatch};
-use super::product::{BLOCK, Left, Output, ROWS, Right, product};
+use super::lanes::{Lanes, NR, dispatch};
+use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
 
-/// Values that are put into panels at once: as many as stay in the second-level cache.
+/// Values that are copied to panels at once: as many as fit the second-level cache.
 const SCRATCH_LEN: usize = 1 << 16;
 
 thread_local! {
@@ -16,37 +16,38 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many positions, in whole panels, are taken at once.
+/// How many positions, in whole panels, are computed at once.
 fn chunk(channels: usize) -> usize {
-    (SCRATCH_LEN / channels.max(1) / LANES * LANES).clamp(128, 512)
+    (SCRATCH_LEN / channels.max(1) / NR * NR).clamp(128, 512)
 }
 
-/// The matrix of `value(row, channel)` as a product reads it: `[⌈rows / 6⌉, channels, 6]`.
-pub fn pack(rows: usize, channels: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-    let mut packed = vec![0.0; rows.next_multiple_of(ROWS) * channels];
+/// The matrix of `value(row, channel)` in the layout that the microkernel reads:
+/// `[⌈rows / 6⌉, channels, 6]`.
+pub fn pack_matrix(rows: usize, channels: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let mut packed = vec![0.0; rows.next_multiple_of(MR) * channels];
     for row in 0..rows {
         for channel in 0..channels {
-            packed[(row / ROWS * channels + channel) * ROWS + row % ROWS] = value(row, channel);
+            packed[(row / MR * channels + channel) * MR + row % MR] = value(row, channel);
         }
     }
     packed
 }
 
-/// A matrix, and perhaps a bias for each row.
+/// A packed matrix, with or without a bias for each row.
 #[derive(Clone, Debug)]
-pub struct Matrix {
+pub struct PackedMatrix {
     rows: usize,
     channels: usize,
-    /// The bias is one more channel, which is one everywhere.
+    /// Whether the last column is a bias: that of one more channel, which is 1 everywhere.
     biased: bool,
     packed: Vec<f32>,
 }
 
-impl Matrix {
+impl PackedMatrix {
     /// The matrix of `value(row, channel)`.
     ///
     /// # Panics
-    /// If there is another number of biases than of rows.
+    /// If the bias does not have one value for each row.
     pub fn new(
         rows: usize,
         channels: usize,
@@ -57,7 +58,7 @@ impl Matrix {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), rows);
         }
-        let packed = pack(
+        let packed = pack_matrix(
             rows,
             channels + usize::from(biased),
             |row, channel| match bias {
@@ -73,11 +74,11 @@ impl Matrix {
         }
     }
 
-    /// `output[i, p] = Σ_j matrix[i, j] · features[j, p] + bias[i]` for each image, or with `add` the
-    /// same added to what is there.
+    /// `output[i, p] = Σ_j matrix[i, j] · features[j, p] + bias[i]` for each image; with `add`, this is
+    /// added to `output`.
     ///
     /// # Panics
-    /// If the slices have not the lengths of equally many images of `positions` positions.
+    /// If the slices are not equally many images of `positions` positions.
     pub fn apply(&self, features: &[f32], output: &mut [f32], positions: usize, add: bool) {
         let (input_len, output_len) = (self.channels * positions, self.rows * positions);
         assert_eq!(features.len() * output_len, output.len() * input_len);
@@ -86,7 +87,7 @@ impl Matrix {
         }
         let step = chunk(self.channels);
         let chunks = positions.div_ceil(step);
-        let columns = Columns {
+        let product = Product {
             matrix: self,
             features,
             positions,
@@ -98,8 +99,8 @@ impl Matrix {
         (0..images * chunks).into_par_iter().for_each(|task| {
             let first = task % chunks * step;
             SCRATCH.with_borrow_mut(|panels| {
-                dispatch(Product {
-                    columns: &columns,
+                dispatch(Chunk {
+                    product: &product,
                     image: task / chunks,
                     chunk: first..positions.min(first + step),
                     panels,
@@ -110,38 +111,39 @@ impl Matrix {
 }
 
 /// A product of which each task computes some columns.
-struct Columns<'a> {
-    matrix: &'a Matrix,
+struct Product<'a> {
+    matrix: &'a PackedMatrix,
     features: &'a [f32],
     positions: usize,
     output: *mut f32,
     add: bool,
 }
 
-// SAFETY: the pointer is to a slice that `apply` has for itself as long as it runs, and no two tasks
+// SAFETY: `output` points to a slice that `apply` borrows exclusively while it runs, and no two tasks
 // write to the same columns.
-unsafe impl Sync for Columns<'_> {}
+unsafe impl Sync for Product<'_> {}
 
-struct Product<'a> {
-    columns: &'a Columns<'a>,
+/// Some columns of one image.
+struct Chunk<'a> {
+    product: &'a Product<'a>,
     image: usize,
     chunk: std::ops::Range<usize>,
     panels: &'a mut Vec<Lanes>,
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for Chunk<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Columns {
+        let Product {
             matrix,
             features,
             positions,
             output,
             add,
-        } = *self.columns;
-        let Matrix {
+        } = *self.product;
+        let PackedMatrix {
             rows,
             channels,
             biased,
@@ -150,16 +152,16 @@ impl WithSimd for Product<'_> {
         let features = &features[self.image * channels * positions..][..channels * positions];
         let output = output.wrapping_add(self.image * rows * positions);
         let steps = channels + usize::from(biased);
-        let count = self.chunk.len().div_ceil(LANES);
-        // Panels of the features, and one of the output for the last, incomplete one.
-        let size = count * steps + ROWS;
+        let count = self.chunk.len().div_ceil(NR);
+        // Panels of the features, and six rows of output for the last panel if it is incomplete.
+        let size = count * steps + MR;
         if self.panels.len() < size {
             self.panels.resize(size, Lanes::ZERO);
         }
         let (panels, last) = self.panels.split_at_mut(count * steps);
         for channel in 0..channels {
             let row = &features[channel * positions..][self.chunk.clone()];
-            let (whole, rest) = row.as_chunks::<LANES>();
+            let (whole, rest) = row.as_chunks::<NR>();
             for (panel, &values) in whole.iter().enumerate() {
                 panels[panel * steps + channel].0 = values;
             }
@@ -170,44 +172,44 @@ impl WithSimd for Product<'_> {
         }
         if biased {
             for panel in 0..count {
-                panels[panel * steps + channels].0 = [1.0; LANES];
+                panels[panel * steps + channels].0 = [1.0; NR];
             }
         }
-        let whole = self.chunk.len() / LANES;
-        for row in (0..rows).step_by(ROWS) {
-            let rows = ROWS.min(rows - row);
+        let whole = self.chunk.len() / NR;
+        for row in (0..rows).step_by(MR) {
+            let rows = MR.min(rows - row);
             let left = Left {
                 at: packed[row * steps..].as_ptr(),
-                stride: BLOCK * ROWS,
+                stride: K_BLOCK * MR,
             };
             let right = |panel: usize, panels_here: usize| Right {
                 at: panels[panel * steps..].as_ptr().cast(),
-                next: steps * LANES,
+                next: steps * NR,
                 panels: panels_here,
             };
-            // SAFETY: `packed` holds a stripe of 6 values for each of `steps` channels, a panel
-            // sixteen; the whole panels lie within the rows of the output and of this task's
-            // columns, and `last` has room for six rows of sixteen.
+            // SAFETY: for each of `steps` channels, `packed` holds 6 values and a panel sixteen. The
+            // whole panels lie within the rows of the output and the columns of this task; `last` has
+            // room for six rows of sixteen.
             unsafe {
                 let at = output.add(row * positions + self.chunk.start);
                 let direct = Output {
                     at,
                     row: positions,
-                    next: LANES,
+                    next: NR,
                     add,
                 };
-                product::<S, ROWS, 1>(simd, rows, steps, left, right(0, whole), direct);
+                matmul::<S, MR, 1>(simd, rows, steps, left, right(0, whole), direct);
                 if whole < count {
                     let indirect = Output {
                         at: last.as_mut_ptr().cast(),
-                        row: LANES,
+                        row: NR,
                         next: 0,
                         add: false,
                     };
-                    product::<S, ROWS, 1>(simd, rows, steps, left, right(whole, 1), indirect);
-                    let width = self.chunk.len() - whole * LANES;
+                    matmul::<S, MR, 1>(simd, rows, steps, left, right(whole, 1), indirect);
+                    let width = self.chunk.len() - whole * NR;
                     for (i, values) in last[..rows].iter().enumerate() {
-                        let at = at.add(i * positions + whole * LANES);
+                        let at = at.add(i * positions + whole * NR);
                         let row = std::slice::from_raw_parts_mut(at, width);
                         for (sum, value) in row.iter_mut().zip(&values.0) {
                             *sum = if add { *sum + value } else { *value };

@@ -1,25 +1,26 @@
-//! Pixels in the order of memory ↔ lanes that hold a tile each.
+//! Interleaved loads and stores: from pixels in the order of memory to lanes that hold a tile each,
+//! and back.
 //!
-//! The sixteen tiles of a panel are four groups of four neighbours, and each group has its pixels at
-//! a place of its own. AVX-512 and AVX2 have shuffles for this; everything else goes element by
-//! element, which is the reference that the tests compare them with.
+//! The sixteen tiles of a panel are four groups of four neighbours, and each group has an address of
+//! its own. AVX-512 and AVX2 have shuffles for this; everything else goes element by element, which
+//! is also the reference in the tests.
 
 use pulp::Simd;
 
-use super::lanes::LANES;
+use super::lanes::NR;
 
 /// Tiles of a group.
 pub const FOUR: usize = 4;
 /// Groups of a panel.
-pub const GROUPS: usize = LANES / FOUR;
+pub const GROUPS: usize = NR / FOUR;
 
-/// Reads `4·SIDE` values of each group and deals them out: value `SIDE·t + j` of a group to lane `t`
-/// of its four in vector `j`. These are the lanes from `x` on.
+/// Reads `4·SIDE` values of each group: value `SIDE·t + j` of a group goes to lane `t` of its four
+/// lanes in vector `j`. Returns the lanes from `x` on.
 ///
 /// # Safety
 /// The `4·SIDE` values from each pointer on must be valid for reading.
 #[inline(always)]
-pub unsafe fn columns<S: Simd, const SIDE: usize>(
+pub unsafe fn load_deinterleaved<S: Simd, const SIDE: usize>(
     simd: S,
     groups: [*const f32; GROUPS],
     x: usize,
@@ -31,29 +32,29 @@ pub unsafe fn columns<S: Simd, const SIDE: usize>(
         use std::mem::transmute_copy as cast;
         if x86::is::<S, pulp::x86::V4>() {
             return match SIDE {
-                2 => cast(&x86::wide::columns_2(groups)),
-                _ => cast(&x86::wide::columns_4(groups)),
+                2 => cast(&x86::wide::load_2(groups)),
+                _ => cast(&x86::wide::load_4(groups)),
             };
         }
         if x86::is::<S, pulp::x86::V3>() {
             let groups = [groups[x / FOUR], groups[x / FOUR + 1]];
             return match SIDE {
-                2 => cast(&x86::columns_2(groups)),
-                _ => cast(&x86::columns_4(groups)),
+                2 => cast(&x86::load_2(groups)),
+                _ => cast(&x86::load_4(groups)),
             };
         }
     }
     // SAFETY: as promised by the caller.
-    unsafe { columns_one_by_one(simd, groups, x) }
+    unsafe { load_deinterleaved_reference(simd, groups, x) }
 }
 
-/// The way back from [`columns`].
+/// The inverse of [`load_deinterleaved`].
 ///
 /// # Safety
 /// The `4·SIDE` values from each pointer on must be valid for writing, and no other thread may
 /// access them.
 #[inline(always)]
-pub unsafe fn write<S: Simd, const SIDE: usize>(
+pub unsafe fn store_interleaved<S: Simd, const SIDE: usize>(
     columns: [S::f32s; SIDE],
     groups: [*mut f32; GROUPS],
     x: usize,
@@ -65,28 +66,28 @@ pub unsafe fn write<S: Simd, const SIDE: usize>(
         use std::mem::transmute_copy as cast;
         if x86::is::<S, pulp::x86::V4>() {
             return match SIDE {
-                2 => x86::wide::write_2(cast(&columns), groups),
-                _ => x86::wide::write_4(cast(&columns), groups),
+                2 => x86::wide::store_2(cast(&columns), groups),
+                _ => x86::wide::store_4(cast(&columns), groups),
             };
         }
         if x86::is::<S, pulp::x86::V3>() {
             let groups = [groups[x / FOUR], groups[x / FOUR + 1]];
             return match SIDE {
-                2 => x86::write_2(cast(&columns), groups),
-                _ => x86::write_4(cast(&columns), groups),
+                2 => x86::store_2(cast(&columns), groups),
+                _ => x86::store_4(cast(&columns), groups),
             };
         }
     }
     // SAFETY: as promised by the caller.
-    unsafe { write_one_by_one::<S, SIDE>(columns, groups, x) }
+    unsafe { store_interleaved_reference::<S, SIDE>(columns, groups, x) }
 }
 
-/// The definition of [`columns`].
+/// The reference for [`load_deinterleaved`].
 ///
 /// # Safety
-/// See [`columns`].
+/// See [`load_deinterleaved`].
 #[inline(always)]
-unsafe fn columns_one_by_one<S: Simd, const SIDE: usize>(
+unsafe fn load_deinterleaved_reference<S: Simd, const SIDE: usize>(
     simd: S,
     groups: [*const f32; GROUPS],
     x: usize,
@@ -103,12 +104,12 @@ unsafe fn columns_one_by_one<S: Simd, const SIDE: usize>(
     columns
 }
 
-/// The definition of [`write`].
+/// The reference for [`store_interleaved`].
 ///
 /// # Safety
-/// See [`write`].
+/// See [`store_interleaved`].
 #[inline(always)]
-unsafe fn write_one_by_one<S: Simd, const SIDE: usize>(
+unsafe fn store_interleaved_reference<S: Simd, const SIDE: usize>(
     columns: [S::f32s; SIDE],
     groups: [*mut f32; GROUPS],
     x: usize,
@@ -123,11 +124,11 @@ unsafe fn write_one_by_one<S: Simd, const SIDE: usize>(
     }
 }
 
-/// The shuffles of x86-64. All is `unsafe` since it needs AVX2, in `wide` AVX-512, and pointers as
-/// [`columns`] and [`write`] want them.
+/// The shuffles of x86-64. All functions are `unsafe`: they need AVX2 (in `wide` AVX-512), and
+/// pointers as [`load_deinterleaved`] and [`store_interleaved`] require them.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    #![allow(clippy::missing_safety_doc, reason = "said once, above")]
+    #![allow(clippy::missing_safety_doc, reason = "documented once, above")]
 
     use std::any::TypeId;
     use std::arch::x86_64::*;
@@ -173,7 +174,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    pub unsafe fn columns_4(groups: [*const f32; 2]) -> [__m256; 4] {
+    pub unsafe fn load_4(groups: [*const f32; 2]) -> [__m256; 4] {
         unsafe {
             transpose([
                 read(groups, 0),
@@ -185,7 +186,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    pub unsafe fn columns_2(groups: [*const f32; 2]) -> [__m256; 2] {
+    pub unsafe fn load_2(groups: [*const f32; 2]) -> [__m256; 2] {
         unsafe {
             let (a, b) = (read(groups, 0), read(groups, 4));
             [
@@ -196,7 +197,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    pub unsafe fn write_4(columns: [__m256; 4], groups: [*mut f32; 2]) {
+    pub unsafe fn store_4(columns: [__m256; 4], groups: [*mut f32; 2]) {
         unsafe {
             for (t, tile) in transpose(columns).into_iter().enumerate() {
                 put(tile, groups, 4 * t);
@@ -205,7 +206,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    pub unsafe fn write_2([a, b]: [__m256; 2], groups: [*mut f32; 2]) {
+    pub unsafe fn store_2([a, b]: [__m256; 2], groups: [*mut f32; 2]) {
         unsafe {
             put(_mm256_unpacklo_ps(a, b), groups, 0);
             put(_mm256_unpackhi_ps(a, b), groups, 4);
@@ -213,12 +214,12 @@ mod x86 {
     }
 
     pub mod wide {
-        #![allow(clippy::missing_safety_doc, reason = "said once, above")]
+        #![allow(clippy::missing_safety_doc, reason = "documented once, above")]
 
         use std::arch::x86_64::*;
 
-        /// Numbers of lanes in the concatenation of two vectors, as the permutations take them: for
-        /// lane `i` of the result, `i / run * per_run + i % run * per_lane + first`.
+        /// Lane numbers in the concatenation of two vectors, as permutations take them: lane `i` of
+        /// the result is lane `i / run * per_run + i % run * per_lane + first`.
         const fn lanes(run: i32, per_run: i32, per_lane: i32, first: i32) -> [i32; 16] {
             let mut lanes = [0; 16];
             let mut i = 0;
@@ -229,13 +230,13 @@ mod x86 {
             lanes
         }
 
-        /// Every second value, from the first or the second on.
+        /// Every second value, beginning with the first or the second.
         const SECOND: [[i32; 16]; 2] = [lanes(16, 0, 2, 0), lanes(16, 0, 2, 1)];
-        /// Every fourth value from the first on, then from the second on; from the third on, then
-        /// from the fourth on.
+        /// Every fourth value, beginning with the first, then with the second; beginning with the
+        /// third, then with the fourth.
         const FOURTH: [[i32; 16]; 2] = [lanes(8, 1, 4, 0), lanes(8, 1, 4, 2)];
-        /// Values of two vectors in turn: of their first halves, of their second halves.
-        const TURN: [[i32; 16]; 2] = [lanes(2, 1, 16, 0), lanes(2, 1, 16, 8)];
+        /// Values of two vectors alternately: of their first halves, of their second halves.
+        const ALTERNATE: [[i32; 16]; 2] = [lanes(2, 1, 16, 0), lanes(2, 1, 16, 8)];
         /// The same for pairs of values.
         const PAIRS: [[i32; 16]; 2] = [pairs(0), pairs(8)];
 
@@ -265,7 +266,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        pub unsafe fn columns_4(groups: [*const f32; 4]) -> [__m512; 4] {
+        pub unsafe fn load_4(groups: [*const f32; 4]) -> [__m512; 4] {
             unsafe {
                 let [a, b, c, d] = [
                     _mm512_loadu_ps(groups[0]),
@@ -273,7 +274,7 @@ mod x86 {
                     _mm512_loadu_ps(groups[2]),
                     _mm512_loadu_ps(groups[3]),
                 ];
-                // Columns 0 and 1 of half of the tiles, columns 2 and 3.
+                // Columns 0 and 1 of half of the tiles; columns 2 and 3.
                 let (ab, cd) = (permute(a, b, &FOURTH[0]), permute(c, d, &FOURTH[0]));
                 let (ef, gh) = (permute(a, b, &FOURTH[1]), permute(c, d, &FOURTH[1]));
                 [
@@ -286,7 +287,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        pub unsafe fn columns_2([a, b, c, d]: [*const f32; 4]) -> [__m512; 2] {
+        pub unsafe fn load_2([a, b, c, d]: [*const f32; 4]) -> [__m512; 2] {
             unsafe {
                 let (ab, cd) = (read([a, b]), read([c, d]));
                 [permute(ab, cd, &SECOND[0]), permute(ab, cd, &SECOND[1])]
@@ -294,10 +295,13 @@ mod x86 {
         }
 
         #[inline(always)]
-        pub unsafe fn write_4([a, b, c, d]: [__m512; 4], groups: [*mut f32; 4]) {
+        pub unsafe fn store_4([a, b, c, d]: [__m512; 4], groups: [*mut f32; 4]) {
             unsafe {
                 for half in 0..2 {
-                    let (ab, cd) = (permute(a, b, &TURN[half]), permute(c, d, &TURN[half]));
+                    let (ab, cd) = (
+                        permute(a, b, &ALTERNATE[half]),
+                        permute(c, d, &ALTERNATE[half]),
+                    );
                     _mm512_storeu_ps(groups[2 * half], permute(ab, cd, &PAIRS[0]));
                     _mm512_storeu_ps(groups[2 * half + 1], permute(ab, cd, &PAIRS[1]));
                 }
@@ -305,10 +309,10 @@ mod x86 {
         }
 
         #[inline(always)]
-        pub unsafe fn write_2([a, b]: [__m512; 2], groups: [*mut f32; 4]) {
+        pub unsafe fn store_2([a, b]: [__m512; 2], groups: [*mut f32; 4]) {
             unsafe {
                 for half in 0..2 {
-                    let both = permute(a, b, &TURN[half]);
+                    let both = permute(a, b, &ALTERNATE[half]);
                     _mm256_storeu_ps(groups[2 * half], _mm512_castps512_ps256(both));
                     _mm256_storeu_ps(groups[2 * half + 1], _mm512_extractf32x8_ps::<1>(both));
                 }
@@ -324,7 +328,7 @@ mod tests {
     use super::super::lanes::dispatch;
     use super::*;
 
-    /// Groups that lie in any order, dealt out and put back, beside the definition.
+    /// Groups in any order, loaded and stored again, compared with the reference.
     struct Case<'a, const SIDE: usize> {
         pixels: &'a [f32],
         starts: [usize; GROUPS],
@@ -338,13 +342,13 @@ mod tests {
             let mut back = vec![f32::NAN; self.pixels.len()];
             let from = self.starts.map(|start| self.pixels[start..].as_ptr());
             let to = self.starts.map(|start| back[start..].as_mut_ptr());
-            for x in (0..LANES).step_by(S::F32_LANES) {
+            for x in (0..NR).step_by(S::F32_LANES) {
                 // SAFETY: 16 values lie behind each start, within the slices.
                 unsafe {
-                    let found = columns::<S, SIDE>(simd, from, x);
-                    let expected = columns_one_by_one::<S, SIDE>(simd, from, x);
+                    let found = load_deinterleaved::<S, SIDE>(simd, from, x);
+                    let expected = load_deinterleaved_reference::<S, SIDE>(simd, from, x);
                     assert_eq!(format!("{found:?}"), format!("{expected:?}"));
-                    write::<S, SIDE>(found, to, x);
+                    store_interleaved::<S, SIDE>(found, to, x);
                 }
             }
             for start in self.starts {
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffles_are_those_of_the_definition() {
+    fn shuffles_match_the_reference() {
         let pixels: Vec<f32> = (0..100).map(|i| i as f32).collect();
         for starts in [[0, 16, 32, 48], [84, 3, 50, 21]] {
             let pixels = &pixels[..];

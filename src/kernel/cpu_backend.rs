@@ -1,82 +1,83 @@
-//! The CPU engine on tensors: for backends whose values lie in this machine's memory.
+//! The CPU kernels on tensors, for backends whose tensors lie in this machine's memory.
 
 use std::ops::Deref;
 
 use burn::tensor::{Tensor, backend};
 
+use super::cpu::buffer_pool::PooledBuffer;
+use super::cpu::conv1x1::PackedMatrix;
 use super::cpu::convolution::{self, Geometry, Weights};
-use super::cpu::memory::Recycled;
-use super::cpu::{gram as grams, mix as mixes, pool as pools, winograd};
-use super::{Epilogue, Mask, PackedConv2d, Pooling, plain};
+use super::cpu::{gram as grams, pool as pools, winograd};
+use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, reference};
 
-/// How a backend's tensors are read and made.
-pub(super) trait Host: backend::Backend {
-    /// The values of a tensor one after another.
+/// A backend whose tensors the CPU kernels can read and make.
+pub(super) trait CpuBackend: backend::Backend {
+    /// The values of a contiguous tensor.
     type Floats: Deref<Target = [f32]>;
     /// The bytes of a mask.
-    type Bytes: Deref<Target = [u8]>;
+    type MaskBytes: Deref<Target = [u8]>;
 
-    /// The values of a tensor, if they are `f32`.
+    /// The values of a tensor in row-major order, if they are `f32`.
     fn floats<const D: usize>(x: &Tensor<Self, D>) -> Option<Self::Floats>;
 
-    /// A tensor of these `f32`.
-    fn tensor<const D: usize>(memory: Recycled, shape: [usize; D]) -> Tensor<Self, D>;
+    /// A tensor of the `f32` in a buffer.
+    fn from_buffer<const D: usize>(buffer: PooledBuffer, shape: [usize; D]) -> Tensor<Self, D>;
 
-    /// The tensor with its values changed, in place if nobody else holds it.
-    fn change<const D: usize>(
+    /// The tensor with its values modified, in place unless other tensors share them.
+    fn modify<const D: usize>(
         x: Tensor<Self, D>,
-        change: impl FnOnce(&mut [f32]),
+        modify: impl FnOnce(&mut [f32]),
     ) -> Tensor<Self, D>;
 
-    /// The bytes that [`mask`](Self::mask) was made of.
-    fn bytes(mask: &Mask<Self>) -> Self::Bytes;
+    /// The bytes of a mask made by [`mask_from_buffer`](Self::mask_from_buffer).
+    fn mask_bytes(mask: &BackwardMask<Self>) -> Self::MaskBytes;
 
-    /// A tensor of bytes.
-    fn mask(memory: Recycled) -> Mask<Self>;
+    /// A mask of the bytes in a buffer.
+    fn mask_from_buffer(buffer: PooledBuffer) -> BackwardMask<Self>;
 }
 
-/// Implements [`ConvOps`](super::ConvOps) for a [`Host`].
-macro_rules! host_engine {
+/// Implements [`ConvOps`](super::ConvOps) for a [`CpuBackend`].
+macro_rules! impl_conv_ops {
     ([$($generics:tt)*] $backend:ty, $($bounds:tt)*) => {
         impl<$($generics)*> $crate::kernel::ConvOps for $backend $($bounds)* {
             fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
-                $crate::kernel::host::pack(weight)
+                $crate::kernel::cpu_backend::pack(weight)
             }
 
             fn convolve(
                 x: Tensor<Self, 4>,
                 convolution: &$crate::kernel::PackedConv2d<Self>,
-                then: $crate::kernel::Epilogue,
-                keep: bool,
-            ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
-                $crate::kernel::host::convolve(x, convolution, then, keep)
+                epilogue: $crate::kernel::Epilogue,
+                save_mask: bool,
+            ) -> (Tensor<Self, 4>, Option<$crate::kernel::BackwardMask<Self>>) {
+                $crate::kernel::cpu_backend::convolve(x, convolution, epilogue, save_mask)
             }
 
             fn convolve_backward(
                 gradient: Tensor<Self, 4>,
                 convolution: &$crate::kernel::PackedConv2d<Self>,
-                then: $crate::kernel::Epilogue,
-                mask: Option<Mask<Self>>,
+                epilogue: $crate::kernel::Epilogue,
+                mask: Option<$crate::kernel::BackwardMask<Self>>,
                 size: [usize; 2],
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::convolve_backward(gradient, convolution, then, mask, size)
+                $crate::kernel::cpu_backend::convolve_backward(gradient, convolution, epilogue, mask, size)
             }
 
             fn pool(
                 x: Tensor<Self, 4>,
                 pooling: $crate::kernel::Pooling,
-                keep: bool,
-            ) -> (Tensor<Self, 4>, Option<Mask<Self>>) {
-                $crate::kernel::host::pool(x, pooling, keep)
+                save_mask: bool,
+            ) -> (Tensor<Self, 4>, Option<$crate::kernel::BackwardMask<Self>>) {
+                $crate::kernel::cpu_backend::pool(x, pooling, save_mask)
             }
 
             fn pool_backward(
                 gradient: Tensor<Self, 4>,
                 pooling: $crate::kernel::Pooling,
-                mask: Option<Mask<Self>>,
+                mask: Option<$crate::kernel::BackwardMask<Self>>,
                 size: [usize; 2],
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::pool_backward(gradient, pooling, mask, size)
+                $crate::kernel::cpu_backend::pool_backward(gradient, pooling, mask, size)
             }
 
             fn conv1x1(
@@ -84,7 +85,7 @@ macro_rules! host_engine {
                 matrix: Tensor<Self, 2>,
                 bias: Option<Tensor<Self, 1>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::conv1x1(x, matrix, bias)
+                $crate::kernel::cpu_backend::conv1x1(x, matrix, bias)
             }
 
             fn conv1x1_backward(
@@ -92,11 +93,11 @@ macro_rules! host_engine {
                 matrix: Tensor<Self, 2>,
                 sum: Option<Tensor<Self, 4>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::conv1x1_backward(gradient, matrix, sum)
+                $crate::kernel::cpu_backend::conv1x1_backward(gradient, matrix, sum)
             }
 
             fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
-                $crate::kernel::host::gram(features)
+                $crate::kernel::cpu_backend::gram(features)
             }
 
             fn gram_backward(
@@ -104,39 +105,46 @@ macro_rules! host_engine {
                 gradient: Tensor<Self, 3>,
                 sum: Option<Tensor<Self, 4>>,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::host::gram_backward(features, gradient, sum)
+                $crate::kernel::cpu_backend::gram_backward(features, gradient, sum)
             }
         }
     };
 }
-pub(super) use host_engine;
+pub(super) use impl_conv_ops;
 
-/// A tensor of `f32` that `fill` overwrites whole.
-fn filled<B: Host, const D: usize>(
+/// A tensor of `f32`, all of which `fill` must write.
+fn filled<B: CpuBackend, const D: usize>(
     shape: [usize; D],
     fill: impl FnOnce(&mut [f32]),
 ) -> Tensor<B, D> {
-    let mut memory = Recycled::new(4 * shape.iter().product::<usize>());
-    fill(memory.values_mut());
-    B::tensor(memory, shape)
+    let mut buffer = PooledBuffer::new(4 * shape.iter().product::<usize>());
+    fill(buffer.values_mut());
+    B::from_buffer(buffer, shape)
 }
 
-fn geometry<B: Host>(convolution: &PackedConv2d<B>, batch: usize, size: [usize; 2]) -> Geometry {
+fn geometry<B: CpuBackend>(
+    convolution: &PackedConv2d<B>,
+    batch: usize,
+    size: [usize; 2],
+) -> Geometry {
     let [channels_out, channels_in, ..] = convolution.weight.dims();
     Geometry {
         batch,
         channels_in,
         channels_out,
-        mixed: convolution.projection.as_ref().map(|mix| mix.dims()[0]),
+        channels_projected: convolution
+            .projection
+            .as_ref()
+            .map(|projection| projection.dims()[0]),
         height: size[0],
         width: size[1],
     }
 }
 
-pub(super) fn pack<B: Host>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
+pub(super) fn pack<B: CpuBackend>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
     let [channels_out, channels_in, ..] = weight.dims();
     let Some(values) = B::floats(&weight) else {
-        return plain::pack(weight);
+        return reference::pack(weight);
     };
     let length = winograd::packed_len(channels_out, channels_in);
     filled([length], |packed| {
@@ -144,156 +152,139 @@ pub(super) fn pack<B: Host>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
     })
 }
 
-/// The values of a convolution's weights.
-struct Values<B: Host> {
-    packed: B::Floats,
-    bias: B::Floats,
-    mix: Option<B::Floats>,
+/// The values of a convolution's weights, if all of them are `f32`.
+fn weights<B: CpuBackend>(convolution: &PackedConv2d<B>) -> Option<Weights<B::Floats>> {
+    Some(Weights {
+        packed: B::floats(&convolution.packed)?,
+        bias: B::floats(&convolution.bias)?,
+        projection: match &convolution.projection {
+            Some(projection) => Some(B::floats(projection)?),
+            None => None,
+        },
+    })
 }
 
-impl<B: Host> Values<B> {
-    /// Those of `convolution`, if all of them are for the engine.
-    fn of(convolution: &PackedConv2d<B>) -> Option<Self> {
-        Some(Self {
-            packed: B::floats(&convolution.packed)?,
-            bias: B::floats(&convolution.bias)?,
-            mix: match &convolution.projection {
-                Some(mix) => Some(B::floats(mix)?),
-                None => None,
-            },
-        })
-    }
-
-    fn weights(&self) -> Weights<'_> {
-        Weights {
-            packed: &self.packed,
-            bias: &self.bias,
-            mix: self.mix.as_deref().unwrap_or(&[]),
-        }
-    }
-}
-
-pub(super) fn convolve<B: Host>(
+pub(super) fn convolve<B: CpuBackend>(
     x: Tensor<B, 4>,
     convolution: &PackedConv2d<B>,
-    then: Epilogue,
-    keep: bool,
-) -> (Tensor<B, 4>, Option<Mask<B>>) {
-    let (Some(values), Some(weights)) = (B::floats(&x), Values::of(convolution)) else {
-        return plain::convolve(x, convolution, then, keep);
+    epilogue: Epilogue,
+    save_mask: bool,
+) -> (Tensor<B, 4>, Option<BackwardMask<B>>) {
+    let (Some(values), Some(weights)) = (B::floats(&x), weights(convolution)) else {
+        return reference::convolve(x, convolution, epilogue, save_mask);
     };
     let [batch, _, height, width] = x.dims();
     let geometry = geometry(convolution, batch, [height, width]);
-    let keep = keep && then != Epilogue::None;
-    let mut masks = keep.then(|| Recycled::new(2 * geometry.masks()));
-    let (height, width) = geometry.after(then);
-    let weights = weights.weights();
-    let channels = geometry.channels_after();
+    let save_mask = save_mask && epilogue != Epilogue::None;
+    let mut masks = save_mask.then(|| PooledBuffer::new(2 * geometry.mask_count()));
+    let (height, width) = geometry.output_size(epilogue);
+    let channels = geometry.output_channels();
     let output = filled([batch, channels, height, width], |output| {
-        let masks = masks.as_mut().map(Recycled::values_mut);
-        convolution::forward(geometry, &values, weights, then, output, masks);
+        let masks = masks.as_mut().map(PooledBuffer::values_mut);
+        convolution::forward(geometry, &values, &weights, epilogue, output, masks);
     });
-    (output, masks.map(B::mask))
+    (output, masks.map(B::mask_from_buffer))
 }
 
-pub(super) fn convolve_backward<B: Host>(
+pub(super) fn convolve_backward<B: CpuBackend>(
     gradient: Tensor<B, 4>,
     convolution: &PackedConv2d<B>,
-    then: Epilogue,
-    mask: Option<Mask<B>>,
+    epilogue: Epilogue,
+    mask: Option<BackwardMask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
-    let (Some(values), Some(weights)) = (B::floats(&gradient), Values::of(convolution)) else {
-        return plain::convolve_backward(gradient, convolution, then, mask, size);
+    let (Some(values), Some(weights)) = (B::floats(&gradient), weights(convolution)) else {
+        return reference::convolve_backward(gradient, convolution, epilogue, mask, size);
     };
     let [batch, ..] = gradient.dims();
     let geometry = geometry(convolution, batch, size);
-    let masks = mask.as_ref().map(B::bytes);
+    let masks = mask.as_ref().map(B::mask_bytes);
     let masks = masks.as_ref().map(|masks| bytemuck::cast_slice(masks));
     filled([batch, geometry.channels_in, size[0], size[1]], |output| {
-        convolution::backward(geometry, &values, weights.weights(), then, masks, output);
+        convolution::backward(geometry, &values, &weights, epilogue, masks, output);
     })
 }
 
-pub(super) fn pool<B: Host>(
+pub(super) fn pool<B: CpuBackend>(
     x: Tensor<B, 4>,
     pooling: Pooling,
-    keep: bool,
-) -> (Tensor<B, 4>, Option<Mask<B>>) {
+    save_mask: bool,
+) -> (Tensor<B, 4>, Option<BackwardMask<B>>) {
     let Some(values) = B::floats(&x) else {
-        return plain::pool(x, pooling, keep);
+        return reference::pool(x, pooling, save_mask);
     };
     let [batch, channels, height, width] = x.dims();
-    let keep = keep && pooling == Pooling::Max;
-    let mut winners = keep
-        .then(|| Recycled::new(batch * channels * pools::winners_len((height / 2) * (width / 2))));
-    let output = filled([batch, channels, height / 2, width / 2], |output| {
-        let winners = winners.as_deref_mut();
-        pools::forward(&values, (height, width), pooling, output, winners);
+    let save_mask = save_mask && pooling == Pooling::Max;
+    let mut argmax = save_mask.then(|| {
+        PooledBuffer::new(batch * channels * pools::argmax_len((height / 2) * (width / 2)))
     });
-    (output, winners.map(B::mask))
+    let output = filled([batch, channels, height / 2, width / 2], |output| {
+        let argmax = argmax.as_deref_mut();
+        pools::forward(&values, (height, width), pooling, output, argmax);
+    });
+    (output, argmax.map(B::mask_from_buffer))
 }
 
-pub(super) fn pool_backward<B: Host>(
+pub(super) fn pool_backward<B: CpuBackend>(
     gradient: Tensor<B, 4>,
     pooling: Pooling,
-    mask: Option<Mask<B>>,
+    mask: Option<BackwardMask<B>>,
     size: [usize; 2],
 ) -> Tensor<B, 4> {
     let Some(values) = B::floats(&gradient) else {
-        return plain::pool_backward(gradient, pooling, mask, size);
+        return reference::pool_backward(gradient, pooling, mask, size);
     };
     let [batch, channels, ..] = gradient.dims();
-    let winners = mask.as_ref().map(B::bytes);
+    let argmax = mask.as_ref().map(B::mask_bytes);
     filled([batch, channels, size[0], size[1]], |output| {
-        pools::backward(&values, (size[0], size[1]), winners.as_deref(), output);
+        pools::backward(&values, (size[0], size[1]), argmax.as_deref(), output);
     })
 }
 
-pub(super) fn conv1x1<B: Host>(
+pub(super) fn conv1x1<B: CpuBackend>(
     x: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
     let (Some(values), Some(entries)) = (B::floats(&x), B::floats(&matrix)) else {
-        return plain::conv1x1(x, matrix, bias);
+        return reference::conv1x1(x, matrix, bias);
     };
     let offsets = match bias.as_ref().map(B::floats) {
-        Some(None) => return plain::conv1x1(x, matrix, bias),
+        Some(None) => return reference::conv1x1(x, matrix, bias),
         Some(offsets) => offsets,
         None => None,
     };
     let [batch, channels, height, width] = x.dims();
     let [rows, _] = matrix.dims();
     let entry = |row, channel| entries[row * channels + channel];
-    let matrix = mixes::Matrix::new(rows, channels, entry, offsets.as_deref());
+    let matrix = PackedMatrix::new(rows, channels, entry, offsets.as_deref());
     filled([batch, rows, height, width], |output| {
         matrix.apply(&values, output, height * width, false);
     })
 }
 
-pub(super) fn conv1x1_backward<B: Host>(
+pub(super) fn conv1x1_backward<B: CpuBackend>(
     gradient: Tensor<B, 4>,
     matrix: Tensor<B, 2>,
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
     let (Some(values), Some(entries)) = (B::floats(&gradient), B::floats(&matrix)) else {
-        return plain::conv1x1_backward(gradient, matrix, sum);
+        return reference::conv1x1_backward(gradient, matrix, sum);
     };
     let [batch, rows, height, width] = gradient.dims();
     let [_, channels] = matrix.dims();
     let entry = |channel, row| entries[row * channels + channel];
-    let matrix = mixes::Matrix::new(channels, rows, entry, None);
+    let matrix = PackedMatrix::new(channels, rows, entry, None);
     let positions = height * width;
     match sum {
-        Some(sum) => B::change(sum, |output| matrix.apply(&values, output, positions, true)),
+        Some(sum) => B::modify(sum, |output| matrix.apply(&values, output, positions, true)),
         None => filled([batch, channels, height, width], |output| {
             matrix.apply(&values, output, positions, false);
         }),
     }
 }
 
-pub(super) fn gram<B: Host>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+pub(super) fn gram<B: CpuBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, channels, height, width] = features.dims();
     let positions = height * width;
     let values = match channels * positions {
@@ -301,7 +292,7 @@ pub(super) fn gram<B: Host>(features: Tensor<B, 4>) -> Tensor<B, 3> {
         _ => B::floats(&features),
     };
     let Some(values) = values else {
-        return plain::gram(features);
+        return reference::gram(features);
     };
     let scale = 1.0 / positions as f32;
     filled([batch, channels, channels], |output| {
@@ -312,7 +303,7 @@ pub(super) fn gram<B: Host>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     })
 }
 
-pub(super) fn gram_backward<B: Host>(
+pub(super) fn gram_backward<B: CpuBackend>(
     features: Tensor<B, 4>,
     gradient: Tensor<B, 3>,
     sum: Option<Tensor<B, 4>>,
@@ -324,7 +315,7 @@ pub(super) fn gram_backward<B: Host>(
         _ => B::floats(&features),
     };
     let (Some(values), Some(gradients)) = (values, B::floats(&gradient)) else {
-        return plain::gram_backward(features, gradient, sum);
+        return reference::gram_backward(features, gradient, sum);
     };
     let add = |output: &mut [f32]| {
         let images = values.chunks_exact(channels * positions);
@@ -335,7 +326,7 @@ pub(super) fn gram_backward<B: Host>(
         }
     };
     match sum {
-        Some(sum) => B::change(sum, add),
+        Some(sum) => B::modify(sum, add),
         None => filled([batch, channels, height, width], |output| {
             output.fill(0.0);
             add(output);

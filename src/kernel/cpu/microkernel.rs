@@ -1,18 +1,18 @@
-//! The inner loop of everything: a small matrix product that stays in registers.
+//! The inner loop of all kernels: a small matrix product in registers.
 
 use pulp::{Simd, WithSimd};
 
-use super::lanes::{LANES, prefetch};
+use super::lanes::{NR, prefetch};
 
-/// Rows of the left factor that are computed together.
-pub const ROWS: usize = 6;
+/// Rows of the left factor that are computed together; of the right factor [`NR`] columns.
+pub const MR: usize = 6;
 
-/// Steps along the shared dimension between two strides of the left factor.
-pub const BLOCK: usize = 6;
+/// Steps along the shared dimension in a block of the left factor.
+pub const K_BLOCK: usize = 6;
 
-/// Where the left factor lies. The element of step `k` and row `i` is
-/// `at[(k / BLOCK) * stride + (k % BLOCK) * STEP + i * ROW]`, for the `STEP` and `ROW` of the
-/// product.
+/// Layout of the left factor. The element of step `k` and row `i` is
+/// `at[(k / K_BLOCK) * stride + (k % K_BLOCK) * STEP + i * ROW]`, with the `STEP` and `ROW` of
+/// [`matmul`].
 #[derive(Clone, Copy)]
 pub struct Left {
     /// The element of step 0 and row 0.
@@ -21,18 +21,18 @@ pub struct Left {
     pub stride: usize,
 }
 
-/// Where the right factor lies: `panels` panels, each with [`LANES`] values for each step.
+/// Layout of the right factor: `panels` panels, each with [`NR`] values for each step.
 #[derive(Clone, Copy)]
 pub struct Right {
     /// The first value of the first panel.
     pub at: *const f32,
     /// Distance of two panels.
     pub next: usize,
-    /// How many panels there are.
+    /// Number of panels.
     pub panels: usize,
 }
 
-/// Where the product goes: for each row and panel, [`LANES`] values.
+/// Layout of the product: [`NR`] values for each row and panel.
 #[derive(Clone, Copy)]
 pub struct Output {
     /// The first value of the first row and panel.
@@ -41,19 +41,19 @@ pub struct Output {
     pub row: usize,
     /// Distance of two panels.
     pub next: usize,
-    /// Whether the product is added to what is there.
+    /// Whether the product is added to the values already there.
     pub add: bool,
 }
 
-/// `output[i, lane] = Σ_k left[k, i] · right[k, lane]` for up to [`ROWS`] rows and any number of
-/// panels, summed in the order of `k` with one accumulator, so that the result does not depend on
-/// how rows and panels are cut.
+/// `output[i, lane] = Σ_k left[k, i] · right[k, lane]` for up to [`MR`] rows and any number of
+/// panels. Each element is summed in the order of `k` in one accumulator, so the result does not
+/// depend on how rows and panels are divided.
 ///
 /// # Safety
 /// All elements that the arguments describe must lie within allocations that are valid for reading
 /// (`left`, `right`) and for reading and writing, from this thread only (`output`).
 #[inline(always)]
-pub unsafe fn product<S: Simd, const STEP: usize, const ROW: usize>(
+pub unsafe fn matmul<S: Simd, const STEP: usize, const ROW: usize>(
     simd: S,
     rows: usize,
     steps: usize,
@@ -61,27 +61,27 @@ pub unsafe fn product<S: Simd, const STEP: usize, const ROW: usize>(
     mut right: Right,
     mut output: Output,
 ) {
-    // Where a register holds a whole panel (AVX-512), one panel alone would wait for its own sums.
-    let together = if S::F32_LANES == LANES { 4 } else { 1 };
+    // With AVX-512 a register holds a whole panel, and one panel alone would wait for its own sums.
+    let together = if S::F32_LANES == NR { 4 } else { 1 };
     while right.panels > 0 {
         let panels = match right.panels.min(together) {
             2 | 3 => 2,
             panels => panels,
         };
         // SAFETY: as promised by the caller; the panels are within the described ones.
-        unsafe { rows_of::<S, STEP, ROW>(simd, rows, panels, steps, left, right, output) };
+        unsafe { select_tile::<S, STEP, ROW>(simd, rows, panels, steps, left, right, output) };
         right.panels -= panels;
         right.at = right.at.wrapping_add(panels * right.next);
         output.at = output.at.wrapping_add(panels * output.next);
     }
 }
 
-/// Chooses the number of rows, panels and vectors at compile time.
+/// Calls the function compiled for this number of rows, panels and vectors.
 ///
 /// # Safety
-/// See [`product`].
+/// See [`matmul`].
 #[inline(always)]
-unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
+unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
     simd: S,
     rows: usize,
     panels: usize,
@@ -112,7 +112,7 @@ unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
             }
         };
     }
-    match (LANES / S::F32_LANES, panels) {
+    match (NR / S::F32_LANES, panels) {
         (1, 1) => tiles!(1, 1),
         (1, 2) => tiles!(2, 1),
         (1, _) => tiles!(4, 1),
@@ -122,8 +122,8 @@ unsafe fn rows_of<S: Simd, const STEP: usize, const ROW: usize>(
     }
 }
 
-/// `R` rows times `P` panels of `V` vectors: a function of its own for each combination, since it is
-/// called from several places and never for less than a hundred multiplications.
+/// `R` rows times `P` panels of `V` vectors. Each combination is a function that is not inlined, since
+/// it has several callers and the cost of a call is small beside that of its multiplications.
 struct Tile<const R: usize, const P: usize, const V: usize, const STEP: usize, const ROW: usize> {
     steps: usize,
     left: Left,
@@ -144,7 +144,7 @@ impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const RO
             right,
             output,
         } = self;
-        debug_assert_eq!(V * S::F32_LANES, LANES);
+        debug_assert_eq!(V * S::F32_LANES, NR);
         let zero = simd.splat_f32s(0.0);
         let mut sums = [[[zero; V]; P]; R];
         let mut a = left.at;
@@ -157,7 +157,7 @@ impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const RO
                     let mut values = [[zero; V]; P];
                     for p in 0..P {
                         for v in 0..V {
-                            let at = b.add($j * LANES + p * right.next + v * S::F32_LANES);
+                            let at = b.add($j * NR + p * right.next + v * S::F32_LANES);
                             values[p][v] = at.cast::<S::f32s>().read_unaligned();
                         }
                     }
@@ -172,20 +172,20 @@ impl<const R: usize, const P: usize, const V: usize, const STEP: usize, const RO
                     }
                 };
             }
-            for _ in 0..steps / BLOCK {
-                // Backward the rows jump from block to block, which no hardware foresees; forward they
-                // are asked for a little earlier than it does.
+            for _ in 0..steps / K_BLOCK {
+                // In the backward pass rows jump from block to block, which hardware does not prefetch;
+                // in the forward pass this is a little earlier than the hardware.
                 let ahead = a.wrapping_add(8 * left.stride);
                 prefetch(ahead);
-                prefetch(ahead.wrapping_add(LANES));
-                prefetch(ahead.wrapping_add(2 * LANES));
-                for j in 0..BLOCK {
+                prefetch(ahead.wrapping_add(NR));
+                prefetch(ahead.wrapping_add(2 * NR));
+                for j in 0..K_BLOCK {
                     step!(j);
                 }
                 a = a.wrapping_add(left.stride);
-                b = b.add(BLOCK * LANES);
+                b = b.add(K_BLOCK * NR);
             }
-            for j in 0..steps % BLOCK {
+            for j in 0..steps % K_BLOCK {
                 step!(j);
             }
             for i in 0..R {
@@ -226,35 +226,35 @@ mod tests {
         fn with_simd<S: Simd>(self, simd: S) {
             let left = Left {
                 at: self.left.as_ptr(),
-                stride: BLOCK * ROWS,
+                stride: K_BLOCK * MR,
             };
             let right = Right {
                 at: self.right.as_ptr(),
-                next: self.steps * LANES,
+                next: self.steps * NR,
                 panels: self.panels,
             };
             let output = Output {
                 at: self.output.as_mut_ptr(),
-                row: self.panels * LANES,
-                next: LANES,
+                row: self.panels * NR,
+                next: NR,
                 add: true,
             };
             // SAFETY: the slices have the sizes that the test below gives them.
-            unsafe { product::<S, ROWS, 1>(simd, self.rows, self.steps, left, right, output) };
+            unsafe { matmul::<S, MR, 1>(simd, self.rows, self.steps, left, right, output) };
         }
     }
 
     proptest! {
-        /// Every width of vector, number of rows and of panels, against the sums written out; and
-        /// all the same to the bit among those without fused multiplication.
+        /// Every vector width, number of rows and number of panels agrees with the definition; the
+        /// scalar implementations, which have no fused multiplication, agree bit for bit.
         #[test]
-        fn products_are_those_of_the_definition(
+        fn products_match_the_definition(
             rows in 1usize..=6, steps in 0usize..20, panels in 1usize..7, seed in any::<u64>(),
         ) {
             let mut random = crate::kernel::tests::numbers(seed);
             let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| random()).collect() };
-            let (left, right) = (draw(steps * ROWS), draw(panels * steps * LANES));
-            let start = draw(rows * panels * LANES);
+            let (left, right) = (draw(steps * MR), draw(panels * steps * NR));
+            let start = draw(rows * panels * NR);
             let run = |vectors: usize| {
                 let mut found = start.clone();
                 let case = Case {
@@ -269,21 +269,21 @@ mod tests {
                 found
             };
             let native = run(0);
-            let plain = run(4);
-            prop_assert_eq!(&plain, &run(8));
-            prop_assert_eq!(&plain, &run(16));
+            let scalar = run(4);
+            prop_assert_eq!(&scalar, &run(8));
+            prop_assert_eq!(&scalar, &run(16));
             for i in 0..rows {
                 for p in 0..panels {
-                    for lane in 0..LANES {
-                        let at = (i * panels + p) * LANES + lane;
+                    for lane in 0..NR {
+                        let at = (i * panels + p) * NR + lane;
                         let sum: f64 = (0..steps)
                             .map(|k| {
-                                let right = right[(p * steps + k) * LANES + lane];
-                                left[k * ROWS + i] as f64 * right as f64
+                                let right = right[(p * steps + k) * NR + lane];
+                                left[k * MR + i] as f64 * right as f64
                             })
                             .sum();
                         let expected = start[at] as f64 + sum;
-                        prop_assert!((plain[at] as f64 - expected).abs() < 1e-5);
+                        prop_assert!((scalar[at] as f64 - expected).abs() < 1e-5);
                         prop_assert!((native[at] as f64 - expected).abs() < 1e-5);
                     }
                 }

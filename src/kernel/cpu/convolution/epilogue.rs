@@ -1,38 +1,39 @@
-//! From products to pixels: the transform back, then bias, ReLU, pool and masks.
+//! From products to pixels: the inverse transform, then bias, ReLU, pool and masks.
 
 use pulp::Simd;
 
 use super::{Direction, GROUP_PITCH, Geometry, Pass};
-use crate::kernel::cpu::lanes::{Bits, LANES, Lanes, store_bits};
-use crate::kernel::cpu::patch::Panel;
-use crate::kernel::cpu::winograd::{POINTS, TILE, transform_points};
+use crate::kernel::cpu::lanes::{Bits, Lanes, NR, store_bits};
+use crate::kernel::cpu::output_tiles::TileWriter;
+use crate::kernel::cpu::tiles::{Panel, TILE};
+use crate::kernel::cpu::winograd::{POINTS, transform_points};
 use crate::kernel::{Epilogue, Pooling};
 
-/// Finished pixels of a panel, before they are placed.
-pub(super) struct Tiles {
+/// Buffers for the pixels and masks of a panel.
+pub(super) struct TileBuffers {
     whole: [[Lanes; TILE]; TILE],
     pooled: [[Lanes; 2]; 2],
     bits: Bits,
 }
 
-impl Tiles {
+impl TileBuffers {
     pub(super) const ZERO: Self = Self {
         whole: [[Lanes::ZERO; TILE]; TILE],
         pooled: [[Lanes::ZERO; 2]; 2],
-        bits: [0; LANES],
+        bits: [0; NR],
     };
 }
 
 impl Pass<'_> {
-    /// Turns the products of one channel and panel into pixels and masks.
+    /// Computes and writes the pixels and masks of one channel and panel.
     #[inline(always)]
-    pub(super) fn finish<S: Simd>(
+    pub(super) fn write_tiles<S: Simd>(
         &self,
         simd: S,
         [image, channel]: [usize; 2],
         panel: &Panel,
         products: &[Lanes; POINTS],
-        tiles: &mut Tiles,
+        buffers: &mut TileBuffers,
     ) {
         let Geometry {
             channels_in,
@@ -41,63 +42,69 @@ impl Pass<'_> {
             width,
             ..
         } = self.geometry;
-        let Tiles {
-            whole: tiles,
+        let TileBuffers {
+            whole,
             pooled,
             bits,
-        } = tiles;
-        let canvas = panel.canvas::<TILE>((height, width));
+        } = buffers;
+        let writer = TileWriter::<TILE>::new(panel, (height, width));
         let Direction::Forward { bias, masks } = self.direction else {
             let plane = (image * channels_in + channel) * height * width;
             let plane = self.output.wrapping_add(plane);
-            for x in (0..LANES).step_by(S::F32_LANES) {
+            for x in (0..NR).step_by(S::F32_LANES) {
                 let tile = transform_points(simd, products, x);
-                let mut turned = tile;
+                let mut rotated = tile;
                 for i in 0..TILE {
                     for j in 0..TILE {
-                        turned[TILE - 1 - i][TILE - 1 - j] = tile[i][j];
+                        rotated[TILE - 1 - i][TILE - 1 - j] = tile[i][j];
                     }
                 }
-                // SAFETY: `output` has channels_in planes for each image, and this is one of them;
-                // the tiles of this block are written by no other.
-                unsafe { canvas.put::<S>(plane, &turned, x, tiles) };
+                // SAFETY: `output` has channels_in planes for each image, and this is one of them; no
+                // other block writes the tiles of this one.
+                unsafe { writer.write_lanes::<S>(plane, &rotated, x, whole) };
             }
             // SAFETY: as above.
-            unsafe { canvas.place(plane, tiles) };
+            unsafe { writer.flush(plane, whole) };
             return;
         };
 
         let index = image * channels_out + channel;
-        let (height, width) = self.geometry.after(self.then);
+        let (height, width) = self.geometry.output_size(self.epilogue);
         let plane = self.output.wrapping_add(index * height * width);
-        let small = panel.canvas::<2>((height, width));
-        for x in (0..LANES).step_by(S::F32_LANES) {
-            let Finished { tile, half, alive } = self.finished(simd, bias[channel], products, x);
-            // SAFETY: `output` has channels_out planes for each image, of the size after `then`, and
-            // this is one of them; the tiles of this block are written by no other.
+        let pooled_writer = TileWriter::<2>::new(panel, (height, width));
+        for x in (0..NR).step_by(S::F32_LANES) {
+            let Activations {
+                tile,
+                pooled_tile,
+                active,
+            } = self.apply_epilogue(simd, bias[channel], products, x);
+            // SAFETY: `output` has channels_out planes for each image, of the size after the epilogue,
+            // and this is one of them; no other block writes the tiles of this one.
             unsafe {
-                match self.then {
-                    Epilogue::ReluPool(_) => small.put::<S>(plane, &half, x, pooled),
-                    _ => canvas.put::<S>(plane, &tile, x, tiles),
+                match self.epilogue {
+                    Epilogue::ReluPool(_) => {
+                        pooled_writer.write_lanes::<S>(plane, &pooled_tile, x, pooled)
+                    }
+                    _ => writer.write_lanes::<S>(plane, &tile, x, whole),
                 }
             }
-            store_bits::<S>(bits, x, alive);
+            store_bits::<S>(bits, x, active);
         }
         // SAFETY: as above.
         unsafe {
-            match self.then {
-                Epilogue::ReluPool(_) => small.place(plane, pooled),
-                _ => canvas.place(plane, tiles),
+            match self.epilogue {
+                Epilogue::ReluPool(_) => pooled_writer.flush(plane, pooled),
+                _ => writer.flush(plane, whole),
             }
         }
         // SAFETY: the masks of this image, channel and panel are written by no other thread.
-        unsafe { self.put_masks(masks, index, panel, bits) };
+        unsafe { self.write_masks(masks, index, panel, bits) };
     }
 
-    /// Keeps the finished pixels of one channel and panel for the mix, the pixel numbered `i` at
+    /// Computes the pixels of one channel and panel for the projection, pixel number `i` to
     /// `to[i * GROUP_PITCH]`, and writes the masks.
     #[inline(always)]
-    pub(super) fn keep<S: Simd>(
+    pub(super) fn store_activations<S: Simd>(
         &self,
         simd: S,
         [image, channel]: [usize; 2],
@@ -108,14 +115,18 @@ impl Pass<'_> {
         let Direction::Forward { bias, masks } = self.direction else {
             return;
         };
-        let mut bits: Bits = [0; LANES];
-        for x in (0..LANES).step_by(S::F32_LANES) {
-            let Finished { tile, half, alive } = self.finished(simd, bias[channel], products, x);
-            match self.then {
+        let mut bits: Bits = [0; NR];
+        for x in (0..NR).step_by(S::F32_LANES) {
+            let Activations {
+                tile,
+                pooled_tile,
+                active,
+            } = self.apply_epilogue(simd, bias[channel], products, x);
+            match self.epilogue {
                 Epilogue::ReluPool(_) => {
                     for i in 0..2 {
                         for j in 0..2 {
-                            to[(2 * i + j) * GROUP_PITCH].store::<S>(x, half[i][j]);
+                            to[(2 * i + j) * GROUP_PITCH].store::<S>(x, pooled_tile[i][j]);
                         }
                     }
                 }
@@ -127,22 +138,22 @@ impl Pass<'_> {
                     }
                 }
             }
-            store_bits::<S>(&mut bits, x, alive);
+            store_bits::<S>(&mut bits, x, active);
         }
         let index = image * self.geometry.channels_out + channel;
         // SAFETY: the masks of this image, channel and panel are written by no other thread.
-        unsafe { self.put_masks(masks, index, panel, &bits) };
+        unsafe { self.write_masks(masks, index, panel, &bits) };
     }
 
-    /// What bias, ReLU and pool make of the products, for the lanes from `x` on.
+    /// Applies the inverse transform, bias, ReLU and pool, for the lanes from `x` on.
     #[inline(always)]
-    fn finished<S: Simd>(
+    fn apply_epilogue<S: Simd>(
         &self,
         simd: S,
         bias: f32,
         products: &[Lanes; POINTS],
         x: usize,
-    ) -> Finished<S> {
+    ) -> Activations<S> {
         let bias = simd.splat_f32s(bias);
         let mut tile = transform_points(simd, products, x);
         for row in &mut tile {
@@ -150,40 +161,44 @@ impl Pass<'_> {
                 *pixel = simd.add_f32s(*pixel, bias);
             }
         }
-        let mut alive = simd.splat_u32s(0);
-        let mut half = [[bias; 2]; 2];
-        match self.then {
+        let mut active = simd.splat_u32s(0);
+        let mut pooled_tile = [[bias; 2]; 2];
+        match self.epilogue {
             Epilogue::None => {}
-            Epilogue::Relu => alive = rectify(simd, &mut tile),
+            Epilogue::Relu => active = apply_relu(simd, &mut tile),
             Epilogue::ReluPool(Pooling::Max) => {
                 for i in 0..2 {
                     for j in 0..2 {
-                        let (most, bit) = largest(simd, &tile, 2 * i, 2 * j);
-                        half[i][j] = most;
-                        alive = simd.or_u32s(alive, bit);
+                        let (value, bit) = largest(simd, &tile, 2 * i, 2 * j);
+                        pooled_tile[i][j] = value;
+                        active = simd.or_u32s(active, bit);
                     }
                 }
             }
             Epilogue::ReluPool(Pooling::Average) => {
-                alive = rectify(simd, &mut tile);
+                active = apply_relu(simd, &mut tile);
                 for i in 0..2 {
                     for j in 0..2 {
                         let row = |i: usize| simd.add_f32s(tile[i][2 * j], tile[i][2 * j + 1]);
                         let sum = simd.add_f32s(row(2 * i), row(2 * i + 1));
-                        half[i][j] = simd.mul_f32s(sum, simd.splat_f32s(0.25));
+                        pooled_tile[i][j] = simd.mul_f32s(sum, simd.splat_f32s(0.25));
                     }
                 }
             }
         }
-        Finished { tile, half, alive }
+        Activations {
+            tile,
+            pooled_tile,
+            active,
+        }
     }
 
-    /// Writes the masks of one panel, if any are wanted.
+    /// Writes the masks of one panel, unless `masks` is null.
     ///
     /// # Safety
     /// No other thread may access the masks of this panel in the plane numbered `index`.
     #[inline(always)]
-    unsafe fn put_masks(&self, masks: *mut u16, index: usize, panel: &Panel, bits: &Bits) {
+    unsafe fn write_masks(&self, masks: *mut u16, index: usize, panel: &Panel, bits: &Bits) {
         if masks.is_null() {
             return;
         }
@@ -201,33 +216,33 @@ impl Pass<'_> {
     }
 }
 
-/// Pixels that went through bias and ReLU, and through the pool where there is one, with the bits of
-/// those that pass a gradient on.
-struct Finished<S: Simd> {
+/// Pixels after bias and ReLU (`tile`), or also after the pool (`pooled_tile`), and the bits of the pixels
+/// that pass a gradient on.
+struct Activations<S: Simd> {
     tile: [[S::f32s; TILE]; TILE],
-    half: [[S::f32s; 2]; 2],
-    alive: S::u32s,
+    pooled_tile: [[S::f32s; 2]; 2],
+    active: S::u32s,
 }
 
-/// Replaces what is not positive by zero (NaN stays); the bits of what is left.
+/// Replaces values `≤ 0` by zero (NaN stays); returns the bits of the others.
 #[inline(always)]
-fn rectify<S: Simd>(simd: S, tile: &mut [[S::f32s; TILE]; TILE]) -> S::u32s {
+fn apply_relu<S: Simd>(simd: S, tile: &mut [[S::f32s; TILE]; TILE]) -> S::u32s {
     let zero = simd.splat_f32s(0.0);
     let none = simd.splat_u32s(0);
-    let mut alive = none;
+    let mut active = none;
     for i in 0..TILE {
         for j in 0..TILE {
-            let dead = simd.less_than_or_equal_f32s(tile[i][j], zero);
-            tile[i][j] = simd.select_f32s(dead, zero, tile[i][j]);
+            let inactive = simd.less_than_or_equal_f32s(tile[i][j], zero);
+            tile[i][j] = simd.select_f32s(inactive, zero, tile[i][j]);
             let bit = simd.splat_u32s(1 << (TILE * i + j));
-            alive = simd.or_u32s(alive, simd.select_u32s(dead, none, bit));
+            active = simd.or_u32s(active, simd.select_u32s(inactive, none, bit));
         }
     }
-    alive
+    active
 }
 
-/// The largest of the four pixels from `(i, j)` on, at least zero, and the bit of the first that is
-/// as large; none if it is zero.
+/// The largest of the four pixels from `(i, j)` on, or zero, and the bit of the first pixel of that
+/// value; no bit for zero.
 #[inline(always)]
 fn largest<S: Simd>(
     simd: S,
@@ -246,10 +261,10 @@ fn largest<S: Simd>(
     };
     let upper = larger(pixel(i, j), pixel(i, j + 1));
     let lower = larger(pixel(i + 1, j), pixel(i + 1, j + 1));
-    let (most, bit) = larger(upper, lower);
-    let dead = simd.less_than_or_equal_f32s(most, zero);
+    let (value, bit) = larger(upper, lower);
+    let inactive = simd.less_than_or_equal_f32s(value, zero);
     (
-        simd.select_f32s(dead, zero, most),
-        simd.select_u32s(dead, simd.splat_u32s(0), bit),
+        simd.select_f32s(inactive, zero, value),
+        simd.select_u32s(inactive, simd.splat_u32s(0), bit),
     )
 }
