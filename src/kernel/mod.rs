@@ -266,6 +266,17 @@ where
 {
 }
 
+/// Returns the idle memory of the CPU kernels to the system.
+///
+/// The memory of a dropped tensor is kept for the next one of its size, so after a run a program still
+/// holds about as much memory as the run needed at its peak. A program that lives on can call this when
+/// its runs are done. Memory in use is not affected, and later runs allocate what they need. Without a
+/// CPU backend (feature `flex` or `ndarray`) this does nothing.
+pub fn release_idle_memory() {
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    cpu::buffer_pool::release_idle();
+}
+
 /// The sum of all elements, shape `[1]`, in an order that does not depend on the number of threads:
 /// along one axis after the other.
 pub(crate) fn sum<B: backend::Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {

@@ -23,6 +23,11 @@ const MAX_EXCESS: usize = 2;
 /// The pool of all results of the CPU kernels.
 static POOL: BufferPool = BufferPool::new();
 
+/// Returns all idle buffers of the pool to the system.
+pub fn release_idle() {
+    POOL.release_idle();
+}
+
 /// Buffers that wait to be used again.
 #[derive(Debug)]
 struct BufferPool(Mutex<State>);
@@ -75,6 +80,23 @@ impl BufferPool {
         let mut state = self.lock();
         let since = state.requests;
         state.idle.push(Idle { memory, since });
+    }
+
+    fn release_idle(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        drop(idle);
+    }
+
+    /// Total size of idle buffers with a size in this range.
+    #[cfg(test)]
+    fn idle_bytes(&self, sizes: impl std::ops::RangeBounds<usize>) -> usize {
+        let state = self.lock();
+        let sizes = state
+            .idle
+            .iter()
+            .map(|idle| idle.memory.len())
+            .filter(|size| sizes.contains(size));
+        sizes.sum()
     }
 }
 
@@ -210,5 +232,29 @@ mod tests {
         let small = new(size / 3);
         assert_ne!(small.as_ptr(), address);
         assert!(new(0).values_mut::<f32>().is_empty());
+    }
+
+    #[test]
+    fn idle_buffers_are_released() {
+        static OWN: BufferPool = BufferPool::new();
+        let [idle, mut used] = [8192, 65536].map(|bytes| PooledBuffer::from_pool(&OWN, bytes));
+        drop(idle);
+        assert_eq!(OWN.idle_bytes(..), 8192);
+        OWN.release_idle();
+        assert_eq!(OWN.idle_bytes(..), 0);
+        // Buffers in use stay usable, and return to the pool later.
+        used.fill(7);
+        assert!(used.iter().all(|&byte| byte == 7));
+        drop(used);
+        assert_eq!(OWN.idle_bytes(..), 65536);
+    }
+
+    #[test]
+    fn the_public_function_releases_the_shared_pool() {
+        // A size that no other test uses: others may return buffers at any moment.
+        let size = 1_234_567;
+        drop(PooledBuffer::new(size));
+        crate::kernel::release_idle_memory();
+        assert_eq!(POOL.idle_bytes(size..=size), 0);
     }
 }
