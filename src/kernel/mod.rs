@@ -13,7 +13,7 @@
 //! Only the Gram matrix keeps its features.
 //!
 //! [`ConvOps`] has these operations on a concrete backend. Its methods have defaults in ordinary Burn
-//! operations ([`reference`]), so that `impl ConvOps for MyBackend {}` is enough for any backend. For
+//! operations ([`mod@reference`]), so that `impl ConvOps for MyBackend {}` is enough for any backend. For
 //! `f32`, `Flex` and `NdArray` use CPU kernels: Winograd's F(4×4, 3×3) on AVX-512, AVX2 or NEON vectors,
 //! on all threads of rayon's pool, with results that do not depend on the number of threads.
 //!
@@ -90,7 +90,7 @@ pub type BackwardMask<B> = Tensor<B, 1, Int>;
 
 /// The operations on a concrete backend, forward and backward.
 ///
-/// All defaults are those in [`reference`].
+/// All defaults are those in [`mod@reference`].
 pub trait ConvOps: backend::Backend {
     /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes.
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {

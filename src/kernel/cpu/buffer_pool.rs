@@ -3,6 +3,9 @@
 //! Fresh memory costs more than its allocation, since the system clears every page at the first
 //! touch. The results of the CPU kernels are therefore allocated here, and their memory returns to
 //! the pool when the tensor is dropped.
+//!
+//! In unit tests each buffer is a heap allocation of its exact size, filled with NaN: a memory checker
+//! sees its ends, and a result that is not written whole is noticed.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -87,16 +90,11 @@ impl BufferPool {
         drop(idle);
     }
 
-    /// Total size of idle buffers with a size in this range.
+    /// Total size of the idle buffers.
     #[cfg(test)]
-    fn idle_bytes(&self, sizes: impl std::ops::RangeBounds<usize>) -> usize {
-        let state = self.lock();
-        let sizes = state
-            .idle
-            .iter()
-            .map(|idle| idle.memory.len())
-            .filter(|size| sizes.contains(size));
-        sizes.sum()
+    fn idle_bytes(&self) -> usize {
+        let idle = &self.lock().idle;
+        idle.iter().map(|idle| idle.memory.len()).sum()
     }
 }
 
@@ -118,9 +116,23 @@ impl State {
 #[derive(Debug)]
 pub struct PooledBuffer {
     /// `None` if there are no bytes.
-    memory: Option<MmapMut>,
+    memory: Option<Memory>,
     bytes: usize,
-    pool: &'static BufferPool,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Memory that returns to this pool.
+    Pooled(MmapMut, &'static BufferPool),
+    #[cfg(test)]
+    Heap(Vec<u8>),
+}
+
+impl Memory {
+    fn from_pool(pool: &'static BufferPool, bytes: usize) -> Self {
+        let memory = pool.take(bytes).unwrap_or_else(|| allocate(bytes));
+        Self::Pooled(memory, pool)
+    }
 }
 
 impl PooledBuffer {
@@ -129,16 +141,12 @@ impl PooledBuffer {
     /// # Panics
     /// If the system has no memory left, like every allocation.
     pub fn new(bytes: usize) -> Self {
-        Self::from_pool(&POOL, bytes)
-    }
-
-    fn from_pool(pool: &'static BufferPool, bytes: usize) -> Self {
-        let memory = (bytes > 0).then(|| pool.take(bytes).unwrap_or_else(|| allocate(bytes)));
-        Self {
-            memory,
-            bytes,
-            pool,
-        }
+        #[cfg(not(test))]
+        let allocate = || Memory::from_pool(&POOL, bytes);
+        #[cfg(test)]
+        let allocate = || Memory::Heap(vec![0xFF; bytes]);
+        let memory = (bytes > 0).then(allocate);
+        Self { memory, bytes }
     }
 
     /// The buffer as numbers of type `T`.
@@ -158,8 +166,11 @@ fn allocate(bytes: usize) -> MmapMut {
 
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.pool.put_back(memory);
+        match self.memory.take() {
+            Some(Memory::Pooled(memory, pool)) => pool.put_back(memory),
+            #[cfg(test)]
+            Some(Memory::Heap(_)) => {}
+            None => {}
         }
     }
 }
@@ -169,7 +180,9 @@ impl Deref for PooledBuffer {
 
     fn deref(&self) -> &[u8] {
         match &self.memory {
-            Some(memory) => &memory[..self.bytes],
+            Some(Memory::Pooled(memory, _)) => &memory[..self.bytes],
+            #[cfg(test)]
+            Some(Memory::Heap(memory)) => memory,
             // Aligned for any number, like the pages.
             None => bytemuck::cast_slice::<u64, u8>(&[]),
         }
@@ -179,7 +192,9 @@ impl Deref for PooledBuffer {
 impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
-            Some(memory) => &mut memory[..self.bytes],
+            Some(Memory::Pooled(memory, _)) => &mut memory[..self.bytes],
+            #[cfg(test)]
+            Some(Memory::Heap(memory)) => memory,
             None => bytemuck::cast_slice_mut::<u64, u8>(&mut []),
         }
     }
@@ -189,8 +204,12 @@ impl DerefMut for PooledBuffer {
 #[cfg(feature = "flex")]
 impl burn_std::AllocationController for PooledBuffer {
     fn alloc_align(&self) -> usize {
-        // Pages are aligned to more than this.
-        64
+        match self.memory {
+            #[cfg(test)]
+            Some(Memory::Heap(_)) => 1,
+            // Pages are aligned to more than this.
+            _ => 64,
+        }
     }
 
     fn property(&self) -> burn_std::AllocationProperty {
@@ -214,47 +233,52 @@ impl burn_std::AllocationController for PooledBuffer {
 mod tests {
     use super::*;
 
+    fn pooled(pool: &'static BufferPool, bytes: usize) -> PooledBuffer {
+        PooledBuffer {
+            memory: Some(Memory::from_pool(pool, bytes)),
+            bytes,
+        }
+    }
+
     #[test]
     fn dropped_buffers_are_used_again() {
-        // A pool of its own, since other tests use the shared one at the same time.
         static OWN: BufferPool = BufferPool::new();
-        let new = |bytes| PooledBuffer::from_pool(&OWN, bytes);
         let size = 123_457_000;
-        let first = new(size);
+        let first = pooled(&OWN, size);
         let address = first.as_ptr();
         drop(first);
-        let again = new(size - 1000);
+        let again = pooled(&OWN, size - 1000);
         assert_eq!(again.as_ptr(), address);
         assert_eq!(again.len(), size - 1000);
-        let other = new(size);
+        let other = pooled(&OWN, size);
         assert_ne!(other.as_ptr(), address);
         drop(again);
-        let small = new(size / 3);
+        let small = pooled(&OWN, size / 3);
         assert_ne!(small.as_ptr(), address);
-        assert!(new(0).values_mut::<f32>().is_empty());
+        assert!(PooledBuffer::new(0).values_mut::<f32>().is_empty());
     }
 
     #[test]
     fn idle_buffers_are_released() {
         static OWN: BufferPool = BufferPool::new();
-        let [idle, mut used] = [8192, 65536].map(|bytes| PooledBuffer::from_pool(&OWN, bytes));
+        let [idle, mut used] = [8192, 65536].map(|bytes| pooled(&OWN, bytes));
         drop(idle);
-        assert_eq!(OWN.idle_bytes(..), 8192);
+        assert_eq!(OWN.idle_bytes(), 8192);
         OWN.release_idle();
-        assert_eq!(OWN.idle_bytes(..), 0);
+        assert_eq!(OWN.idle_bytes(), 0);
         // Buffers in use stay usable, and return to the pool later.
         used.fill(7);
         assert!(used.iter().all(|&byte| byte == 7));
         drop(used);
-        assert_eq!(OWN.idle_bytes(..), 65536);
+        assert_eq!(OWN.idle_bytes(), 65536);
     }
 
+    /// No other test uses the shared pool.
     #[test]
     fn the_public_function_releases_the_shared_pool() {
-        // A size that no other test uses: others may return buffers at any moment.
-        let size = 1_234_567;
-        drop(PooledBuffer::new(size));
+        drop(pooled(&POOL, 8192));
+        assert_eq!(POOL.idle_bytes(), 8192);
         crate::kernel::release_idle_memory();
-        assert_eq!(POOL.idle_bytes(size..=size), 0);
+        assert_eq!(POOL.idle_bytes(), 0);
     }
 }

@@ -361,7 +361,7 @@ impl WithSimd for Block<'_> {
         };
         let projected_len = rows * panels.len() * pixels;
         let needed = patches_len
-            + (products_len + activations_len + projected_len).max(pass.input_projection_len());
+            + (products_len + activations_len + projected_len).max(pass.gradient_projection_len());
         if scratch.len() < needed {
             scratch.resize(needed, Lanes::ZERO);
         }
@@ -374,7 +374,7 @@ impl WithSimd for Block<'_> {
             match (pass.geometry.channels_projected, pass.direction) {
                 (Some(rows), Direction::Backward { masks }) => {
                     let scratch = &mut *rest;
-                    pass.project_input(simd, image, panel, rows, masks, points, pitch, scratch);
+                    pass.project_gradient(simd, image, panel, rows, masks, points, pitch, scratch);
                 }
                 _ => pass.transform_input(simd, image, panel, depth, points, pitch),
             }

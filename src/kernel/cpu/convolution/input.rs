@@ -63,7 +63,7 @@ impl Pass<'_> {
     /// channels at a time.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn project_input<S: Simd>(
+    pub(super) fn project_gradient<S: Simd>(
         &self,
         simd: S,
         image: usize,
@@ -190,9 +190,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Scratch of [`project_input`](Self::project_input): the gradient of all projected channels under
+    /// Scratch of [`project_gradient`](Self::project_gradient): the gradient of all projected channels under
     /// one panel, and that of six channels before the projection.
-    pub(super) fn input_projection_len(&self) -> usize {
+    pub(super) fn gradient_projection_len(&self) -> usize {
         let count = self.gradient_patch_side().pow(2);
         self.geometry
             .channels_projected
