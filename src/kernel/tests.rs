@@ -245,7 +245,6 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         (64, 3, [2, 2]),
         (1, 513, [5, 3]),
         (513, 1, [1, 9]),
-        (513, 97, [4, 17]),
         (48, 50, [1, 300]),
         (50, 48, [300, 1]),
         // Panels that are read and written in place (within a row, over two rows, over four) and
@@ -259,6 +258,13 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
         for projected in [None, Some(seed + 1)] {
             check_convolution(1, channels_in, channels_out, size, projected, seed as u64);
         }
+    }
+}
+
+#[test]
+fn convolutions_with_many_channels() {
+    for projected in [None, Some(6)] {
+        check_convolution(1, 513, 97, [4, 17], projected, 5);
     }
 }
 
