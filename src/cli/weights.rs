@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use impasto::kernel::AutodiffStyleBackend;
-use impasto::pretrained::{self, Cache, PretrainedError, Progress, Report, Source};
+use impasto::pretrained::{self, Cache, DownloadProgress, PretrainedError, Report, Source};
 use impasto::weights::Precision;
 use impasto::{Layer, Vgg19Weights};
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
@@ -55,7 +55,7 @@ pub struct Download {
     /// The SHA-256 of that file, or its first digits
     #[arg(long, value_name = "HEX", requires = "url", value_parser = parse_sum)]
     pub sha256: Option<String>,
-    /// Allow addresses without encryption
+    /// Allow URLs without encryption
     #[arg(long)]
     pub allow_http: bool,
     /// Keep 32 bits of each value, in a file twice as large
@@ -142,7 +142,7 @@ fn list() -> Result<ExitCode, Failure> {
         ))
     };
     for source in Source::all() {
-        let urls: Vec<&str> = source.addresses.iter().map(|a| a.url.as_str()).collect();
+        let urls: Vec<&str> = source.mirrors.iter().map(|a| a.url.as_str()).collect();
         let size = source.download.map(|bytes| DecimalBytes(bytes).to_string());
         print(&format!(
             "{}\n  what       {}\n  licence    {}\n  download   {}\n  from       {}\n  cached     {}\n\n",
@@ -193,7 +193,9 @@ fn download(arguments: &Download) -> Result<ExitCode, Failure> {
     let result = download.run_to(&cache, &path);
     bar.finish();
     result.map_err(|error| match error {
-        PretrainedError::Insecure { .. } | PretrainedError::Address { .. } => Failure::usage(error),
+        PretrainedError::Insecure { .. } | PretrainedError::InvalidUrl { .. } => {
+            Failure::usage(error)
+        }
         error => Failure::other(error),
     })?;
     if !arguments.quiet {
@@ -311,9 +313,9 @@ impl Bar {
         }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &DownloadProgress) {
         match progress {
-            Progress::Fetching { done, total, .. } => match &self.bar {
+            DownloadProgress::Fetching { done, total, .. } => match &self.bar {
                 Some(bar) => {
                     if let Some(total) = total {
                         bar.set_length(*total);
@@ -335,18 +337,18 @@ impl Bar {
                 }
                 None => {}
             },
-            Progress::Waiting if !self.waiting => {
+            DownloadProgress::Waiting if !self.waiting => {
                 self.waiting = true;
                 self.say("Waiting for another process that fetches the same weights.");
             }
-            Progress::Retrying { error, pause } => self.say(&format!(
+            DownloadProgress::Retrying { error, pause } => self.say(&format!(
                 "{}; again in {:.0} s",
                 describe_error(error),
                 pause.as_secs_f64().ceil()
             )),
-            Progress::NextAddress { error } => {
+            DownloadProgress::NextMirror { error } => {
                 self.say(&format!(
-                    "{}; trying the next address",
+                    "{}; trying the next mirror",
                     describe_error(error)
                 ));
             }

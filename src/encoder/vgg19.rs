@@ -85,13 +85,13 @@ impl<B: Backend> Vgg19<B> {
     /// Builds the network from weights in memory.
     pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
         let normalization = weights.normalization;
-        let mut readouts = weights.readouts.into_iter();
+        let mut projections = weights.projections.into_iter();
         let build = |layer| same_size_convolution(layer, device);
         Self {
             convolutions: weights
                 .convolutions
                 .into_iter()
-                .map(|layer| Prepared::new(build(layer), readouts.next().map(build)))
+                .map(|layer| Prepared::new(build(layer), projections.next().map(build)))
                 .collect(),
             normalization,
             pooling: Pooling::default(),

@@ -1,9 +1,9 @@
 //! From a publisher's file to a compact one in the cache.
 //!
-//! What arrives goes into a partial file, and beside it lies a note of what it is: the address, the
-//! version of the file there, and which of its pieces are wanted. The partial file holds these
-//! pieces one after another, so its length says how far the download has come; whatever ends a run,
-//! the next one goes on from there if the server still has the same version.
+//! What arrives is appended to a partial file. A manifest beside it states the URL, the version of
+//! the file there, and which of its pieces are wanted. The partial file holds these pieces one after
+//! another, so its length says how far the download has come. Whatever ends a run, the next one
+//! resumes from there if the server still has the same version.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,30 +14,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::http::{Answer, Client, Contents, Fault, Limits};
-use super::partial::{Note, Partial, whole_file};
-use super::{Address, Cache, PretrainedError, Source};
-use crate::encoder::{Layer, Normalization};
-use crate::weights::compact::{self, Facts, Precision};
+use super::http::{Client, Limits, RangeResponse, RequestError, ResponseBody};
+use super::partial::{PartialFile, ResumeManifest, whole_file};
+use super::{Cache, Mirror, PretrainedError, Source};
+use crate::layer::Layer;
+use crate::normalization::Normalization;
+use crate::weights::compact::{self, CompactInfo, Precision};
 use crate::weights::safetensors::Header;
-use crate::weights::{Vgg19Weights, WeightsError, is_published_caffe_file};
+use crate::weights::{Vgg19Weights, WeightsError, is_published_caffe_file, names};
 
-/// What is asked for first: enough for the table of contents.
-const START: u64 = 1 << 16;
+/// Bytes of the first request: enough for the table of contents.
+const FIRST_REQUEST: u64 = 1 << 16;
 
-/// Gaps between wanted tensors that are fetched too rather than costing a request.
-const GAP: u64 = 1 << 16;
+/// Largest gap between wanted tensors that is fetched too, to save a request.
+const LARGEST_GAP: u64 = 1 << 16;
 
-/// Bytes after which an address has shown that it works, and a failure counts as the first again.
-const GOOD: u64 = 1 << 20;
+/// Bytes between two failures after which the second counts as the first again.
+const PROGRESS: u64 = 1 << 20;
 
-/// Follows the origin of weights of which only the first layers were wanted.
-const CUT: &str = "#until";
+/// Ends the origin of weights of which only the first layers were wanted.
+const UNTIL_SUFFIX: &str = "#until";
 
 /// How far a download has come.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Progress<'a> {
+pub enum DownloadProgress<'a> {
     /// Another process is fetching the same weights.
     Waiting,
     /// Bytes arrive.
@@ -56,8 +57,8 @@ pub enum Progress<'a> {
         /// How long to wait before.
         pause: Duration,
     },
-    /// An address is given up; there are others.
-    NextAddress {
+    /// A mirror is given up; there are others.
+    NextMirror {
         /// The error.
         error: &'a PretrainedError,
     },
@@ -65,7 +66,7 @@ pub enum Progress<'a> {
     Checking,
 }
 
-type OnProgress<'a> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'a>;
+type OnProgress<'a> = Box<dyn FnMut(&DownloadProgress) -> ControlFlow<()> + 'a>;
 
 /// A download of VGG19's weights, ready to [`run`](Download::run).
 pub struct Download<'a> {
@@ -102,7 +103,7 @@ impl<'a> Download<'a> {
         self
     }
 
-    /// Whether addresses without encryption are allowed. On this machine they always are.
+    /// Allows URLs without encryption. Those of this machine are always allowed.
     pub fn allow_http(mut self, allow: bool) -> Self {
         self.allow_http = allow;
         self
@@ -114,9 +115,12 @@ impl<'a> Download<'a> {
         self
     }
 
-    /// Is told how it goes, whenever something arrives and before each pause. On `Break` the
-    /// download stops, and what has arrived is kept.
-    pub fn on_progress(mut self, progress: impl FnMut(&Progress) -> ControlFlow<()> + 'a) -> Self {
+    /// Calls `progress` whenever something arrives and before each pause. On `Break` the download
+    /// stops, and what has arrived is kept.
+    pub fn on_progress(
+        mut self,
+        progress: impl FnMut(&DownloadProgress) -> ControlFlow<()> + 'a,
+    ) -> Self {
         self.progress = Box::new(progress);
         self
     }
@@ -126,7 +130,7 @@ impl<'a> Download<'a> {
     ///
     /// # Errors
     /// [`PretrainedError`]. The cache then holds no file that it did not hold before, except for a
-    /// partial one under another name, if the next call can go on with it.
+    /// partial one under another name, if the next call can resume it.
     pub fn run(self, cache: &Cache) -> Result<PathBuf, PretrainedError> {
         let path = cache.path(&self.source.name);
         self.run_to(cache, &path)?;
@@ -142,7 +146,7 @@ impl<'a> Download<'a> {
         let path = path.as_ref();
         let name = self.source.name.clone();
         let progress = &mut self.progress;
-        let _lock = cache.lock(&name, || progress(&Progress::Waiting))?;
+        let _lock = cache.lock(&name, || progress(&DownloadProgress::Waiting))?;
         let cached = cache.path(&name);
         crate::atomic::check(path).map_err(|source| WeightsError::Save {
             path: path.into(),
@@ -155,7 +159,7 @@ impl<'a> Download<'a> {
             return Ok(());
         }
 
-        let mut partial = Partial::open(&cache.folder().join(format!(".vgg19-{name}.partial")));
+        let mut partial = PartialFile::open(&cache.folder().join(format!(".vgg19-{name}.partial")));
         let saved = self.fetch(&mut partial).and_then(|(weights, origin)| {
             let saved = self.save(weights, path, &origin);
             // Whether it could be saved or not, as on a full disk: nothing stays behind.
@@ -170,17 +174,17 @@ impl<'a> Download<'a> {
 
     /// The weights in the cache, if they are whole, enough, and from the same source.
     fn find(&self, cached: &Path) -> Option<(Vgg19Weights, String)> {
-        let facts = Facts::read(cached)?;
-        let origin = facts.source?;
-        let mut addresses = self.source.addresses.iter();
+        let info = CompactInfo::read(cached)?;
+        let origin = info.source?;
+        let mut mirrors = self.source.mirrors.iter();
         // What was not cut short holds all that the source has, however little that is.
-        let (origin, all) = match origin.strip_suffix(CUT) {
+        let (origin, all) = match origin.strip_suffix(UNTIL_SUFFIX) {
             Some(origin) => (origin.to_string(), false),
             None => (origin, self.until.is_none()),
         };
-        let known = addresses.any(|address| address.origin() == origin);
-        let enough = all || facts.convolutions >= self.depth();
-        if !known || !enough || facts.precision < self.precision {
+        let known = mirrors.any(|mirror| mirror.origin() == origin);
+        let enough = all || info.convolutions >= self.depth();
+        if !known || !enough || info.precision < self.precision {
             return None;
         }
         Some((Vgg19Weights::load(cached).ok()?, origin))
@@ -198,27 +202,30 @@ impl<'a> Download<'a> {
         origin: &str,
     ) -> Result<(), PretrainedError> {
         let (weights, origin) = match self.until {
-            Some(layer) => (weights.until(layer), format!("{origin}{CUT}")),
+            Some(layer) => (weights.until(layer), format!("{origin}{UNTIL_SUFFIX}")),
             None => (weights, origin.to_string()),
         };
         Ok(weights.save_from(path, self.precision, Some(&origin))?)
     }
 
-    /// The weights from the first address that gives them.
-    fn fetch(&mut self, partial: &mut Partial) -> Result<(Vgg19Weights, String), PretrainedError> {
-        let mut addresses = self.source.addresses.clone();
+    /// The weights from the first mirror that gives them.
+    fn fetch(
+        &mut self,
+        partial: &mut PartialFile,
+    ) -> Result<(Vgg19Weights, String), PretrainedError> {
+        let mut mirrors = self.source.mirrors.clone();
         // What an earlier call began comes first.
-        addresses.sort_by_key(|address| !partial.is_from(&address.url));
+        mirrors.sort_by_key(|mirror| !partial.is_from(&mirror.url));
         let mut failures = Vec::new();
-        for address in addresses {
-            match self.fetch_from(&address, partial) {
-                Ok(weights) => return Ok((weights, address.origin())),
+        for mirror in mirrors {
+            match self.fetch_from(&mirror, partial) {
+                Ok(weights) => return Ok((weights, mirror.origin())),
                 Err(error @ (PretrainedError::Cache { .. } | PretrainedError::Stopped)) => {
                     return Err(error);
                 }
                 Err(error) => {
-                    if failures.len() + 1 < self.source.addresses.len() {
-                        self.tell(Progress::NextAddress { error: &error })?;
+                    if failures.len() + 1 < self.source.mirrors.len() {
+                        self.report(DownloadProgress::NextMirror { error: &error })?;
                     }
                     failures.push(error);
                 }
@@ -235,38 +242,40 @@ impl<'a> Download<'a> {
 
     fn fetch_from(
         &mut self,
-        address: &Address,
-        partial: &mut Partial,
+        mirror: &Mirror,
+        partial: &mut PartialFile,
     ) -> Result<Vgg19Weights, PretrainedError> {
         let client = Client::new(&self.limits, self.allow_http);
         let (mut failures, mut furthest) = (0, partial.length);
         loop {
-            let goes_on = partial.fits(address, self.depth());
-            let result = match goes_on {
+            let can_resume = partial.fits(mirror, self.depth());
+            let result = match can_resume {
                 true if partial.is_complete() => break,
-                true => self.go_on(&client, address, partial),
-                false => self.begin(&client, address, partial),
+                true => self.resume(&client, mirror, partial),
+                false => self.begin(&client, mirror, partial),
             };
-            let fault = match result {
+            let error = match result {
                 Ok(()) => continue,
-                Err(fault) if fault.passing => fault,
-                Err(fault) => return Err(*fault.error),
+                Err(error) if error.retryable => error,
+                Err(error) => return Err(*error.error),
             };
             // What is only fetched again is no progress.
-            if partial.length >= furthest + GOOD {
+            if partial.length >= furthest + PROGRESS {
                 (failures, furthest) = (0, partial.length);
             }
             failures += 1;
             if failures >= self.limits.attempts {
-                return Err(*fault.error);
+                return Err(*error.error);
             }
-            let pause = fault.pause.unwrap_or_else(|| self.limits.pause(failures));
-            let error = fault.error.as_ref();
-            self.tell(Progress::Retrying { error, pause })?;
+            let pause = error
+                .retry_after
+                .unwrap_or_else(|| self.limits.pause(failures));
+            let error = error.error.as_ref();
+            self.report(DownloadProgress::Retrying { error, pause })?;
             std::thread::sleep(pause);
         }
-        self.tell(Progress::Checking)?;
-        let weights = self.check(address, partial);
+        self.report(DownloadProgress::Checking)?;
+        let weights = self.check(mirror, partial);
         if weights.is_err() {
             // It is whole, and wrong.
             partial.discard();
@@ -274,54 +283,56 @@ impl<'a> Download<'a> {
         weights
     }
 
-    /// Starts at an address: looks at the beginning of the file and decides what to fetch of it.
+    /// Starts with a mirror: reads the beginning of the file and decides what to fetch of it.
     fn begin(
         &mut self,
         client: &Client,
-        address: &Address,
-        partial: &mut Partial,
-    ) -> Result<(), Fault> {
-        let url = &address.url;
+        mirror: &Mirror,
+        partial: &mut PartialFile,
+    ) -> Result<(), RequestError> {
+        let url = &mirror.url;
         // A sum is of the whole file.
-        let part = address.sha256.is_none().then_some(0..START);
-        let contents = match client.get(url, part, None)? {
-            Answer::Whole(contents) => return self.take_whole(address, contents, partial),
-            Answer::Part { contents, .. } => contents,
-            Answer::Beyond => return Err(unusable(url, "the file is empty".into()).into()),
+        let part = mirror.sha256.is_none().then_some(0..FIRST_REQUEST);
+        let body = match client.get(url, part, None)? {
+            RangeResponse::Whole(body) => return self.take_whole(mirror, body, partial),
+            RangeResponse::Part { body, .. } => body,
+            RangeResponse::OutOfRange => {
+                return Err(unusable(url, "the file is empty".into()).into());
+            }
         };
-        let (validator, total) = (contents.validator.clone(), contents.total);
+        let (validator, total) = (body.validator.clone(), body.total);
         let Some(total) = total else {
-            // It is as if the server knew no ranges.
+            // The server might as well not support ranges.
             return match client.get(url, None, None)? {
-                Answer::Whole(contents) => self.take_whole(address, contents, partial),
-                _ => Err(Fault::network(
+                RangeResponse::Whole(body) => self.take_whole(mirror, body, partial),
+                _ => Err(RequestError::network(
                     url,
                     "the server does not tell the file's length",
                 )),
             };
         };
-        let mut start = self.read(contents, START)?;
+        let mut start = self.read(body, FIRST_REQUEST)?;
         if start.is_empty() {
-            return Err(Fault::network(url, "the connection ended early"));
+            return Err(RequestError::network(url, "the connection ended early"));
         }
         refuse_page(url, &start)?;
         let wrong = |problem| unusable(url, problem);
         let mut pieces = whole_file(total);
         let mut whole = true;
-        if is_safetensors(&start) {
+        if Header::begins(&start) {
             let header = self.read_header(client, url, validator.as_deref(), &mut start)?;
             if header.file_length() != total {
                 let expected = header.file_length();
                 let problem = format!("the file has {total} bytes, expected {expected}");
                 return Err(wrong(problem).into());
             }
-            // Another network is better refused now than when all of it is here.
-            header.source(|_| Some(Bytes::new())).map_err(wrong)?;
-            pieces = plan(&header, self.depth());
+            // Refuse another network before all of it is fetched.
+            header.parse(|_| Some(Bytes::new())).map_err(wrong)?;
+            pieces = wanted_pieces(&header, self.depth());
             whole = false;
         }
         let first = start.len().min(pieces[0].end as usize);
-        let note = Note {
+        let manifest = ResumeManifest {
             url: url.clone(),
             validator,
             total: Some(total),
@@ -329,10 +340,10 @@ impl<'a> Download<'a> {
             whole,
             pieces,
         };
-        self.refuse_large(url, note.length())?;
-        partial.begin(note)?;
+        self.refuse_large(url, manifest.length())?;
+        partial.begin(manifest)?;
         partial.append(&start[..first])?;
-        self.tell_fetching(partial)
+        self.report_fetched(partial)
     }
 
     /// The table of contents of a file that begins with `start`, which is extended as far as needed.
@@ -342,111 +353,109 @@ impl<'a> Download<'a> {
         url: &str,
         validator: Option<&str>,
         start: &mut Vec<u8>,
-    ) -> Result<Header, Fault> {
+    ) -> Result<Header, RequestError> {
         let wrong = |problem| unusable(url, problem);
         let length = Header::length(start).map_err(wrong)?.unwrap_or(0);
         let from = start.len() as u64;
         if from < length {
-            let answer = client.get(url, Some(from..length), validator)?;
-            let Answer::Part { contents, .. } = answer else {
-                return Err(Fault::network(url, "the file changed on the way"));
+            let response = client.get(url, Some(from..length), validator)?;
+            let RangeResponse::Part { body, .. } = response else {
+                return Err(RequestError::network(url, "the file changed on the way"));
             };
-            start.extend(self.read(contents, length - from)?);
+            start.extend(self.read(body, length - from)?);
         }
         if (start.len() as u64) < length {
-            return Err(Fault::network(url, "the connection ended early"));
+            return Err(RequestError::network(url, "the connection ended early"));
         }
         Ok(Header::read(start).map_err(wrong)?)
     }
 
     /// Fetches the next piece, or the rest of one.
-    fn go_on(
+    fn resume(
         &mut self,
         client: &Client,
-        address: &Address,
-        partial: &mut Partial,
-    ) -> Result<(), Fault> {
-        let url = &address.url;
-        let Some((note, wanted)) = partial.note.as_ref().zip(partial.next()) else {
+        mirror: &Mirror,
+        partial: &mut PartialFile,
+    ) -> Result<(), RequestError> {
+        let url = &mirror.url;
+        let Some((manifest, wanted)) = partial.manifest.as_ref().zip(partial.next_range()) else {
             return Ok(());
         };
-        let (validator, total) = (note.validator.clone(), note.total);
-        let changed = || Fault::network(url, "the file changed on the way");
-        let answer = client.get(url, Some(wanted.clone()), validator.as_deref())?;
-        let contents = match answer {
-            Answer::Part { contents, from } if from == wanted.start => contents,
-            // The server knows no ranges, or has another version now.
-            Answer::Whole(contents) => return self.take_whole(address, contents, partial),
+        let (validator, total) = (manifest.validator.clone(), manifest.total);
+        let changed = || RequestError::network(url, "the file changed on the way");
+        let response = client.get(url, Some(wanted.clone()), validator.as_deref())?;
+        let body = match response {
+            RangeResponse::Part { body, from } if from == wanted.start => body,
+            // The server does not support ranges, or has another version now.
+            RangeResponse::Whole(body) => return self.take_whole(mirror, body, partial),
             _ => {
                 partial.forget();
                 return Err(changed());
             }
         };
         let other = |a: &Option<_>, b: &Option<_>| a.is_some() && b.is_some() && a != b;
-        if other(&contents.validator, &validator)
-            || contents.total.is_some() && contents.total != total
-        {
+        if other(&body.validator, &validator) || body.total.is_some() && body.total != total {
             partial.forget();
             return Err(changed());
         }
         let limits = self.limits.clone();
-        let count = contents.each(&limits, wanted.end - wanted.start, |chunk| {
+        let count = body.for_each_chunk(&limits, wanted.end - wanted.start, |chunk| {
             partial.append(chunk)?;
-            self.tell_fetching(partial)
+            self.report_fetched(partial)
         })?;
         match count == wanted.end - wanted.start {
             true => Ok(()),
-            false => Err(Fault::network(url, "the connection ended early")),
+            false => Err(RequestError::network(url, "the connection ended early")),
         }
     }
 
     /// Takes a file from its first byte to its last.
     fn take_whole(
         &mut self,
-        address: &Address,
-        contents: Contents,
-        partial: &mut Partial,
-    ) -> Result<(), Fault> {
-        let url = &address.url;
-        let total = contents.total;
+        mirror: &Mirror,
+        body: ResponseBody,
+        partial: &mut PartialFile,
+    ) -> Result<(), RequestError> {
+        let url = &mirror.url;
+        let total = body.total;
         self.refuse_large(url, total.unwrap_or(0))?;
         let limit = self.limits.size;
-        let mut note = Some(Note {
+        let mut manifest = Some(ResumeManifest {
             url: url.clone(),
-            // Where no length is told, nothing can tell what is missing.
-            validator: contents.validator.clone().filter(|_| total.is_some()),
+            // Without a length nothing can tell what is missing.
+            validator: body.validator.clone().filter(|_| total.is_some()),
             total,
             depth: self.depth(),
             whole: true,
             pieces: whole_file(total.unwrap_or(u64::MAX)),
         });
         let limits = self.limits.clone();
-        let count = contents.each(&limits, limit.saturating_add(1), |chunk| {
-            // What an earlier address has given is kept until this one gives something.
-            if let Some(note) = note.take() {
+        let count = body.for_each_chunk(&limits, limit.saturating_add(1), |chunk| {
+            // What an earlier mirror has sent is kept until this one sends something.
+            if let Some(manifest) = manifest.take() {
                 refuse_page(url, chunk)?;
-                partial.begin(note)?;
+                partial.begin(manifest)?;
             }
             partial.append(chunk)?;
             self.refuse_large(url, partial.length)
                 .inspect_err(|_| partial.discard())?;
-            self.tell_fetching(partial)
+            self.report_fetched(partial)
         })?;
         if count == 0 {
-            return Err(Fault::network(url, "the server sent nothing"));
+            return Err(RequestError::network(url, "the server sent nothing"));
         }
         if total.is_none() {
             partial.end_here();
         }
         match partial.is_complete() {
             true => Ok(()),
-            false => Err(Fault::network(url, "the connection ended early")),
+            false => Err(RequestError::network(url, "the connection ended early")),
         }
     }
 
-    fn read(&mut self, contents: Contents, limit: u64) -> Result<Vec<u8>, Fault> {
+    fn read(&mut self, body: ResponseBody, limit: u64) -> Result<Vec<u8>, RequestError> {
         let mut bytes = Vec::new();
-        contents.each(&self.limits, limit, |chunk| {
+        body.for_each_chunk(&self.limits, limit, |chunk| {
             bytes.extend_from_slice(chunk);
             Ok(())
         })?;
@@ -456,13 +465,13 @@ impl<'a> Download<'a> {
     /// Checks what has arrived and turns it into weights.
     fn check(
         &self,
-        address: &Address,
-        partial: &mut Partial,
+        mirror: &Mirror,
+        partial: &mut PartialFile,
     ) -> Result<Vgg19Weights, PretrainedError> {
-        let url = &address.url;
+        let url = &mirror.url;
         partial.close();
-        if let Some(expected) = &address.sha256 {
-            let found = sum(&partial.path).map_err(|source| partial.error(source))?;
+        if let Some(expected) = &mirror.sha256 {
+            let found = sha256_of_file(&partial.path).map_err(|source| partial.error(source))?;
             let expected = expected.trim().to_ascii_lowercase();
             if expected.is_empty() || !found.starts_with(&expected) {
                 let url = url.clone();
@@ -473,7 +482,10 @@ impl<'a> Download<'a> {
                 });
             }
         }
-        let whole = partial.note.as_ref().is_none_or(|note| note.whole);
+        let whole = partial
+            .manifest
+            .as_ref()
+            .is_none_or(|manifest| manifest.whole);
         let weights = match whole {
             true => Vgg19Weights::load_assuming(&partial.path, self.normalization(url)),
             false => self.assemble(url, partial)?,
@@ -494,19 +506,19 @@ impl<'a> Download<'a> {
     fn assemble(
         &self,
         url: &str,
-        partial: &Partial,
+        partial: &PartialFile,
     ) -> Result<Result<Vgg19Weights, WeightsError>, PretrainedError> {
         let bytes = fs::read(&partial.path).map_err(|source| partial.error(source))?;
         let bytes = Bytes::from(bytes);
         let header = Header::read(&bytes).map_err(|problem| unusable(url, problem))?;
-        let wanted: Vec<Range<u64>> = compact::names(self.depth())
+        let wanted: Vec<Range<u64>> = names::first_convolutions(self.depth())
             .filter_map(|name| header.place(&name))
             .collect();
         let data = |place: Range<u64>| {
             let range = partial.find(&place).filter(|_| wanted.contains(&place))?;
             (range.end <= bytes.len()).then(|| bytes.slice(range))
         };
-        Ok(Vgg19Weights::from_header(
+        Ok(Vgg19Weights::from_parts(
             &header,
             data,
             self.normalization(url),
@@ -532,26 +544,26 @@ impl<'a> Download<'a> {
         }
     }
 
-    fn tell(&mut self, progress: Progress) -> Result<(), PretrainedError> {
+    fn report(&mut self, progress: DownloadProgress) -> Result<(), PretrainedError> {
         match (self.progress)(&progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(PretrainedError::Stopped),
         }
     }
 
-    fn tell_fetching<E: From<PretrainedError>>(&mut self, partial: &Partial) -> Result<(), E> {
-        if let Some(note) = &partial.note {
-            self.tell(Progress::Fetching {
-                url: &note.url,
+    fn report_fetched<E: From<PretrainedError>>(&mut self, partial: &PartialFile) -> Result<(), E> {
+        if let Some(manifest) = &partial.manifest {
+            self.report(DownloadProgress::Fetching {
+                url: &manifest.url,
                 done: partial.length,
-                total: note.total.map(|_| note.length()),
+                total: manifest.total.map(|_| manifest.length()),
             })?;
         }
         Ok(())
     }
 }
 
-/// A file that arrived, or began to, and is no VGG19.
+/// The error for a file, or the beginning of one, that is not VGG19's.
 fn unusable(url: &str, problem: String) -> PretrainedError {
     PretrainedError::Unusable {
         url: url.into(),
@@ -560,11 +572,6 @@ fn unusable(url: &str, problem: String) -> PretrainedError {
             problem,
         },
     }
-}
-
-/// Whether a file begins as safetensors do.
-fn is_safetensors(start: &[u8]) -> bool {
-    matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
 }
 
 /// Refuses what begins as a web page does.
@@ -579,15 +586,17 @@ fn refuse_page(url: &str, start: &[u8]) -> Result<(), PretrainedError> {
 }
 
 /// The pieces of a file that hold its table of contents and the first `depth` convolutions.
-fn plan(header: &Header, depth: usize) -> Vec<Range<u64>> {
-    let mut wanted: Vec<Range<u64>> = compact::names(depth)
+fn wanted_pieces(header: &Header, depth: usize) -> Vec<Range<u64>> {
+    let mut wanted: Vec<Range<u64>> = names::first_convolutions(depth)
         .filter_map(|name| header.place(&name))
         .collect();
     wanted.sort_by_key(|place| place.start);
     let mut pieces = whole_file(header.length);
     for place in wanted {
         match pieces.last_mut() {
-            Some(last) if place.start <= last.end + GAP => last.end = last.end.max(place.end),
+            Some(last) if place.start <= last.end + LARGEST_GAP => {
+                last.end = last.end.max(place.end)
+            }
             _ => pieces.push(place),
         }
     }
@@ -595,7 +604,7 @@ fn plan(header: &Header, depth: usize) -> Vec<Range<u64>> {
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.
-fn sum(path: &Path) -> std::io::Result<String> {
+fn sha256_of_file(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];

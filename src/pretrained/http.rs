@@ -1,5 +1,5 @@
-//! A thin layer over the HTTP client: requests for a part of a file, answered by a part or the
-//! whole; redirects of which each step is checked; limits on every wait.
+//! A thin layer over the HTTP client: range requests, redirects of which each step is checked, and
+//! limits on every wait.
 
 use std::io::Read;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use ureq::{Agent, Body, Error};
 
 use super::PretrainedError;
 
-/// How many times an answer may point to another address.
+/// Most redirects of a request.
 const REDIRECTS: usize = 5;
 
 /// How long to wait, how often to try, and how much to accept.
@@ -26,7 +26,7 @@ pub struct Limits {
     pub window: Duration,
     /// Bytes a second below which a connection is given up.
     pub least_rate: u64,
-    /// Attempts at one address without much progress between them.
+    /// Attempts at one mirror without much progress between them.
     pub attempts: u32,
     /// Pause before the second attempt; doubled for each further one, with a random part.
     pub backoff: Duration,
@@ -65,24 +65,24 @@ impl Limits {
 }
 
 /// A failure, and whether another attempt may help.
-pub(super) struct Fault {
+pub(super) struct RequestError {
     pub error: Box<PretrainedError>,
-    pub passing: bool,
+    pub retryable: bool,
     /// How long the server asks to wait.
-    pub pause: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
-impl From<PretrainedError> for Fault {
+impl From<PretrainedError> for RequestError {
     fn from(error: PretrainedError) -> Self {
         Self {
             error: Box::new(error),
-            passing: false,
-            pause: None,
+            retryable: false,
+            retry_after: None,
         }
     }
 }
 
-impl Fault {
+impl RequestError {
     /// A failure of the connection.
     pub fn network(url: &str, problem: impl Into<String>) -> Self {
         let error = PretrainedError::Network {
@@ -91,8 +91,8 @@ impl Fault {
         };
         Self {
             error: Box::new(error),
-            passing: true,
-            pause: None,
+            retryable: true,
+            retry_after: None,
         }
     }
 }
@@ -104,21 +104,21 @@ pub(super) struct Client {
     allow_http: bool,
 }
 
-/// What a server sends.
-pub(super) enum Answer {
+/// How a server responds to a request for a part of a file.
+pub(super) enum RangeResponse {
     /// The part asked for, or the beginning of it.
-    Part { contents: Contents, from: u64 },
+    Part { body: ResponseBody, from: u64 },
     /// The whole file, whatever was asked for.
-    Whole(Contents),
+    Whole(ResponseBody),
     /// There is no such part.
-    Beyond,
+    OutOfRange,
 }
 
-/// The bytes of an answer, still on their way.
-pub(super) struct Contents {
+/// The body of a response, not read yet.
+pub(super) struct ResponseBody {
     url: String,
     body: Body,
-    /// What tells this version of the file from others.
+    /// Identifies this version of the file: its ETag, or when it was last modified.
     pub validator: Option<String>,
     /// Length of the whole file in bytes.
     pub total: Option<u64>,
@@ -152,10 +152,10 @@ impl Client {
         url: &str,
         part: Option<Range<u64>>,
         validator: Option<&str>,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<RangeResponse, RequestError> {
         let response = self.follow(url, part.as_ref(), validator)?;
         let text = |name| response.headers().get(name)?.to_str().ok();
-        let answer_error = |problem: String| PretrainedError::Answer {
+        let invalid = |problem: String| PretrainedError::InvalidResponse {
             url: url.into(),
             problem,
         };
@@ -163,17 +163,17 @@ impl Client {
         let from_total = text(header::CONTENT_RANGE).and_then(content_range);
         match status {
             200 | 206 => {}
-            416 => return Ok(Answer::Beyond),
+            416 => return Ok(RangeResponse::OutOfRange),
             _ => {
                 let seconds = text(header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
                 let pause = seconds.map(Duration::from_secs);
-                return Err(Fault {
+                return Err(RequestError {
                     error: Box::new(PretrainedError::Status {
                         url: url.into(),
                         status,
                     }),
-                    passing: matches!(status, 408 | 429 | 500..),
-                    pause: pause.map(|pause| pause.min(self.limits.longest_pause)),
+                    retryable: matches!(status, 408 | 429 | 500..),
+                    retry_after: pause.map(|pause| pause.min(self.limits.longest_pause)),
                 });
             }
         }
@@ -185,12 +185,12 @@ impl Client {
             && !encoding.trim().eq_ignore_ascii_case("identity")
         {
             let problem = format!("it sends the file encoded as `{encoding}`, unasked");
-            return Err(answer_error(problem).into());
+            return Err(invalid(problem).into());
         }
         // Only a strong validator promises the same bytes.
         let tag = text(header::ETAG).filter(|tag| tag.starts_with('"'));
         let validator = tag.or(text(header::LAST_MODIFIED)).map(str::to_string);
-        let contents = |total, response: Response<Body>| Contents {
+        let response_body = |total, response: Response<Body>| ResponseBody {
             url: url.into(),
             body: response.into_body(),
             validator,
@@ -199,25 +199,23 @@ impl Client {
         match (status, from_total, part) {
             (200, ..) => {
                 let total = response.body().content_length();
-                Ok(Answer::Whole(contents(total, response)))
+                Ok(RangeResponse::Whole(response_body(total, response)))
             }
-            (_, Some((from, total)), Some(part)) if from == part.start => Ok(Answer::Part {
-                contents: contents(total, response),
+            (_, Some((from, total)), Some(part)) if from == part.start => Ok(RangeResponse::Part {
+                body: response_body(total, response),
                 from,
             }),
-            _ => Err(
-                answer_error("it sends another part of the file than was asked for".into()).into(),
-            ),
+            _ => Err(invalid("it sends another part of the file than was asked for".into()).into()),
         }
     }
 
-    /// Sends a request, also to where the answers to it point.
+    /// Sends a request and follows redirects.
     fn follow(
         &self,
         url: &str,
         part: Option<&Range<u64>>,
         validator: Option<&str>,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, RequestError> {
         let mut here: Uri = self.check(url, true)?;
         let begins_here = is_loopback(&here);
         for _ in 0..=REDIRECTS {
@@ -231,53 +229,53 @@ impl Client {
             if is_loopback(&here) {
                 request = request.config().proxy(None).build();
             }
-            let response = request.call().map_err(|error| fault(url, error))?;
+            let response = request.call().map_err(|error| request_error(url, error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
             let location = response.headers().get(header::LOCATION);
             let location = location.and_then(|location| resolve(&here, location.to_str().ok()?));
-            let location = location.ok_or_else(|| PretrainedError::Answer {
+            let location = location.ok_or_else(|| PretrainedError::InvalidResponse {
                 url: url.into(),
                 problem: "it points to nowhere".into(),
             })?;
             here = self.check(&location, begins_here)?;
         }
-        Err(PretrainedError::Answer {
+        Err(PretrainedError::InvalidResponse {
             url: url.into(),
             problem: format!("it points elsewhere more than {REDIRECTS} times"),
         }
         .into())
     }
 
-    /// Refuses addresses that are not encrypted, unless they lie on this machine or are allowed.
+    /// Refuses URLs that are not encrypted, unless they lie on this machine or are allowed.
     fn check(&self, url: &str, may_be_local: bool) -> Result<Uri, PretrainedError> {
-        let problem = |problem: &str| PretrainedError::Address {
+        let problem = |problem: &str| PretrainedError::InvalidUrl {
             url: url.into(),
             problem: problem.into(),
         };
         let uri: Uri = url
             .parse()
-            .map_err(|_| problem("this is no address; expected https://…"))?;
+            .map_err(|_| problem("this is no URL; expected https://…"))?;
         match uri.scheme_str() {
             _ if uri.host().is_none_or(str::is_empty) => Err(problem("it names no host")),
             Some("https") => Ok(uri),
             Some("http") if self.allow_http || may_be_local && is_loopback(&uri) => Ok(uri),
             Some("http") => Err(PretrainedError::Insecure { url: url.into() }),
-            _ => Err(problem("expected an address that begins with https://")),
+            _ => Err(problem("expected a URL that begins with https://")),
         }
     }
 }
 
-impl Contents {
-    /// Hands over what arrives, `limit` bytes at most; returns how many bytes came. A connection
-    /// that breaks, or gets too slow, is a fault that may pass.
-    pub fn each(
+impl ResponseBody {
+    /// Passes on what arrives, `limit` bytes at most; returns how many bytes came. After a connection
+    /// that breaks or gets too slow, another attempt may help.
+    pub fn for_each_chunk(
         self,
         limits: &Limits,
         limit: u64,
         mut chunk: impl FnMut(&[u8]) -> Result<(), PretrainedError>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, RequestError> {
         let url = self.url;
         let mut reader = self
             .body
@@ -293,7 +291,7 @@ impl Contents {
                 Ok(0) => return Ok(all),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(fault(&url, error.into())),
+                Err(error) => return Err(request_error(&url, error.into())),
             };
             chunk(&buffer[..count])?;
             all += count as u64;
@@ -303,7 +301,7 @@ impl Contents {
                 if (window.1 as f64) < limits.least_rate as f64 * seconds.as_secs_f64() {
                     let rate = limits.least_rate;
                     let problem = format!("the connection gives less than {rate} bytes a second");
-                    return Err(Fault::network(&url, problem));
+                    return Err(RequestError::network(&url, problem));
                 }
                 window = (Instant::now(), 0);
             }
@@ -311,10 +309,12 @@ impl Contents {
     }
 }
 
-/// The client's errors, sorted into those that may pass and those that stay.
-fn fault(url: &str, error: Error) -> Fault {
+/// Sorts the client's errors into those that may pass and those that stay.
+fn request_error(url: &str, error: Error) -> RequestError {
     let problem = match error {
-        Error::Io(error) if is_unknown_host(&error) => return fault(url, Error::HostNotFound),
+        Error::Io(error) if is_unknown_host(&error) => {
+            return request_error(url, Error::HostNotFound);
+        }
         Error::Io(error) => match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "the connection ended early".to_string(),
             _ => format!("the connection failed ({error})"),
@@ -328,10 +328,10 @@ fn fault(url: &str, error: Error) -> Fault {
                 error => error.to_string(),
             };
             let url = url.into();
-            return PretrainedError::Address { url, problem }.into();
+            return PretrainedError::InvalidUrl { url, problem }.into();
         }
     };
-    Fault::network(url, problem)
+    RequestError::network(url, problem)
 }
 
 /// Whether a name could not be looked up, for which the standard library has no kind of error. Without
@@ -347,7 +347,7 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((from.trim().parse().ok()?, total.trim().parse().ok()))
 }
 
-/// The address that an answer at `base` points to.
+/// The URL that a redirect at `base` points to.
 fn resolve(base: &Uri, location: &str) -> Option<String> {
     let location = location.split('#').next()?.trim();
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
@@ -369,7 +369,7 @@ fn resolve(base: &Uri, location: &str) -> Option<String> {
     })
 }
 
-/// Whether an address lies on this machine.
+/// Whether a URL is of this machine.
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn only_encrypted_or_local_addresses_are_asked() {
+    fn only_encrypted_or_local_urls_are_requested() {
         let client = Client::new(&Limits::default(), false);
         for good in [
             "https://a.b/c",

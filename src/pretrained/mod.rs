@@ -31,9 +31,9 @@ mod verify;
 use std::path::PathBuf;
 
 pub use cache::Cache;
-pub use download::{Download, Progress};
+pub use download::{Download, DownloadProgress};
 pub use http::Limits;
-pub use sources::{Address, Source};
+pub use sources::{Mirror, Source};
 pub use verify::{LayerReport, Report, verify};
 
 use crate::weights::WeightsError;
@@ -65,35 +65,35 @@ pub enum PretrainedError {
         #[source]
         source: std::io::Error,
     },
-    /// An address without encryption.
+    /// A URL without encryption.
     #[error(
         "{url} is not https; allow it with --allow-http (`Download::allow_http`) if you trust \
              the network"
     )]
     Insecure {
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// An address that cannot be asked.
+    /// A URL that cannot be requested: malformed, of another scheme, or of an unknown host.
     #[error("{url}: {problem}")]
-    Address {
-        /// The address.
+    InvalidUrl {
+        /// The URL.
         url: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The server refused.
+    /// The server refused the request.
     #[error("{url} answered with status {status}{}", explain(*.status))]
     Status {
-        /// The address.
+        /// The URL.
         url: String,
-        /// HTTP's number for it.
+        /// The HTTP status code.
         status: u16,
     },
-    /// The connection failed, or became too slow, again and again.
+    /// The connection failed or was too slow at every attempt.
     #[error("{url}: {problem}; try again later")]
     Network {
-        /// The address.
+        /// The URL.
         url: String,
         /// What happened last.
         problem: String,
@@ -104,13 +104,13 @@ pub enum PretrainedError {
              the way"
     )]
     WebPage {
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// The answer contradicts itself or the request.
+    /// The response contradicts itself or the request.
     #[error("{url}: {problem}")]
-    Answer {
-        /// The address.
+    InvalidResponse {
+        /// The URL.
         url: String,
         /// What is wrong with it.
         problem: String,
@@ -118,7 +118,7 @@ pub enum PretrainedError {
     /// A file beyond the limit.
     #[error("{url}: the file has more than the allowed {limit} bytes")]
     TooLarge {
-        /// The address.
+        /// The URL.
         url: String,
         /// Bytes that are allowed.
         limit: u64,
@@ -126,28 +126,28 @@ pub enum PretrainedError {
     /// A file with other contents than the published ones.
     #[error("{url}: the SHA-256 is {found}, expected {expected}; the file is damaged or another")]
     Checksum {
-        /// The address.
+        /// The URL.
         url: String,
         /// The sum, or its beginning, as published.
         expected: String,
         /// The sum of what arrived.
         found: String,
     },
-    /// A file that arrived, but is of no use.
+    /// The file arrived, but cannot be used.
     #[error("{url}: what arrived cannot be used")]
     Unusable {
-        /// The address.
+        /// The URL.
         url: String,
         /// Why.
         #[source]
         source: WeightsError,
     },
-    /// No address of a source gave the file.
-    #[error("no address of `{name}` gave the weights:{}", list(.failures))]
+    /// No mirror of a source gave the file.
+    #[error("no mirror of `{name}` gave the weights:{}", list(.failures))]
     AllFailed {
         /// The source.
         name: String,
-        /// What each address gave.
+        /// Why each mirror failed.
         failures: Vec<PretrainedError>,
     },
     /// The caller asked to stop.
@@ -158,7 +158,7 @@ pub enum PretrainedError {
     Weights(#[from] WeightsError),
 }
 
-/// What the number of a refusal means to someone who only wants a file.
+/// What a status code means to someone who only wants a file.
 fn explain(status: u16) -> &'static str {
     match status {
         401 | 403 => " (access denied)",

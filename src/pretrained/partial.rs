@@ -1,4 +1,4 @@
-//! What has arrived of a file, and the note beside it that says what it is.
+//! The part of a file that has arrived, and the manifest beside it that a later call resumes from.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, PretrainedError};
+use super::{Mirror, PretrainedError};
 
 /// The single piece that is all of a file.
 pub(super) fn whole_file(length: u64) -> Vec<Range<u64>> {
     std::iter::once(0..length).collect()
 }
 
-/// What a partial file is of.
+/// What a partial file is a part of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct ResumeManifest {
     pub url: String,
     pub validator: Option<String>,
     /// Length of the file at the server.
@@ -28,7 +28,7 @@ pub(super) struct Note {
     pub pieces: Vec<Range<u64>>,
 }
 
-impl Note {
+impl ResumeManifest {
     /// Bytes of all pieces.
     pub fn length(&self) -> u64 {
         self.pieces.iter().fold(0, |sum: u64, piece| {
@@ -37,34 +37,35 @@ impl Note {
     }
 }
 
-/// A file that is not whole yet, and the note beside it.
-pub(super) struct Partial {
+/// A file that is not whole yet, and the manifest beside it.
+pub(super) struct PartialFile {
     pub path: PathBuf,
-    note_path: PathBuf,
-    pub note: Option<Note>,
+    manifest_path: PathBuf,
+    pub manifest: Option<ResumeManifest>,
     pub length: u64,
     /// Whether it was begun by this call.
     fresh: bool,
     file: Option<File>,
 }
 
-impl Partial {
-    /// What an earlier call has left, if its note can be read.
+impl PartialFile {
+    /// What an earlier call has left, if its manifest can be read.
     pub fn open(path: &Path) -> Self {
-        let note_path = path.with_extension("partial.json");
+        let manifest_path = path.with_extension("partial.json");
         let length = fs::metadata(path).map_or(0, |facts| facts.len());
-        let note = fs::read(&note_path).ok();
-        let note = note.and_then(|json| serde_json::from_slice::<Note>(&json).ok());
-        let sound = |note: &Note| {
-            let rising = note.pieces.iter().all(|piece| piece.start < piece.end);
+        let manifest = fs::read(&manifest_path).ok();
+        let manifest =
+            manifest.and_then(|json| serde_json::from_slice::<ResumeManifest>(&json).ok());
+        let sound = |manifest: &ResumeManifest| {
+            let rising = manifest.pieces.iter().all(|piece| piece.start < piece.end);
             let apart = |pair: &[Range<u64>]| pair[0].end <= pair[1].start;
-            let ordered = note.pieces.windows(2).all(apart);
-            rising && ordered && length > 0 && length <= note.length()
+            let ordered = manifest.pieces.windows(2).all(apart);
+            rising && ordered && length > 0 && length <= manifest.length()
         };
         Self {
             path: path.into(),
-            note_path,
-            note: note.filter(sound),
+            manifest_path,
+            manifest: manifest.filter(sound),
             length,
             fresh: false,
             file: None,
@@ -79,31 +80,33 @@ impl Partial {
     }
 
     pub fn is_from(&self, url: &str) -> bool {
-        self.note.as_ref().is_some_and(|note| note.url == url)
+        self.manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.url == url)
     }
 
-    /// Whether a download from this address can go on with it: only if something promises that the
+    /// Whether a download from this mirror can resume it: only if something promises that the
     /// rest will be of the same file. Between two requests of one call its length has to do.
-    pub fn fits(&self, address: &Address, depth: usize) -> bool {
-        self.note.as_ref().is_some_and(|note| {
-            let same = note.url == address.url && (note.whole || note.depth == depth);
-            let promised = match address.sha256 {
-                Some(_) => note.whole,
-                None => note.validator.is_some() || self.fresh,
+    pub fn fits(&self, mirror: &Mirror, depth: usize) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| {
+            let same = manifest.url == mirror.url && (manifest.whole || manifest.depth == depth);
+            let promised = match mirror.sha256 {
+                Some(_) => manifest.whole,
+                None => manifest.validator.is_some() || self.fresh,
             };
-            same && promised && (note.total.is_some() || self.is_complete())
+            same && promised && (manifest.total.is_some() || self.is_complete())
         })
     }
 
     pub fn is_complete(&self) -> bool {
-        let length = self.note.as_ref().map(Note::length);
+        let length = self.manifest.as_ref().map(ResumeManifest::length);
         length == Some(self.length)
     }
 
     /// What to ask for next.
-    pub fn next(&self) -> Option<Range<u64>> {
+    pub fn next_range(&self) -> Option<Range<u64>> {
         let mut before = 0;
-        for piece in &self.note.as_ref()?.pieces {
+        for piece in &self.manifest.as_ref()?.pieces {
             let length = piece.end - piece.start;
             if self.length < before + length {
                 return Some(piece.start + (self.length - before)..piece.end);
@@ -116,7 +119,7 @@ impl Partial {
     /// Where in the partial file a part of the original lies.
     pub fn find(&self, place: &Range<u64>) -> Option<Range<usize>> {
         let mut before = 0;
-        for piece in &self.note.as_ref()?.pieces {
+        for piece in &self.manifest.as_ref()?.pieces {
             if piece.start <= place.start && place.end <= piece.end {
                 let start = before + (place.start - piece.start);
                 return Some(start as usize..(start + place.end - place.start) as usize);
@@ -127,14 +130,14 @@ impl Partial {
     }
 
     /// Starts anew.
-    pub fn begin(&mut self, note: Note) -> Result<(), PretrainedError> {
+    pub fn begin(&mut self, manifest: ResumeManifest) -> Result<(), PretrainedError> {
         self.discard();
         let file = File::create(&self.path).map_err(|source| self.error(source))?;
-        let json = serde_json::to_vec(&note).map_err(|error| self.error(error.into()))?;
-        crate::atomic::write(&self.note_path, |file| file.write_all(&json))
+        let json = serde_json::to_vec(&manifest).map_err(|error| self.error(error.into()))?;
+        crate::atomic::write(&self.manifest_path, |file| file.write_all(&json))
             .map_err(|error| self.error(std::io::Error::other(error)))?;
         self.file = Some(file);
-        self.note = Some(note);
+        self.manifest = Some(manifest);
         self.fresh = true;
         Ok(())
     }
@@ -155,8 +158,8 @@ impl Partial {
 
     /// Declares that there is no more to come.
     pub fn end_here(&mut self) {
-        if let Some(note) = &mut self.note {
-            note.pieces = whole_file(self.length);
+        if let Some(manifest) = &mut self.manifest {
+            manifest.pieces = whole_file(self.length);
         }
     }
 
@@ -167,7 +170,7 @@ impl Partial {
     /// Goes on no more with what is there.
     pub fn forget(&mut self) {
         self.close();
-        self.note = None;
+        self.manifest = None;
         self.length = 0;
     }
 
@@ -175,6 +178,6 @@ impl Partial {
     pub fn discard(&mut self) {
         self.forget();
         let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_file(&self.note_path);
+        let _ = fs::remove_file(&self.manifest_path);
     }
 }

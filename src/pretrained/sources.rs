@@ -1,12 +1,12 @@
 //! Who publishes VGG19's weights, and where.
 
 use super::PretrainedError;
-use crate::encoder::Normalization;
+use crate::normalization::Normalization;
 
-/// One place from which a file can be fetched.
+/// A URL from which a file can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// An address that begins with `https://`.
+pub struct Mirror {
+    /// A URL that begins with `https://`.
     pub url: String,
     /// The SHA-256 of the whole file in hexadecimal digits, or as many of its first digits as the
     /// publisher states. With it the whole file is fetched and compared; without it, the
@@ -14,9 +14,9 @@ pub struct Address {
     pub sha256: Option<String>,
 }
 
-impl Address {
-    /// The address with the sum that its contents were compared with: what a file in the cache
-    /// says of where it is from.
+impl Mirror {
+    /// The URL with the SHA-256 that the contents were compared with. A file in the cache states it
+    /// as its origin.
     pub(super) fn origin(&self) -> String {
         match &self.sha256 {
             Some(sum) => format!("{}#sha256={}", self.url, sum.to_ascii_lowercase()),
@@ -25,7 +25,7 @@ impl Address {
     }
 }
 
-/// A training of VGG19 with the addresses it can be had from, best first.
+/// A training of VGG19 and the mirrors that publish it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
     /// The name of its file in the cache.
@@ -34,11 +34,11 @@ pub struct Source {
     pub description: String,
     /// Under what terms its publisher gives it.
     pub licence: String,
-    /// Bytes to fetch from the first address.
+    /// Bytes to fetch from the first mirror.
     pub download: Option<u64>,
-    /// Where to fetch it from, tried in this order.
-    pub addresses: Vec<Address>,
-    /// What its input must be brought to, where the file does not say.
+    /// Where to fetch it from, in the order in which they are tried.
+    pub mirrors: Vec<Mirror>,
+    /// The normalisation of its input, where the file does not state it.
     pub normalization: Option<Normalization>,
     /// Whether a file with fewer than the 16 convolutions, or than were asked for, is refused.
     pub complete: bool,
@@ -53,12 +53,12 @@ impl Source {
             description: "torchvision's own training (IMAGENET1K_V1)".into(),
             licence: "BSD 3-Clause (torchvision)".into(),
             download: Some(80_100_000),
-            addresses: vec![
-                address(
+            mirrors: vec![
+                mirror(
                     "https://huggingface.co/timm/vgg19.tv_in1k/resolve/main/model.safetensors",
                     None,
                 ),
-                address(
+                mirror(
                     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
                     Some("dcbb9e9d"),
                 ),
@@ -76,12 +76,12 @@ impl Source {
             description: "the original training (Simonyan and Zisserman)".into(),
             licence: "CC BY 4.0 (Oxford Visual Geometry Group)".into(),
             download: Some(574_700_000),
-            addresses: vec![
-                address(
+            mirrors: vec![
+                mirror(
                     "https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth",
                     Some("d01eb7cb"),
                 ),
-                address(
+                mirror(
                     "https://s3-us-west-2.amazonaws.com/jcjohns-models/vgg19-d01eb7cb.pth",
                     Some("d01eb7cb"),
                 ),
@@ -100,7 +100,7 @@ impl Source {
             description: url.clone(),
             licence: "its publisher's".into(),
             download: None,
-            addresses: vec![Address { url, sha256 }],
+            mirrors: vec![Mirror { url, sha256 }],
             normalization: None,
             complete: false,
         }
@@ -124,8 +124,8 @@ impl Source {
     }
 }
 
-fn address(url: &str, sha256: Option<&str>) -> Address {
-    Address {
+fn mirror(url: &str, sha256: Option<&str>) -> Mirror {
+    Mirror {
         url: url.into(),
         sha256: sha256.map(str::to_string),
     }

@@ -2,9 +2,9 @@
 //!
 //! A file can have all the right names and shapes and still be of no use: random, damaged, or meant
 //! for another normalisation. Two things tell. The kernels of a trained network are smooth, which
-//! no accident makes them; and a picture with flat areas and edges, drawn here, raises responses in
-//! each layer, whose strength is known for the original training. Its weights are recognised by the
-//! strength of their kernels; for other trainings there is room. The order of the colours and the
+//! random ones are not; and a test picture with flat areas and edges raises responses in each layer,
+//! whose strength is known for the original training. The original weights are recognised by the
+//! strength of their kernels; for other trainings the bounds are wider. The order of the colours and the
 //! direction of the axes cannot be told this way.
 
 use std::fmt;
@@ -12,9 +12,11 @@ use std::fmt;
 use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 
-use crate::StyleBackend;
-use crate::encoder::{EncoderError, Layer, LayerKind, Normalization, Vgg19};
-use crate::weights::{Convolution, Vgg19Weights};
+use crate::encoder::{EncoderError, Vgg19};
+use crate::kernel::StyleBackend;
+use crate::layer::{Layer, LayerKind};
+use crate::normalization::Normalization;
+use crate::weights::{Convolution, Vgg19Weights, metadata};
 
 /// Width and height of the picture that is shown to the network, in pixels.
 const SIZE: usize = 64;
@@ -105,7 +107,7 @@ pub fn verify<B: StyleBackend>(
         .collect();
     let normalization = weights.normalization;
     let encoder = Vgg19::<B>::from_weights(weights.clone(), device);
-    let image = Tensor::from_data(TensorData::new(leaves(), [1, 3, SIZE, SIZE]), device);
+    let image = Tensor::from_data(TensorData::new(dead_leaves(), [1, 3, SIZE, SIZE]), device);
     let features = encoder.features(image, &taps)?;
     let layers = taps.iter().zip(weights.convolutions());
     let layers = layers.map(|(&layer, convolution)| {
@@ -273,16 +275,10 @@ impl fmt::Display for Report {
                 }
             )?;
         }
-        let Normalization {
-            range,
-            mean,
-            std,
-            bgr,
-        } = self.normalization;
-        let order = if bgr { "BGR" } else { "RGB" };
         writeln!(
             f,
-            "normalisation: {order}, 0 to {range}, mean {mean:?}, deviation {std:?}"
+            "normalisation: {}",
+            metadata::describe(&self.normalization)
         )?;
         for problem in self.layers.iter().flat_map(|layer| &layer.problems) {
             writeln!(f, "- {problem}")?;
@@ -293,7 +289,7 @@ impl fmt::Display for Report {
 
 /// A picture of overlapping discs in one colour each, values 0 to 1, three planes one after another:
 /// flat areas, edges, large and small, as photographs have them.
-fn leaves() -> Vec<f32> {
+fn dead_leaves() -> Vec<f32> {
     let mut state = 1u32;
     let mut draw = |limit: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -4,26 +4,30 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::Vgg19Weights;
-use super::source::Source;
+use super::load;
+use super::vgg19::Vgg19Weights;
 
 /// Made by `assets/builtin.py`; see `assets/builtin.md`.
 static FILE: &[u8] = include_bytes!("../../assets/builtin.safetensors");
 
-pub(super) fn load() -> Vgg19Weights {
-    let path = Path::new("builtin.safetensors");
-    Source::parse(Bytes::from_static(FILE), path)
-        .and_then(|source| source.into_weights(path))
-        .expect("the file inside the crate is whole, as a test asserts")
+impl Vgg19Weights {
+    /// The slim encoder that is part of the crate: VGG19 compressed layer by layer, with linear
+    /// projections that stand for VGG19's own content and Gram losses.
+    pub fn builtin() -> Self {
+        load::from_bytes(Bytes::from_static(FILE), Path::new("builtin.safetensors"))
+            .expect("the file inside the crate is whole, as a test asserts")
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_embedded_file_is_whole() {
-        let weights = super::load();
+        let weights = Vgg19Weights::builtin();
         assert_eq!(weights.convolutions.len(), 13);
-        assert_eq!(weights.readouts.len(), 13);
+        assert_eq!(weights.projections.len(), 13);
         assert_eq!(weights.normalization.range, 255.0);
     }
 }

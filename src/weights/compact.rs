@@ -13,10 +13,10 @@ use half::f16;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::error::WeightsError;
 use super::safetensors::{Header, MAX_HEADER};
-use super::source::{TORCHVISION_INDICES, normalization_from};
-use super::{Vgg19Weights, WeightsError};
-use crate::normalization::Normalization;
+use super::vgg19::Vgg19Weights;
+use super::{metadata, names};
 
 /// Name of the metadata's entry that holds the sum.
 const SUM: &str = "sha256";
@@ -57,7 +57,7 @@ impl Vgg19Weights {
     ///
     /// # Errors
     /// [`WeightsError::Save`] if the file cannot be written; [`WeightsError::Unsaveable`] for slim
-    /// networks with read-outs, and for values that 16 bits cannot hold.
+    /// networks with projections, and for values that 16 bits cannot hold.
     pub fn save(&self, path: impl AsRef<Path>, precision: Precision) -> Result<(), WeightsError> {
         self.save_from(path.as_ref(), precision, None)
     }
@@ -73,37 +73,36 @@ impl Vgg19Weights {
             path: path.into(),
             problem,
         };
-        if !self.readouts.is_empty() {
+        if !self.projections.is_empty() {
             return Err(unsaveable(
-                "a slim encoder with read-outs has no compact form; save VGG19's weights".into(),
+                "a slim encoder with projections has no compact form; save VGG19's weights".into(),
             ));
         }
         if let Some(problem) = self.out_of_range(precision) {
             return Err(unsaveable(problem));
         }
 
-        let mut metadata = describe(&self.normalization);
-        if normalization_from(|key| Some(metadata.get(key)?)) != Some(self.normalization) {
+        let mut entries = metadata::write(&self.normalization);
+        if metadata::read(|key| Some(entries.get(key)?)) != Some(self.normalization) {
             return Err(unsaveable(format!(
-                "{:?} cannot be stated in a file: the range must be 1 or 255, and the deviations \
-                 greater than 0",
-                self.normalization
+                "the normalisation ({}) cannot be stated in a file: the range must be 1 or 255, \
+                 and the deviations greater than 0",
+                metadata::describe(&self.normalization)
             )));
         }
         if let Some(source) = source {
-            metadata.insert("source".into(), source.into());
+            entries.insert("source".into(), source.into());
         }
-        let mut sum = Sum::new(metadata.iter());
+        let mut sum = Sum::new(entries.iter());
         let mut table: BTreeMap<String, Value> = BTreeMap::new();
         let mut tensors: Vec<&[f32]> = Vec::new();
         let mut place = 0;
-        for (layer, index) in self.convolutions.iter().zip(TORCHVISION_INDICES) {
+        for (index, layer) in self.convolutions.iter().enumerate() {
             let bias = layer.bias.as_deref().unwrap_or_default();
-            for (kind, shape, values) in [
-                ("weight", &layer.shape[..], &layer.weight[..]),
-                ("bias", &layer.shape[..1], bias),
+            for (name, shape, values) in [
+                (names::weight(index), &layer.shape[..], &layer.weight[..]),
+                (names::bias(index), &layer.shape[..1], bias),
             ] {
-                let name = format!("features.{index}.{kind}");
                 let bytes = precision.encode(values);
                 let end = place + bytes.len();
                 sum.tensor(&name, precision.name(), shape, &bytes);
@@ -115,8 +114,8 @@ impl Vgg19Weights {
                 place = end;
             }
         }
-        metadata.insert(SUM.into(), sum.finish());
-        table.insert("__metadata__".into(), json!(metadata));
+        entries.insert(SUM.into(), sum.finish());
+        table.insert("__metadata__".into(), json!(entries));
 
         crate::atomic::write(path, |file| -> std::io::Result<()> {
             let mut header = serde_json::to_vec(&table)?;
@@ -141,7 +140,7 @@ impl Vgg19Weights {
             return None;
         }
         let overflows = |&&value: &&f32| f16::from_f32(value).is_infinite();
-        let layers = self.convolutions.iter().zip(TORCHVISION_INDICES);
+        let layers = self.convolutions.iter().zip(names::CONVOLUTIONS);
         let mut values = layers.flat_map(|(layer, index)| {
             let values = layer.weight.iter().chain(layer.bias.iter().flatten());
             values.map(move |value| (value, index))
@@ -151,27 +150,6 @@ impl Vgg19Weights {
             "`features.{index}` holds {value}, more than 16 bits can; save it with 32 bits"
         ))
     }
-}
-
-/// The metadata that state a normalisation.
-fn describe(normalization: &Normalization) -> BTreeMap<String, String> {
-    let Normalization {
-        range,
-        mean,
-        std,
-        bgr,
-    } = normalization;
-    let triple = |[r, g, b]: [f32; 3]| format!("{r}, {g}, {b}");
-    let entries = [
-        ("normalization.mean", triple(*mean)),
-        ("normalization.std", triple(*std)),
-        ("input.range", format!("0-{range}")),
-        ("input.channels", if *bgr { "BGR" } else { "RGB" }.into()),
-    ];
-    entries
-        .map(|(key, value)| (key.to_string(), value))
-        .into_iter()
-        .collect()
 }
 
 /// The SHA-256 of what a file means: its metadata in the order of their keys, then its tensors in
@@ -219,7 +197,7 @@ pub(super) fn check(header: &Header, file: &[u8]) -> Result<(), String> {
     for name in header.table.offset_keys() {
         if let (Some(info), Some(place)) = (header.table.info(&name), header.place(&name)) {
             let bytes = &file[place.start as usize..place.end as usize];
-            sum.tensor(&name, &format!("{:?}", info.dtype), &info.shape, bytes);
+            sum.tensor(&name, &info.dtype.to_string(), &info.shape, bytes);
         }
     }
     match sum.finish() == *expected {
@@ -229,7 +207,7 @@ pub(super) fn check(header: &Header, file: &[u8]) -> Result<(), String> {
 }
 
 /// What a compact file says of itself.
-pub(crate) struct Facts {
+pub(crate) struct CompactInfo {
     /// How many convolutions it holds.
     pub convolutions: usize,
     pub precision: Precision,
@@ -237,7 +215,7 @@ pub(crate) struct Facts {
     pub source: Option<String>,
 }
 
-impl Facts {
+impl CompactInfo {
     /// Reads the start of a file; `None` if it is no compact file.
     pub fn read(path: &Path) -> Option<Self> {
         let mut start = Vec::new();
@@ -246,8 +224,8 @@ impl Facts {
         let table = Header::read(&start).ok()?.table;
         let metadata = table.metadata().as_ref()?;
         metadata.get(SUM)?;
-        let kernel = |index: &usize| table.info(&format!("features.{index}.weight"));
-        let kernels: Vec<_> = TORCHVISION_INDICES.iter().map_while(kernel).collect();
+        let kernel = |index| table.info(&names::weight(index));
+        let kernels: Vec<_> = (0..16).map_while(kernel).collect();
         Some(Self {
             convolutions: kernels.len(),
             precision: match kernels.first()?.dtype {
@@ -257,12 +235,4 @@ impl Facts {
             source: metadata.get("source").cloned(),
         })
     }
-}
-
-/// Names of the first `depth` convolutions' tensors.
-pub(crate) fn names(depth: usize) -> impl Iterator<Item = String> {
-    TORCHVISION_INDICES
-        .into_iter()
-        .take(depth)
-        .flat_map(|index| ["weight", "bias"].map(|kind| format!("features.{index}.{kind}")))
 }

@@ -5,14 +5,15 @@
 //! every node and copy the weights, of which nothing is needed here, and it refuses models for
 //! operators that lie behind the layers of interest. Field numbers are those of `onnx.proto`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path};
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
-use super::source::{Dtype, NamedTensor, Pair, Source, normalization_from};
+use super::tensor::{Dtype, NamedTensor, ParsedFile};
+use super::{file, metadata, names};
 
 #[derive(Clone, PartialEq, Message)]
 struct Model {
@@ -155,18 +156,19 @@ fn look_up<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a str> {
 
 /// Finds the convolutions in the order of the graph, which ONNX requires to be the order of
 /// evaluation.
-pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
+pub(super) fn parse(bytes: Bytes, path: &Path) -> Result<ParsedFile, String> {
     count(&bytes, Part::Model, &mut MAX_ITEMS.clone())?;
     let model = Model::decode(bytes)
         .map_err(|error| format!("damaged or incomplete ONNX file ({error}); get it again"))?;
-    let normalization = normalization_from(|key| look_up(&model.metadata, key));
+    let normalization = metadata::read(|key| look_up(&model.metadata, key));
     let graph = model.graph.ok_or("the ONNX file holds no graph")?;
 
     let mut constants: HashMap<&str, &OnnxTensor> = HashMap::new();
     for tensor in &graph.initializers {
         constants.insert(&tensor.name, tensor);
     }
-    let mut convolutions: Vec<Pair> = Vec::new();
+    let mut tensors = BTreeMap::new();
+    let mut count = 0;
     let mut foreign: Option<&str> = None;
     for node in &graph.nodes {
         match node.operator.as_str() {
@@ -187,8 +189,8 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
                 }
             }
             "Conv" => {
-                let number = convolutions.len() + 1;
-                if number > 16 {
+                let number = count + 1;
+                if number > names::CONVOLUTIONS.len() {
                     return Err("it holds more than VGG19's 16 convolutions".to_string());
                 }
                 if let Some(operator) = foreign {
@@ -208,20 +210,21 @@ pub(super) fn read(bytes: Bytes, path: &Path) -> Result<Source, String> {
                         )),
                     })
                 };
-                convolutions.push(Pair {
-                    weight: input(1)
-                        .unwrap_or_else(|| Err(format!("convolution {number} has no kernel")))?,
-                    bias: input(2).transpose()?,
-                });
+                let weight =
+                    input(1).ok_or_else(|| format!("convolution {number} has no kernel"))?;
+                tensors.insert(names::weight(count), weight?);
+                if let Some(bias) = input(2) {
+                    tensors.insert(names::bias(count), bias?);
+                }
+                count = number;
             }
             "Relu" | "MaxPool" | "AveragePool" | "Dropout" => {}
             // The classifier's; before a convolution they would change what it sees.
             other => foreign = foreign.or(Some(other)),
         }
     }
-    Ok(Source {
-        convolutions,
-        readouts: Vec::new(),
+    Ok(ParsedFile {
+        tensors,
         normalization,
     })
 }
@@ -336,17 +339,15 @@ impl OnnxTensor {
                 path.display()
             )
         };
-        let file = std::fs::File::open(&path).map_err(missing)?;
-        // SAFETY: as in `Source::open`.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(missing)?;
+        let bytes = file::map(&path).map_err(missing)?;
         let start = offset.unwrap_or(0);
         let end = match length {
             Some(length) => start.checked_add(length),
-            None => Some(map.len() as u64),
+            None => Some(bytes.len() as u64),
         };
         match end {
-            Some(end) if start <= end && end <= map.len() as u64 => {
-                Ok(Bytes::from_owner(map).slice(start as usize..end as usize))
+            Some(end) if start <= end && end <= bytes.len() as u64 => {
+                Ok(bytes.slice(start as usize..end as usize))
             }
             _ => Err(format!(
                 "`{name}` reaches past the end of {}",

@@ -12,7 +12,8 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 
-use super::source::{Dtype, NamedTensor, Source};
+use super::names;
+use super::tensor::{Dtype, NamedTensor, ParsedFile};
 
 /// Longest pickle that is interpreted. VGG19's is under 10 kB; an object takes up to 64 bytes of
 /// memory for each byte of it.
@@ -27,8 +28,8 @@ const MAX_NAME: usize = 1000;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
 
-/// Reads the table of contents; the values stay where they are.
-pub(super) fn read(bytes: Bytes) -> Result<Source, String> {
+/// Finds the tensors; their values stay where they are.
+pub(super) fn parse(bytes: Bytes) -> Result<ParsedFile, String> {
     let tensors = if bytes.starts_with(b"PK") {
         read_zip(&bytes)
     } else {
@@ -36,7 +37,11 @@ pub(super) fn read(bytes: Bytes) -> Result<Source, String> {
     };
     let tensors =
         tensors.map_err(|error| format!("damaged or unsupported PyTorch file: {error}"))?;
-    Source::from_names(tensors)
+    names::check(&tensors)?;
+    Ok(ParsedFile {
+        tensors,
+        normalization: None,
+    })
 }
 
 type Tensors = BTreeMap<String, NamedTensor>;

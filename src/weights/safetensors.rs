@@ -13,7 +13,8 @@ use safetensors::Dtype as Stored;
 use safetensors::tensor::Metadata;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::source::{Dtype, NamedTensor, Source, normalization_from};
+use super::tensor::{Dtype, NamedTensor, ParsedFile};
+use super::{metadata, names};
 
 /// Longest table of contents that is read, in bytes. VGG19's is under 10 kB.
 pub(crate) const MAX_HEADER: u64 = 1 << 20;
@@ -26,6 +27,12 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Whether a file that begins with these bytes is one in this format.
+    pub fn begins(start: &[u8]) -> bool {
+        // The length of the table of contents, then JSON.
+        matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
+    }
+
     /// Bytes of the table of contents with the eight that state its length, once these are there.
     ///
     /// # Errors
@@ -57,20 +64,40 @@ impl Header {
         Ok(Self { table, length })
     }
 
+    /// Reads the table of contents of a file that is here from its first byte to its last.
+    ///
+    /// # Errors
+    /// As [`Header::read`], and if the file has another length than its tensors need.
+    pub fn of_whole_file(bytes: &[u8]) -> Result<Self, String> {
+        let header = Self::read(bytes)?;
+        let (found, expected) = (bytes.len(), header.file_length());
+        match found as u64 == expected {
+            true => Ok(header),
+            false => Err(format!(
+                "incomplete safetensors file: it has {found} bytes, expected {expected}; \
+                 get it again"
+            )),
+        }
+    }
+
     /// Where the tensor lies in the file.
     pub fn place(&self, name: &str) -> Option<Range<u64>> {
         let (start, end) = self.table.info(name)?.data_offsets;
-        Some(self.length + start as u64..self.length + end as u64)
+        let place = |offset: usize| self.length.saturating_add(offset as u64);
+        Some(place(start)..place(end))
     }
 
     /// Length of the whole file in bytes.
     pub fn file_length(&self) -> u64 {
-        self.length + self.table.data_len() as u64
+        self.length.saturating_add(self.table.data_len() as u64)
     }
 
-    /// The convolutions, with the bytes that `data` finds for each place in the file. Tensors that
-    /// it has no bytes for are left out.
-    pub fn source(&self, data: impl Fn(Range<u64>) -> Option<Bytes>) -> Result<Source, String> {
+    /// The tensors, with the bytes that `data` returns for each place in the file. Tensors for
+    /// which it has no bytes are left out.
+    ///
+    /// # Errors
+    /// If they are not VGG19's.
+    pub fn parse(&self, data: impl Fn(Range<u64>) -> Option<Bytes>) -> Result<ParsedFile, String> {
         let mut tensors = BTreeMap::new();
         for (name, info) in self.table.tensors() {
             let dtype = match info.dtype {
@@ -92,26 +119,13 @@ impl Header {
             };
             tensors.insert(name, tensor);
         }
-        let mut source = Source::from_names(tensors)?;
-        let metadata = self.table.metadata().as_ref();
-        source.normalization = normalization_from(|key| Some(metadata?.get(key)?.as_str()));
-        Ok(source)
+        names::check(&tensors)?;
+        let entries = self.table.metadata().as_ref();
+        Ok(ParsedFile {
+            tensors,
+            normalization: metadata::read(|key| Some(entries?.get(key)?.as_str())),
+        })
     }
-}
-
-/// Reads the table of contents; the values stay where they are.
-pub(super) fn read(bytes: &Bytes) -> Result<Source, String> {
-    let header = Header::read(bytes)?;
-    if header.file_length() != bytes.len() as u64 {
-        return Err(format!(
-            "incomplete safetensors file: it has {} bytes, expected {}; get it again",
-            bytes.len(),
-            header.file_length()
-        ));
-    }
-    #[cfg(feature = "pretrained")]
-    super::compact::check(&header, bytes)?;
-    header.source(|place| Some(bytes.slice(place.start as usize..place.end as usize)))
 }
 
 /// A JSON object, read only to see that no key occurs twice in it, nor in its metadata.

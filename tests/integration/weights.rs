@@ -202,7 +202,7 @@ fn slim_networks_choose_their_widths() {
     let weights = Vgg19Weights::load(path).unwrap();
     assert_eq!(weights.convolutions()[1].shape, [7, 2, 3, 3]);
     let encoder = Vgg19::<Flex>::from_weights(weights, &Default::default());
-    // What normalises to zero: the bias 1/2 is left, and five times the half of it read out.
+    // What normalises to zero: the bias 1/2 is left, and five times the half of it projected.
     let mean =
         Tensor::<Flex, 1>::from_floats(encoder.normalization().mean_color(), &Default::default());
     let image = mean.reshape([1, 3, 1, 1]).expand([1, 3, 4, 5]);
@@ -229,7 +229,7 @@ fn slim_networks_choose_their_widths() {
         ("readout.0.weight", &[3, 3, 1, 1]),
     ];
     let path = file(&folder, "fewer.safetensors", &safetensors(&tensors));
-    refused(&path, &["1 read-outs for 2 convolutions"]);
+    refused(&path, &["1 projections for 2 convolutions"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use impasto::pretrained::{Address, Cache, PretrainedError, Progress, Source};
+use impasto::pretrained::{Cache, DownloadProgress, Mirror, PretrainedError, Source};
 use impasto::weights::Precision;
 use impasto::{Layer, Normalization, Vgg19Weights};
 
@@ -213,7 +213,7 @@ fn a_broken_connection_costs_only_the_rest() {
 fn stop(place: &Place, source: Source, after: u64) {
     let stopped = quick(source)
         .on_progress(|progress| match progress {
-            Progress::Fetching { done, .. } if *done >= after => ControlFlow::Break(()),
+            DownloadProgress::Fetching { done, .. } if *done >= after => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         })
         .run(&place.cache());
@@ -371,7 +371,7 @@ fn refusals_are_final_and_trouble_passes() {
     });
     let mut pauses = Vec::new();
     let path = quick(source(&server, "x")).on_progress(|progress| {
-        if let Progress::Retrying { pause, .. } = progress {
+        if let DownloadProgress::Retrying { pause, .. } = progress {
             pauses.push(*pause);
         }
         ControlFlow::Continue(())
@@ -385,9 +385,9 @@ fn refusals_are_final_and_trouble_passes() {
 fn a_second_address_steps_in() {
     let gone = Server::start(|_| Reply::new("404 Not Found", ""));
     let good = Server::of(fs::read(data("small.pth")).unwrap());
-    let address = |url: String| Address { url, sha256: None };
+    let mirror = |url: String| Mirror { url, sha256: None };
     let both = Source {
-        addresses: vec![address(gone.at("x")), address(good.at("x"))],
+        mirrors: vec![mirror(gone.at("x")), mirror(good.at("x"))],
         ..Source::caffe()
     };
     let place = Place::new();
@@ -399,10 +399,10 @@ fn a_second_address_steps_in() {
     assert_eq!(place.cache().find(), Some(path));
 
     let neither = Source {
-        addresses: vec![address(gone.at("first")), address(gone.at("second"))],
+        mirrors: vec![mirror(gone.at("first")), mirror(gone.at("second"))],
         ..both
     };
-    let error = Place::new().refused(neither, "no address of `caffe`");
+    let error = Place::new().refused(neither, "no mirror of `caffe`");
     assert!(error.to_string().contains("/first") && error.to_string().contains("/second"));
     assert!(
         Source::named("pytorch")

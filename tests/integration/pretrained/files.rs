@@ -98,7 +98,7 @@ fn what_a_compact_file_cannot_hold_is_refused() {
     odd.normalization.range = 2.0;
     refused(odd, "range");
     #[cfg(feature = "builtin")]
-    refused(Vgg19Weights::builtin(), "read-outs");
+    refused(Vgg19Weights::builtin(), "projections");
     let tensors = [("features.0.weight", 27usize), ("features.0.bias", 1)];
     let large: Vec<u8> = 1e5f32.to_le_bytes().repeat(27);
     let views = tensors.map(|(name, count)| {
