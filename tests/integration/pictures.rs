@@ -82,6 +82,18 @@ fn grey_alpha_and_sixteen_bits_become_rgb() {
     assert!(Picture::open(&path).unwrap().alpha().is_none());
 }
 
+/// A JPEG with the EXIF entry "orientation = 6" (turn clockwise).
+fn lying_on_its_side(plain: &[u8]) -> Vec<u8> {
+    // APP1 with a TIFF header and a single entry.
+    let mut exif =
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    let mut bytes = plain[..2].to_vec();
+    bytes.extend([0xff, 0xe1, 0, exif.len() as u8 + 2]);
+    bytes.append(&mut exif);
+    bytes.extend(&plain[2..]);
+    bytes
+}
+
 #[test]
 fn exif_orientation_turns_the_picture_upright() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,15 +108,7 @@ fn exif_orientation_turns_the_picture_upright() {
         }
     });
     stored.write_to(&mut plain, ImageFormat::Jpeg).unwrap();
-    let plain = plain.into_inner();
-    // APP1 with a TIFF header and the single entry "orientation = 6" (turn clockwise).
-    let mut exif =
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
-    let mut bytes = plain[..2].to_vec();
-    bytes.extend([0xff, 0xe1, 0, exif.len() as u8 + 2]);
-    bytes.append(&mut exif);
-    bytes.extend(&plain[2..]);
-    fs::write(&path, bytes).unwrap();
+    fs::write(&path, lying_on_its_side(&plain.into_inner())).unwrap();
     let picture = Picture::open(&path).unwrap();
     assert_eq!((picture.width(), picture.height()), (16, 32));
     assert_color(pixel(&picture, 8, 2), [255, 0, 0], 6.0);
@@ -149,6 +153,183 @@ fn bad_files_give_clear_errors() {
     };
     let error = Picture::open_with(&path, limits).unwrap_err();
     assert!(matches!(error, PictureError::TooLarge { width: 60, .. }));
+}
+
+/// Bounds of so many pixels.
+fn pixels(pixels: u64) -> Limits {
+    Limits {
+        pixels,
+        ..Limits::default()
+    }
+}
+
+/// Smooth colours and edges, with an alpha that varies.
+fn scene(width: u32, height: u32) -> image::Rgba32FImage {
+    image::Rgba32FImage::from_fn(width, height, |x, y| {
+        let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
+        let disc = f32::from(u8::from((u - 0.4).powi(2) + (v - 0.6).powi(2) < 0.06));
+        Rgba([u, 0.5 + 0.4 * (9.0 * v).sin(), disc, 1.0 - 0.7 * v])
+    })
+}
+
+#[test]
+fn large_pictures_are_reduced_in_their_own_depth() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = DynamicImage::from(scene(310, 200));
+    let (eight, sixteen) = (1.01 / 255.0, 1.01 / 65535.0);
+    for (name, format, image, tolerance) in [
+        ("rgb8", ImageFormat::Png, image.to_rgb8().into(), eight),
+        ("rgba8", ImageFormat::Png, image.to_rgba8().into(), eight),
+        ("grey8", ImageFormat::Png, image.to_luma8().into(), eight),
+        (
+            "greya8",
+            ImageFormat::Png,
+            image.to_luma_alpha8().into(),
+            eight,
+        ),
+        ("rgb16", ImageFormat::Png, image.to_rgb16().into(), sixteen),
+        (
+            "rgba16",
+            ImageFormat::Png,
+            image.to_rgba16().into(),
+            sixteen,
+        ),
+        (
+            "grey16",
+            ImageFormat::Png,
+            image.to_luma16().into(),
+            sixteen,
+        ),
+        (
+            "greya16",
+            ImageFormat::Png,
+            image.to_luma_alpha16().into(),
+            sixteen,
+        ),
+        ("rgb32", ImageFormat::Tiff, image.to_rgb32f().into(), 1e-5),
+        ("rgba32", ImageFormat::Tiff, image.to_rgba32f().into(), 1e-5),
+        ("jpeg", ImageFormat::Jpeg, image.to_rgb8().into(), eight),
+        ("webp", ImageFormat::WebP, image.to_rgba8().into(), eight),
+        ("bmp", ImageFormat::Bmp, image.to_rgb8().into(), eight),
+        ("gif", ImageFormat::Gif, image.to_rgba8().into(), eight),
+    ] {
+        let image: DynamicImage = image;
+        let path = folder.path().join(name);
+        write(&path, image, format);
+        let whole = Picture::open(&path).unwrap();
+        // Within the bounds: the same to the last bit, however few pixels are wanted.
+        assert_eq!(Picture::open_reduced(&path, 32).unwrap(), whole, "{name}");
+        // Beyond them: what resizing the whole picture gives, to a step of its depth.
+        let reduced =
+            Picture::open_reduced_with(&path, 62, pixels(5_000), Limits::REDUCED).unwrap();
+        let expected = whole.resize(62, 40);
+        assert_eq!((reduced.width(), reduced.height()), (62, 40), "{name}");
+        assert_eq!(reduced.depth(), whole.depth(), "{name}");
+        let alphas = (reduced.alpha(), expected.alpha());
+        assert_eq!(alphas.0.is_some(), alphas.1.is_some(), "{name}");
+        let values = reduced.rgb().iter().zip(expected.rgb());
+        let alphas = alphas
+            .0
+            .iter()
+            .copied()
+            .flatten()
+            .zip(alphas.1.iter().copied().flatten());
+        for (found, expected) in values.chain(alphas) {
+            assert!(
+                (found - expected).abs() <= tolerance,
+                "{name}: {found} for {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_reduced_picture_is_upright_and_keeps_its_profile() {
+    use image::ImageEncoder;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("turned.jpg");
+    let mut plain = Cursor::new(Vec::new());
+    let mut profile = vec![7u8; 200];
+    profile[16..20].copy_from_slice(b"RGB ");
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut plain);
+    encoder.set_icc_profile(profile.clone()).unwrap();
+    let stored = DynamicImage::from(scene(320, 160)).to_rgb8();
+    encoder
+        .write_image(&stored, 320, 160, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    fs::write(&path, lying_on_its_side(&plain.into_inner())).unwrap();
+    let reduced = Picture::open_reduced_with(&path, 64, pixels(5_000), Limits::REDUCED).unwrap();
+    assert_eq!((reduced.width(), reduced.height()), (32, 64));
+    assert_eq!(reduced.icc_profile(), Some(&profile[..]));
+    let expected = Picture::open(&path).unwrap().resize(32, 64);
+    for (found, expected) in reduced.rgb().iter().zip(expected.rgb()) {
+        assert!((found - expected).abs() <= 1.01 / 255.0);
+    }
+}
+
+#[test]
+fn reducing_has_bounds_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, longest_side, whole, reduced| {
+        let picture = Picture::open_reduced_with(path, longest_side, whole, reduced);
+        let error = picture.unwrap_err();
+        assert!(matches!(error, PictureError::TooLarge { .. }), "{error}");
+        error.to_string()
+    };
+    let path = folder.path().join("p.png");
+    write(&path, sample(60, 40), ImageFormat::Png);
+    let most = Limits::REDUCED;
+    // What is left of it would be too large, what is read of it is, or its bytes are.
+    assert!(refused(&path, 60, pixels(1_000), most).contains("limit of 1000"));
+    assert!(refused(&path, 10, pixels(1_000), pixels(2_399)).contains("limit of 2399"));
+    let few_bytes = Limits {
+        bytes: 20_000,
+        ..most
+    };
+    refused(&path, 10, pixels(1_000), few_bytes);
+    Picture::open_reduced_with(&path, 10, pixels(1_000), pixels(2_400)).unwrap();
+    // Headers that promise more than any scanner gives are refused before anything is allocated.
+    for (width, height) in [(20_000, 20_000), (2_000_000, 2_000), (u32::MAX >> 1, 1)] {
+        fs::write(&path, huge_png(width, height)).unwrap();
+        let error = Picture::open_reduced(&path, 256).unwrap_err();
+        assert!(matches!(error, PictureError::TooLarge { .. }), "{error}");
+    }
+    // One that is refused whole and promises what a scanner may give ends early.
+    fs::write(&path, huge_png(12_000, 9_000)).unwrap();
+    assert!(matches!(
+        Picture::open(&path).unwrap_err(),
+        PictureError::TooLarge { .. }
+    ));
+    assert!(matches!(
+        Picture::open_reduced(&path, 256).unwrap_err(),
+        PictureError::Decode { .. }
+    ));
+}
+
+/// 108 million pixels, as a scanner gives.
+#[test]
+fn a_scan_is_read_and_reduced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scan.jpg");
+    // Too slow without optimisation.
+    let (width, height, whole) = match cfg!(debug_assertions) {
+        true => (1_200, 900, pixels(1 << 20)),
+        false => (12_000, 9_000, Limits::default()),
+    };
+    let scan = image::GrayImage::from_fn(width, height, |x, _| {
+        image::Luma([(x * 20 / width) as u8 * 12])
+    });
+    write(&path, scan, ImageFormat::Jpeg);
+    assert!(matches!(
+        Picture::open_with(&path, whole).unwrap_err(),
+        PictureError::TooLarge { .. }
+    ));
+    let scan = Picture::open_reduced_with(&path, 256, whole, Limits::REDUCED).unwrap();
+    assert_eq!((scan.width(), scan.height()), (256, 192));
+    for step in 0..20 {
+        let x = (256 * (2 * step + 1)) / 40;
+        assert_color(pixel(&scan, x, 96), [step as u8 * 12; 3], 2.0);
+    }
 }
 
 /// A PNG whose header promises this size and that ends after it.

@@ -1,0 +1,84 @@
+//! What can go wrong with a picture or its file.
+
+use std::path::PathBuf;
+
+/// What can go wrong with a picture or its file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the picture", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The contents are no picture of a known format.
+    #[error(
+        "{}: this is no picture; expected PNG, JPEG, WebP, TIFF, BMP or GIF \
+         (the contents count, not the name)",
+        path.display()
+    )]
+    NotAPicture {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The header promises more pixels than the limit allows.
+    #[error(
+        "{}: {width}×{height} pixels are more than the limit of {limit}; shrink the picture first",
+        path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The limit in pixels.
+        limit: u64,
+    },
+    /// The file is damaged or uses what the decoder does not know.
+    #[error("{}: the picture is damaged or of an unsupported variant", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: image::ImageError,
+    },
+    /// The name of an output file does not tell its format.
+    #[error(
+        "{}: the name must end in .png, .jpg, .webp or .tiff to tell the format to write",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A format without 16-bit channels was asked for them.
+    #[error("{}: 16 bits a channel need .png or .tiff", path.display())]
+    DepthUnsupported {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The output cannot be written; nothing is left at its place.
+    #[error("{}: cannot write the picture", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Values that do not make an RGB picture.
+    #[error("{values} values of shape {shape:?} are no RGB picture")]
+    Shape {
+        /// The shape.
+        shape: Vec<usize>,
+        /// How many values there are.
+        values: usize,
+    },
+}

@@ -1,0 +1,224 @@
+//! Reading pictures that are larger than what is needed of them.
+
+use std::io::{BufRead, Seek};
+use std::path::Path;
+
+use bytemuck::Pod;
+use fast_image_resize::PixelType;
+use image::{DynamicImage, ImageBuffer, Pixel};
+
+use super::decode::{Alpha, CONVERTED, Limits, open_file, read_header};
+use super::error::PictureError;
+use super::raster::Picture;
+use super::resize::resample_bytes;
+
+/// How many times the decoded samples are counted: a decoder may keep as much beside them, and a
+/// progressive JPEG twice as much.
+const DECODER_COPIES: u64 = 3;
+
+impl Limits {
+    /// Bounds on a picture that [`Picture::open_reduced`] reduces: 256 × 2²⁰ pixels (such as
+    /// 16384×16384, or A4 at 1200 dots an inch with room to spare) and 3 GiB for the samples as
+    /// stored, which are counted three times for what the decoder keeps beside them. A pixel of 8-bit
+    /// RGB takes 3 bytes, one of 16-bit RGBA 8.
+    pub const REDUCED: Self = Self {
+        pixels: 256 << 20,
+        bytes: 3 << 30,
+    };
+}
+
+impl Picture {
+    /// Reads a picture of which no more than `longest_side` pixels along the longest side are
+    /// needed. One within [`Limits::default`] is read exactly as by [`Picture::open`], whatever its
+    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has and
+    /// reduced in that form until its longest side is `longest_side`, so that it never takes the
+    /// memory of a whole picture of f32. It is reduced by the filter of [`Picture::resize`], and
+    /// rounded to the file's own depth.
+    ///
+    /// # Errors
+    /// Those of [`Picture::open`]; [`PictureError::TooLarge`] also if what is left would exceed
+    /// [`Limits::default`].
+    pub fn open_reduced(path: impl AsRef<Path>, longest_side: usize) -> Result<Self, PictureError> {
+        Self::open_reduced_with(path, longest_side, Limits::default(), Limits::REDUCED)
+    }
+
+    /// [`Picture::open_reduced`] with other bounds: `whole` for a picture that is kept at its size,
+    /// `reduced` for one that is reduced.
+    ///
+    /// # Errors
+    /// See [`Picture::open_reduced`].
+    pub fn open_reduced_with(
+        path: impl AsRef<Path>,
+        longest_side: usize,
+        whole: Limits,
+        reduced: Limits,
+    ) -> Result<Self, PictureError> {
+        let path = path.as_ref();
+        decode_reduced(open_file(path)?, path, longest_side, whole, reduced)
+    }
+}
+
+/// Decodes a picture and reduces it if need be; `path` is for messages.
+pub(super) fn decode_reduced<'a>(
+    file: impl BufRead + Seek + 'a,
+    path: &'a Path,
+    longest_side: usize,
+    whole: Limits,
+    reduced: Limits,
+) -> Result<Picture, PictureError> {
+    let header = read_header(file, path, whole.bytes.max(reduced.bytes))?;
+    if header.fits(whole) {
+        let (image, attributes) = header.decode()?;
+        return attributes.into_picture(image, Alpha::Separate);
+    }
+    let (width, height) = reduced_size(header.width, header.height, longest_side);
+    let pixels = u64::from(width) * u64::from(height);
+    let most = whole.pixels.min(whole.bytes / (CONVERTED + 8));
+    if pixels > most {
+        return Err(header.too_large(most));
+    }
+    let samples = header.sample_bytes().saturating_mul(DECODER_COPIES);
+    let result = pixels.saturating_mul(CONVERTED);
+    if header.pixels() > reduced.pixels || samples.saturating_add(result) > reduced.bytes {
+        let of_pixel = DECODER_COPIES * header.sample_bytes().div_ceil(header.pixels().max(1));
+        let most = reduced.bytes.saturating_sub(result) / of_pixel.max(1);
+        return Err(header.too_large(reduced.pixels.min(most)));
+    }
+    let (image, attributes) = header.decode()?;
+    attributes.into_picture(reduce(image, (width, height)), Alpha::OverWhite)
+}
+
+/// The size with this longest side, or the size itself if it is no larger.
+fn reduced_size(width: u32, height: u32, longest_side: usize) -> (u32, u32) {
+    let longest = u64::from(width.max(height).max(1));
+    let wanted = (longest_side as u64).clamp(1, longest);
+    let scale = |side: u32| ((u64::from(side) * wanted + longest / 2) / longest).max(1) as u32;
+    (scale(width), scale(height))
+}
+
+/// The image at a smaller size in its own depth, its colours over white.
+fn reduce(image: DynamicImage, size: (u32, u32)) -> DynamicImage {
+    use DynamicImage::*;
+    match image {
+        ImageLuma8(image) => ImageLuma8(shrink(&image, size, PixelType::U8)),
+        ImageRgb8(image) => ImageRgb8(shrink(&image, size, PixelType::U8x3)),
+        ImageLuma16(image) => ImageLuma16(shrink(&image, size, PixelType::U16)),
+        ImageRgb16(image) => ImageRgb16(shrink(&image, size, PixelType::U16x3)),
+        ImageLumaA8(mut image) => {
+            lay_over_white::<u8, 2>(&mut image, u8::MAX.into());
+            ImageLumaA8(shrink(&image, size, PixelType::U8x2))
+        }
+        ImageRgba8(mut image) => {
+            lay_over_white::<u8, 4>(&mut image, u8::MAX.into());
+            ImageRgba8(shrink(&image, size, PixelType::U8x4))
+        }
+        ImageLumaA16(mut image) => {
+            lay_over_white::<u16, 2>(&mut image, u16::MAX.into());
+            ImageLumaA16(shrink(&image, size, PixelType::U16x2))
+        }
+        ImageRgba16(mut image) => {
+            lay_over_white::<u16, 4>(&mut image, u16::MAX.into());
+            ImageRgba16(shrink(&image, size, PixelType::U16x4))
+        }
+        ImageRgb32F(mut image) => {
+            // One value that is not a number would spread to all that the filter sees with it.
+            image.iter_mut().for_each(|value| *value = finite(*value));
+            ImageRgb32F(shrink(&image, size, PixelType::F32x3))
+        }
+        ImageRgba32F(mut image) => {
+            for pixel in image.as_chunks_mut::<4>().0 {
+                let alpha = if pixel[3].is_nan() {
+                    1.0
+                } else {
+                    finite(pixel[3])
+                };
+                let [r, g, b, _] = pixel.map(|value| finite(value) * alpha + (1.0 - alpha));
+                *pixel = [r, g, b, alpha];
+            }
+            ImageRgba32F(shrink(&image, size, PixelType::F32x4))
+        }
+        // There is no other kind today.
+        other => reduce(ImageRgba8(other.into_rgba8()), size),
+    }
+}
+
+/// In `[0, 1]`; what is not a number becomes 0.
+fn finite(value: f32) -> f32 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, 1.0)
+    }
+}
+
+/// Lays the colours of interleaved samples over white; the last of `N` channels is alpha.
+fn lay_over_white<T, const N: usize>(samples: &mut [T], white: u64)
+where
+    T: Copy + Into<u64> + TryFrom<u64>,
+{
+    for pixel in samples.as_chunks_mut::<N>().0 {
+        let alpha: u64 = pixel[N - 1].into();
+        for value in &mut pixel[..N - 1] {
+            let over = (*value).into() * alpha + white * (white - alpha);
+            // Never above white, which fits.
+            *value = T::try_from((over + white / 2) / white).unwrap_or(*value);
+        }
+    }
+}
+
+fn shrink<P>(
+    image: &ImageBuffer<P, Vec<P::Subpixel>>,
+    (width, height): (u32, u32),
+    kind: PixelType,
+) -> ImageBuffer<P, Vec<P::Subpixel>>
+where
+    P: Pixel,
+    P::Subpixel: Pod,
+{
+    let mut small = ImageBuffer::new(width, height);
+    resample_bytes(
+        bytemuck::cast_slice(image.as_raw()),
+        image.dimensions(),
+        bytemuck::cast_slice_mut(&mut small),
+        (width, height),
+        kind,
+    );
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_keep_their_proportions() {
+        assert_eq!(reduced_size(12_000, 9_000, 256), (256, 192));
+        assert_eq!(reduced_size(9_000, 12_000, 256), (192, 256));
+        assert_eq!(reduced_size(16_000, 3, 100), (100, 1));
+        // Never larger, never nothing.
+        assert_eq!(reduced_size(300, 200, 301), (300, 200));
+        assert_eq!(reduced_size(300, 200, usize::MAX), (300, 200));
+        assert_eq!(reduced_size(300, 200, 0), (1, 1));
+        assert_eq!(reduced_size(u32::MAX, u32::MAX, 7), (7, 7));
+    }
+
+    #[test]
+    fn integer_colours_over_white_are_those_of_f32() {
+        for color in 0..=255 {
+            for alpha in 0..=255 {
+                let mut pixel = [color, alpha];
+                lay_over_white::<u8, 2>(&mut pixel, 255);
+                let opacity = f32::from(alpha) / 255.0;
+                let expected = f32::from(color) * opacity + 255.0 * (1.0 - opacity);
+                assert!((f32::from(pixel[0]) - expected).abs() < 0.501);
+                assert_eq!(pixel[1], alpha);
+            }
+        }
+        let mut pixel = [0, u16::MAX, 1, 0, 40_000, 0, 1, u16::MAX];
+        lay_over_white::<u16, 4>(&mut pixel, 65_535);
+        assert_eq!(
+            pixel,
+            [u16::MAX, u16::MAX, u16::MAX, 0, 40_000, 0, 1, u16::MAX]
+        );
+    }
+}
