@@ -221,7 +221,12 @@ impl CompactInfo {
         let mut start = Vec::new();
         let file = File::open(path).ok()?;
         file.take(8 + MAX_HEADER).read_to_end(&mut start).ok()?;
-        let table = Header::read(&start).ok()?.table;
+        Self::parse(&start)
+    }
+
+    /// Reads the start of a file; `None` if it is no compact file.
+    fn parse(start: &[u8]) -> Option<Self> {
+        let table = Header::read(start).ok()?.table;
         let metadata = table.metadata().as_ref()?;
         metadata.get(SUM)?;
         let kernel = |index| table.info(&names::weight(index));
@@ -234,5 +239,62 @@ impl CompactInfo {
             },
             source: metadata.get("source").cloned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::layer::Layer;
+
+    /// A compact file and where its values begin.
+    static FILE: LazyLock<(Vec<u8>, usize)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("compact");
+        let weights = Vgg19Weights::random(1, 0).until(Layer::RELU2_1);
+        weights
+            .save_from(&path, Precision::F16, Some("a test"))
+            .unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        let values = Header::read(&bytes).unwrap().length as usize;
+        (bytes, values)
+    });
+
+    #[test]
+    fn a_compact_file_says_what_it_is() {
+        let (bytes, values) = &*FILE;
+        let info = CompactInfo::parse(&bytes[..*values]).unwrap();
+        assert_eq!((info.convolutions, info.precision), (3, Precision::F16));
+        assert_eq!(info.source.as_deref(), Some("a test"));
+        check(&Header::of_whole_file(bytes).unwrap(), bytes).unwrap();
+    }
+
+    proptest! {
+        /// A damaged file is never taken for a whole one.
+        #[test]
+        fn damage_is_noticed(
+            place in any::<Index>(), bit in 0u8..8, in_the_values in any::<bool>(),
+        ) {
+            let (mut bytes, values) = FILE.clone();
+            let (from, length) = match in_the_values {
+                true => (values, bytes.len() - values),
+                false => (0, values),
+            };
+            bytes[from + place.index(length)] ^= 1 << bit;
+            let _ = CompactInfo::parse(&bytes);
+            if let Ok(header) = Header::of_whole_file(&bytes) {
+                let checked = check(&header, &bytes);
+                let is_compact = CompactInfo::parse(&bytes).is_some();
+                prop_assert!(checked.is_err() || !in_the_values);
+                // What is left of the table may mean the same, as with another space in it.
+                let same = Header::read(&FILE.0).unwrap().table.metadata() == header.table.metadata();
+                prop_assert!(checked.is_err() || !is_compact || same);
+            }
+        }
     }
 }

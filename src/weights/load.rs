@@ -71,7 +71,7 @@ fn load(path: &Path, assumed: Option<Normalization>) -> Result<Vgg19Weights, Wei
 }
 
 /// Weights out of the bytes of a file; `path` is where they are from.
-#[cfg(feature = "builtin")]
+#[cfg(any(feature = "builtin", test))]
 pub(super) fn from_bytes(bytes: Bytes, path: &Path) -> Result<Vgg19Weights, WeightsError> {
     finish(parse(bytes, path)?, None, path)
 }

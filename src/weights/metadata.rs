@@ -79,6 +79,8 @@ pub(crate) fn describe(normalization: &Normalization) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -93,5 +95,49 @@ mod tests {
         assert_eq!(read(|_| None), None);
         assert_eq!(read(|_| Some("1,nan,2")), None);
         assert_eq!(read(|_| Some("0,0,0")), None);
+    }
+
+    proptest! {
+        /// Whatever the metadata say, a normalisation that is read can be computed with.
+        #[test]
+        fn any_metadata_give_a_usable_normalisation_or_none(
+            mean in text(), std in text(), range in prop::option::of(text()), order in text(),
+        ) {
+            let entry = |key: &str| match key {
+                "normalization.mean" => Some(mean.as_str()),
+                "normalization.std" => Some(std.as_str()),
+                "input.range" => range.as_deref(),
+                _ => Some(order.as_str()),
+            };
+            if let Some(read) = read(entry) {
+                prop_assert!(read.mean.iter().all(|mean| mean.is_finite()));
+                prop_assert!(read.std.iter().all(|&std| std > 0.0 && std.is_finite()));
+                prop_assert!(read.range == 1.0 || read.range == 255.0);
+            }
+        }
+
+        #[cfg(feature = "pretrained")]
+        #[test]
+        fn what_is_written_is_read_back(
+            mean in prop::array::uniform3(any::<f32>()), std in prop::array::uniform3(any::<f32>()),
+            large in any::<bool>(), bgr in any::<bool>(),
+        ) {
+            let range = if large { 255.0 } else { 1.0 };
+            let normalization = Normalization { range, mean, std, bgr };
+            let entries = write(&normalization);
+            let usable = mean.iter().all(|mean| mean.is_finite())
+                && std.iter().all(|&std| std > 0.0 && std.is_finite());
+            let expected = usable.then_some(normalization);
+            prop_assert_eq!(read(|key| Some(entries.get(key)?)), expected);
+        }
+    }
+
+    /// Three numbers, or something like them.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[\\[(]?[0-9]{1,3}[.]?[0-9]{0,3}[, ]{1,2}[0-9.]{1,5}, ?[0-9.e-]{1,6}\\]?",
+            "(nan|inf|-?[0-9]{1,40}|1e99|0x1|[, \\[]){0,5}",
+            any::<String>(),
+        ]
     }
 }

@@ -11,6 +11,8 @@ mod builtin;
 pub(crate) mod compact;
 mod error;
 mod file;
+#[cfg(test)]
+mod hostile;
 mod load;
 pub(crate) mod metadata;
 pub(crate) mod names;

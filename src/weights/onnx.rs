@@ -356,3 +356,115 @@ impl OnnxTensor {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::weights::tensor::tests::number;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    fn varint(mut number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+
+    /// A protobuf field that holds bytes.
+    fn field(number: u64, contents: &[u8]) -> Vec<u8> {
+        [
+            varint(number << 3 | 2),
+            varint(contents.len() as u64),
+            contents.to_vec(),
+        ]
+        .concat()
+    }
+
+    /// Protobuf fields, nested in each other, of any number and type.
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        let tag = || prop_oneof![1u64..15, number()];
+        let text = select(vec![
+            &b"Conv"[..],
+            b"Relu",
+            b"Constant",
+            b"Identity",
+            b"a",
+            b"b",
+            b"value",
+            b"pads",
+            b"\x01\x01\x01\x01",
+            b"location",
+            b"\xff",
+            b"",
+        ]);
+        let leaf = prop_oneof![
+            (tag(), number()).prop_map(|(tag, v)| [varint(tag << 3), varint(v)].concat()),
+            (tag(), text).prop_map(|(tag, text)| field(tag, text)),
+            (tag(), 1u64..8, any::<u64>()).prop_map(|(tag, wire, v)| {
+                [&varint(tag << 3 | wire)[..], &v.to_le_bytes()].concat()
+            }),
+        ];
+        leaf.prop_recursive(5, 64, 8, move |inner| {
+            (tag(), prop::collection::vec(inner, 0..8))
+                .prop_map(|(tag, fields)| field(tag, &fields.concat()))
+        })
+    }
+
+    /// A model with such fields in it, in its graph, or in a node or tensor of that.
+    pub fn model() -> impl Strategy<Value = Vec<u8>> {
+        (prop::collection::vec(message(), 0..12), 0..4).prop_map(|(fields, wrap)| {
+            let fields = fields.concat();
+            let inner = match wrap {
+                0 => fields,
+                1 => field(7, &fields),
+                2 => field(7, &field(1, &fields)),
+                _ => field(
+                    7,
+                    &[field(5, &fields), field(1, &field(4, b"Conv"))].concat(),
+                ),
+            };
+            [&[8, 8][..], &inner].concat()
+        })
+    }
+
+    /// Objects that decoding has made.
+    fn objects(model: &Model) -> usize {
+        let tensor = |tensor: &OnnxTensor| 1 + tensor.dims.len() + tensor.external.len();
+        let attribute = |attribute: &Attribute| {
+            1 + attribute.ints.len() + attribute.tensor.as_ref().map_or(0, tensor)
+        };
+        let node = |node: &Node| {
+            let attributes = node.attributes.iter().map(attribute);
+            1 + node.inputs.len() + node.outputs.len() + attributes.sum::<usize>()
+        };
+        let graph = model.graph.iter();
+        let graph = graph.map(|graph| {
+            let tensors = graph.initializers.iter().map(tensor);
+            1 + graph.nodes.iter().map(node).sum::<usize>() + tensors.sum::<usize>()
+        });
+        model.metadata.len() + graph.sum::<usize>()
+    }
+
+    proptest! {
+        /// What is counted before decoding is no less than what decoding makes.
+        #[test]
+        fn decoding_makes_no_more_than_was_counted(bytes in model(), most in 0usize..40) {
+            let mut left = most;
+            let counted = count(&bytes, Part::Model, &mut left);
+            if let (Ok(()), Ok(model)) = (counted, Model::decode(&bytes[..])) {
+                prop_assert!(objects(&model) <= most - left);
+            }
+            let length = bytes.len();
+            if let Ok(parsed) = parse(bytes.into(), Path::new("nowhere/hostile")) {
+                for tensor in parsed.tensors.values() {
+                    // A value of half precision may take a single byte in the file.
+                    prop_assert!(tensor.data.len() <= 2 * length);
+                }
+            }
+        }
+    }
+}

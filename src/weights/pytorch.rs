@@ -629,8 +629,63 @@ impl<'a> Code<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
+    use crate::weights::tensor::tests::{assert_views, number};
+
+    /// Instructions of a pickle, most of them with arguments.
+    fn pickle() -> impl Strategy<Value = Vec<u8>> {
+        let instruction = prop_oneof![
+            4 => select(b"(.)}]tldRQbasu012eN\x81\x85\x86\x87\x88\x93\x94".to_vec()).prop_map(|b| vec![b]),
+            2 => (select(b"qhKU".to_vec()), 0u8..9).prop_map(|(op, n)| vec![op, n]),
+            1 => (select(b"rjJXTB\x8b".to_vec()), number())
+                .prop_map(|(op, n)| [&[op][..], &n.to_le_bytes()[..4]].concat()),
+            1 => (select(vec![0x8du8, 0x8e, 0x95, 0x8a]), number())
+                .prop_map(|(op, n)| [&[op][..], &n.to_le_bytes()].concat()),
+            3 => select(vec![
+                &b"ctorch._utils\n_rebuild_tensor_v2\n"[..],
+                b"ccollections\nOrderedDict\n",
+                b"ctorch\nFloatStorage\n",
+                b"cposix\nsystem\n",
+                b"X\x07\0\0\0storage",
+                b"X\x01\0\0\x000",
+                b"X\x11\0\0\0features.0.weight",
+                b"X\x0f\0\0\0features.0.bias",
+                b"K\x03K\x03K\x03",
+            ]).prop_map(<[u8]>::to_vec),
+            1 => any::<u8>().prop_map(|byte| vec![byte]),
+        ];
+        prop::collection::vec(instruction, 0..60).prop_map(|instructions| instructions.concat())
+    }
+
+    /// The start of a file in PyTorch's older format, up to the state dictionary.
+    const LEGACY: &[u8] =
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+
+    /// A PyTorch file in the newer format with this pickle.
+    fn zip_of(pickle: &[u8]) -> Vec<u8> {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let stored = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
+        for (name, contents) in [("x/data.pkl", pickle), ("x/data/0", &[0; 108])] {
+            archive.start_file(name, stored).unwrap();
+            archive.write_all(contents).unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    }
+
+    /// A file in either format with such pickles.
+    pub fn file() -> impl Strategy<Value = Vec<u8>> {
+        (pickle(), pickle(), any::<bool>()).prop_map(|(first, second, zipped)| match zipped {
+            true => zip_of(&first),
+            false => [LEGACY, &first, b".", &second, b".", &[0; 64]].concat(),
+        })
+    }
 
     /// A pickle that would run `os.system("touch pwned")` in Python.
     #[test]
@@ -666,20 +721,74 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
+    /// A file that loads: the first convolution, all zeros.
+    fn good() -> Vec<u8> {
+        let tensor = |name: &str, shape: &[u8], stride: &[u8]| {
+            let sizes = |sizes: &[u8]| {
+                let sizes: Vec<u8> = sizes.iter().flat_map(|&size| [b'K', size]).collect();
+                [b"(", &sizes[..], b"t"].concat()
+            };
+            [
+                &[b'X', name.len() as u8, 0, 0, 0][..],
+                name.as_bytes(),
+                b"ctorch._utils\n_rebuild_tensor_v2\n(\
+                    (X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x1btQ\
+                    K\0",
+                &sizes(shape),
+                &sizes(stride),
+                b"tR",
+            ]
+            .concat()
+        };
+        let weight = tensor("features.0.weight", &[1, 3, 3, 3], &[27, 9, 3, 1]);
+        let bias = tensor("features.0.bias", &[1], &[1]);
+        zip_of(&[b"\x80\x02}(", &weight[..], &bias, b"u."].concat())
+    }
+
+    #[test]
+    fn a_small_file_is_read() {
+        let parsed = parse(good().into()).unwrap();
+        assert_eq!(parsed.tensors["features.0.weight"].shape, [1, 3, 3, 3]);
+        assert_views(&parsed, good().len());
+    }
+
+    proptest! {
         /// Whatever the bytes, there is an answer, and a dictionary that comes out is readable.
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(
-            proptest::prelude::prop_oneof![
-                proptest::sample::select(b"(.)}]tldRQbqhKMJNUXsuae012cX\x80\x81\x85\x86\x87\x93\x94"
+        fn any_bytes_are_survived(bytes in prop::collection::vec(
+            prop_oneof![
+                select(b"(.)}]tldRQbqhKMJNUXsuae012cX\x80\x81\x85\x86\x87\x93\x94"
                     .to_vec()),
-                proptest::prelude::any::<u8>(),
+                any::<u8>(),
             ],
             0..200,
         )) {
             if let Ok((machine, root, length)) = Machine::run(&bytes) {
-                proptest::prop_assert!(length <= bytes.len());
+                prop_assert!(length <= bytes.len());
                 let _ = machine.state_dict(root, &mut |_| Ok(Bytes::new()));
+            }
+        }
+
+        #[test]
+        fn damaged_files_give_views(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = good();
+            let length = bytes.len();
+            for (place, byte) in edits {
+                bytes[place.index(length)] = byte;
+            }
+            if let Ok(parsed) = parse(bytes.into()) {
+                assert_views(&parsed, length);
+            }
+        }
+
+        /// Every tensor of a file that is accepted lies in the file, and is as long as its shape.
+        #[test]
+        fn accepted_files_give_views(bytes in file()) {
+            let length = bytes.len();
+            if let Ok(parsed) = parse(bytes.into()) {
+                assert_views(&parsed, length);
             }
         }
     }

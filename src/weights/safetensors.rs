@@ -160,3 +160,82 @@ impl<'de> Visitor<'de> for DistinctKeys {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::weights::tensor::tests::{assert_views, number};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// A safetensors file with a made-up table of contents.
+    pub fn table() -> impl Strategy<Value = Vec<u8>> {
+        let name = select(vec![
+            "features.0.weight",
+            "features.0.bias",
+            "features.2.weight",
+            "features.2.bias",
+            "readout.0.weight",
+            "head.weight",
+            "__metadata__",
+            "",
+        ]);
+        let dtype = select(vec!["F32", "F16", "BF16", "F64", "I8", "F4", "none"]);
+        let size = prop_oneof![select(vec![0u64, 1, 3, 4, 64, 108, 432]), number()];
+        let entry = (
+            name,
+            dtype,
+            prop::collection::vec(size.clone(), 0..6),
+            size.clone(),
+            size,
+        );
+        let entries = prop::collection::vec(entry, 0..8);
+        (entries, prop::option::weighted(0.2, number()), 0usize..2000).prop_map(
+            |(entries, length, rest)| {
+                let entries = entries.iter().map(|(name, dtype, shape, start, end)| {
+                    format!(
+                        "\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\
+                         \"data_offsets\":[{start},{end}]}}"
+                    )
+                });
+                let json = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+                let length = length.unwrap_or(json.len() as u64);
+                [&length.to_le_bytes()[..], json.as_bytes(), &vec![0; rest]].concat()
+            },
+        )
+    }
+
+    proptest! {
+        /// Every tensor of a table that is accepted lies in the file, and is as long as its shape.
+        #[test]
+        fn accepted_tables_stay_in_their_file(bytes in table()) {
+            let _ = Header::length(&bytes);
+            if let Ok(header) = Header::of_whole_file(&bytes) {
+                let bytes = Bytes::from(bytes);
+                let slice = |r: Range<u64>| Some(bytes.slice(r.start as usize..r.end as usize));
+                if let Ok(parsed) = header.parse(slice) {
+                    assert_views(&parsed, bytes.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_at_the_end_of_all_numbers_do_not_overflow() {
+        // Eight tensors of 2⁶¹ bytes, the last one a value shorter.
+        let entries = (0u64..8).map(|i| {
+            let count = (1u64 << 58) - u64::from(i == 7);
+            let (start, end) = (i << 61, (i << 61) + 8 * count);
+            format!(
+                "\"features.{i}.weight\":{{\"dtype\":\"F64\",\"shape\":[{count}],\
+                 \"data_offsets\":[{start},{end}]}}"
+            )
+        });
+        let json = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+        let bytes = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
+        let header = Header::read(&bytes).unwrap();
+        assert_eq!(header.file_length(), u64::MAX);
+        assert_eq!(header.place("features.7.weight").unwrap().end, u64::MAX);
+        assert!(Header::of_whole_file(&bytes).is_err());
+    }
+}

@@ -64,8 +64,39 @@ pub(crate) struct ParsedFile {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
+
+    /// Numbers at which something may go over.
+    pub fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0u64..100,
+            select(vec![
+                1 << 20,
+                (1 << 31) - 1,
+                1 << 31,
+                1 << 32,
+                1 << 40,
+                i64::MAX as u64,
+                1 << 63,
+                u64::MAX - 7,
+                u64::MAX,
+            ]),
+            any::<u64>(),
+        ]
+    }
+
+    /// Asserts that the tensors lie in a file of so many bytes, each as long as its shape says.
+    pub fn assert_views(parsed: &ParsedFile, length: usize) {
+        for tensor in parsed.tensors.values() {
+            assert!(tensor.data.len() <= length);
+            let values = tensor.shape.iter().product::<usize>();
+            assert_eq!(tensor.data.len(), values * tensor.dtype.size());
+        }
+    }
 
     #[test]
     fn element_types_convert_to_f32() {
