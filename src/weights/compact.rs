@@ -1,8 +1,8 @@
 //! The crate's own file of weights: plain safetensors with torchvision's names, in half precision,
 //! with the normalisation and the sum of its contents in the metadata.
 //!
-//! Half precision halves the file, and VGG19's weights lie well inside its range. The sum says on
-//! every later load that the file is what was written.
+//! Half precision halves the file, and VGG19's weights lie well inside its range. Every later load
+//! compares the contents with the sum.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

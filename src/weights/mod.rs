@@ -19,6 +19,8 @@ pub(crate) mod names;
 #[cfg(feature = "onnx")]
 mod onnx;
 #[cfg(feature = "pytorch")]
+mod pickle;
+#[cfg(feature = "pytorch")]
 mod pytorch;
 pub(crate) mod safetensors;
 mod tensor;

@@ -2,8 +2,8 @@
 //!
 //! Only the few fields that lead to the convolutions are declared here; prost skips the others, and
 //! tensor data stay slices of the file. `onnx-ir` would parse the whole model, infer the types of
-//! every node and copy the weights, of which nothing is needed here, and it refuses models for
-//! operators that lie behind the layers of interest. Field numbers are those of `onnx.proto`.
+//! every node and copy the weights. Nothing of this is needed here, and it refuses models for
+//! operators after the layers of interest. Field numbers are those of `onnx.proto`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path};
@@ -195,8 +195,8 @@ pub(super) fn parse(bytes: Bytes, path: &Path) -> Result<ParsedFile, String> {
                 }
                 if let Some(operator) = foreign {
                     return Err(format!(
-                        "there is an operator {operator} before convolution {number}, which VGG19 \
-                         has not; is it another network, such as one with batch normalisation?"
+                        "there is an operator {operator} before convolution {number}, where VGG19 \
+                         has none; is it another network, such as one with batch normalisation?"
                     ));
                 }
                 check_convolution(node, number)?;

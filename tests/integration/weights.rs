@@ -327,8 +327,6 @@ fn external_data_of_an_onnx_model_stay_in_its_folder() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     /// Damage anywhere gives an answer: an error, or weights that are finite.
     #[test]
     fn damaged_files_are_survived(
