@@ -32,8 +32,8 @@ impl Picture {
     /// needed. One within [`Limits::default`] is read exactly as by [`Picture::open`], whatever its
     /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has and
     /// reduced in that form until its longest side is `longest_side`, so that it never takes the
-    /// memory of a whole picture of f32. It is reduced by the filter of [`Picture::resize`], and
-    /// rounded to the file's own depth.
+    /// memory of a whole picture of f32. The filter is that of [`Picture::resize`]; in each of its two
+    /// passes the values are rounded to the file's own depth and limited to its range.
     ///
     /// # Errors
     /// Those of [`Picture::open`]; [`PictureError::TooLarge`] also if what is left would exceed

@@ -222,10 +222,10 @@ pub(super) mod tests {
 
     #[test]
     fn sizes_at_the_end_of_all_numbers_do_not_overflow() {
-        // Eight tensors of 2⁶¹ bytes, the last one a value shorter.
-        let entries = (0u64..8).map(|i| {
-            let count = (1u64 << 58) - u64::from(i == 7);
-            let (start, end) = (i << 61, (i << 61) + 8 * count);
+        // Eight tensors of nearly 2⁶¹ bytes, the most that the table may state.
+        let count = (1u64 << 58) - 1;
+        let entries = (0..8).map(|i| {
+            let (start, end) = (8 * count * i, 8 * count * (i + 1));
             format!(
                 "\"features.{i}.weight\":{{\"dtype\":\"F64\",\"shape\":[{count}],\
                  \"data_offsets\":[{start},{end}]}}"
