@@ -9,62 +9,68 @@ use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::check_output;
 use impasto::{Picture, Vgg19Weights};
 
-use super::args::{Batch, Reports};
-use super::device::{Job, run_on};
-use super::encoder::{build, encoder_weights};
-use super::paint::{INTERRUPTED, Studio, Unfinished, check_reports};
-use super::stylize::Manner;
-use super::{Failure, say};
+use super::args::{BatchArgs, ReportArgs};
+use super::console::say;
+use super::device::{BackendTask, run_on};
+use super::encoder::{Encoder, build};
+use super::failure::Failure;
+use super::job::{JobTemplate, save_options};
+use super::reports;
+use super::session::{Ending, Session, Unfinished};
 
 /// What stands for the content picture's name in a pattern.
 const NAME: &str = "{name}";
 
 /// Checks everything, then paints one picture after the other.
-pub fn run(arguments: &Batch) -> Result<ExitCode, Failure> {
-    let tasks = tasks(arguments)?;
-    let save = arguments.choices.save_options();
-    for task in &tasks {
-        check_output(&task.output, save).map_err(Failure::usage)?;
-        check_reports(&task.reports)?;
-        File::open(task.content).map_err(|error| {
+pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
+    let items = items(args)?;
+    let save = save_options(&args.style);
+    for item in &items {
+        check_output(&item.output, save).map_err(Failure::usage)?;
+        reports::check(&item.reports)?;
+        File::open(item.content).map_err(|error| {
             Failure::usage(format!(
                 "{}: cannot be read ({error})",
-                task.content.display()
+                item.content.display()
             ))
         })?;
     }
-    spare_inputs(arguments, &tasks)?;
-    let (done, tasks): (Vec<Task>, Vec<Task>) = tasks
+    check_inputs_are_kept(args, &items)?;
+    let (done, items): (Vec<Item>, Vec<Item>) = items
         .into_iter()
-        .partition(|task| arguments.skip_existing && task.output.exists());
-    let quiet = arguments.reports.quiet;
+        .partition(|item| args.skip_existing && item.output.exists());
+    let quiet = args.reports.quiet;
     if !done.is_empty() && !quiet {
-        say(&format!("{} pictures exist already", done.len()));
+        say(&format!(
+            "{} pictures are skipped: their results exist",
+            done.len()
+        ));
     }
-    if tasks.is_empty() {
+    if items.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let series = Series {
-        manner: Manner::new(&arguments.choices, &arguments.styles)?,
-        weights: encoder_weights(&arguments.engine, quiet)?,
-        arguments,
-        tasks,
+    let batch = Batch {
+        template: JobTemplate::new(&args.style, &args.device, args.memory, &args.styles)?,
+        weights: Encoder::choose(&args.device)?.load(&args.device, quiet)?,
+        args,
+        items,
     };
-    run_on(&arguments.engine, series)
+    let ending = run_on(args.device.device, args.device.threads, batch)?;
+    Ok(ending.exit_code())
 }
 
 /// A content picture with the files that will come of it.
-struct Task<'a> {
+struct Item<'a> {
     content: &'a Path,
     output: PathBuf,
-    reports: Reports,
+    reports: ReportArgs,
 }
 
 /// What each content picture's files are called.
-fn tasks(arguments: &Batch) -> Result<Vec<Task<'_>>, Failure> {
+fn items(args: &BatchArgs) -> Result<Vec<Item<'_>>, Failure> {
     let mut owners: HashMap<PathBuf, &Path> = HashMap::new();
-    let mut tasks = Vec::new();
-    for content in &arguments.contents {
+    let mut items = Vec::new();
+    for content in &args.contents {
         let name = content.file_stem().unwrap_or_default().to_string_lossy();
         let mut expand = |pattern: &Path| {
             let path = PathBuf::from(pattern.to_string_lossy().replace(NAME, &name));
@@ -79,48 +85,49 @@ fn tasks(arguments: &Batch) -> Result<Vec<Task<'_>>, Failure> {
                 ))),
             }
         };
-        let given = &arguments.reports;
+        let given = &args.reports;
         let mut optional =
             |pattern: &Option<PathBuf>| pattern.as_deref().map(&mut expand).transpose();
-        let reports = Reports {
+        let reports = ReportArgs {
             log: optional(&given.log)?,
             evolution: optional(&given.evolution)?,
             plot: optional(&given.plot)?,
             ..given.clone()
         };
-        tasks.push(Task {
+        items.push(Item {
             content,
-            output: expand(&arguments.output)?,
+            output: expand(&args.output)?,
             reports,
         });
     }
-    Ok(tasks)
+    Ok(items)
 }
 
-/// Refuses to write over a picture that is still to be read.
-fn spare_inputs(arguments: &Batch, tasks: &[Task]) -> Result<(), Failure> {
-    let choices = &arguments.choices;
+/// Refuses to overwrite a picture that is still to be read.
+fn check_inputs_are_kept(args: &BatchArgs, items: &[Item]) -> Result<(), Failure> {
+    let style = &args.style;
     let inputs = [
-        &arguments.contents,
-        &arguments.styles,
-        &choices.mask,
-        &choices.style_mask,
-        &choices.style_regions,
+        &args.contents,
+        &args.styles,
+        &style.mask,
+        &style.style_mask,
+        &style.style_regions,
     ];
-    let inputs = inputs.into_iter().flatten().chain(&choices.regions);
+    let named = style.regions.iter().chain(&style.init);
+    let inputs = inputs.into_iter().flatten().chain(named);
     let inputs: HashSet<PathBuf> = inputs.filter_map(|path| path.canonicalize().ok()).collect();
-    for task in tasks {
+    for item in items {
         let reports = [
-            &task.reports.log,
-            &task.reports.evolution,
-            &task.reports.plot,
+            &item.reports.log,
+            &item.reports.evolution,
+            &item.reports.plot,
         ];
-        let outputs = reports.into_iter().flatten().chain([&task.output]);
+        let outputs = reports.into_iter().flatten().chain([&item.output]);
         for output in outputs {
             let place = output.canonicalize();
             if place.is_ok_and(|place| inputs.contains(&place)) {
                 return Err(Failure::usage(format!(
-                    "{} is one of the pictures to read, and would be written over; choose another \
+                    "{} is one of the pictures to read and would be overwritten; choose another \
                      pattern",
                     output.display()
                 )));
@@ -130,37 +137,38 @@ fn spare_inputs(arguments: &Batch, tasks: &[Task]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything that the backend must be given.
-struct Series<'a> {
-    arguments: &'a Batch,
-    manner: Manner,
+/// A batch and everything that its backend must be given.
+struct Batch<'a> {
+    args: &'a BatchArgs,
+    template: JobTemplate,
     weights: Vgg19Weights,
-    tasks: Vec<Task<'a>>,
+    items: Vec<Item<'a>>,
 }
 
-impl Job for Series<'_> {
-    type Output = Result<ExitCode, Failure>;
+impl BackendTask for Batch<'_> {
+    type Output = Result<Ending, Failure>;
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
-        let encoder = build::<B>(self.weights, &self.arguments.engine, &device);
-        let studio = Studio::new(&encoder, &self.arguments.engine, Unfinished::Dropped)?;
-        let (count, mut failed) = (self.tasks.len(), 0);
-        for (index, task) in self.tasks.into_iter().enumerate() {
-            if studio.is_interrupted() {
-                return Ok(ExitCode::from(INTERRUPTED));
+        let args = &self.args.device;
+        let encoder = build::<B>(self.weights, args, &device);
+        let session = Session::new(&encoder, args.device, Unfinished::Dropped)?;
+        let (count, mut failed) = (self.items.len(), 0);
+        for (index, item) in self.items.into_iter().enumerate() {
+            if session.is_interrupted() {
+                return Ok(Ending::Interrupted);
             }
-            if !task.reports.quiet {
-                let name = task.content.display();
+            if !item.reports.quiet {
+                let name = item.content.display();
                 say(&format!("picture {} of {count}: {name}", index + 1));
             }
             // One bad picture must not cost the others.
-            let painted = Picture::open(task.content)
+            let ending = Picture::open(item.content)
                 .map_err(Failure::usage)
-                .map(|content| self.manner.painting(content, &task.output, &task.reports))
-                .and_then(|painting| studio.paint(painting, None, None));
-            match painted {
-                Ok(code) if code == ExitCode::from(INTERRUPTED) => return Ok(code),
-                Ok(_) => {}
+                .map(|content| self.template.job(content, &item.output, &item.reports))
+                .and_then(|job| session.run(job, None, None));
+            match ending {
+                Ok(Ending::Done) => {}
+                Ok(Ending::Interrupted) => return Ok(Ending::Interrupted),
                 Err(failure) => {
                     failure.report();
                     failed += 1;
@@ -168,7 +176,7 @@ impl Job for Series<'_> {
             }
         }
         match failed {
-            0 => Ok(ExitCode::SUCCESS),
+            0 => Ok(Ending::Done),
             _ => Err(Failure::other(format!(
                 "{failed} of {count} pictures were not painted, see above"
             ))),

@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use impasto::kernel::AutodiffStyleBackend;
 
-use super::Failure;
-use super::args::Engine;
+use super::failure::Failure;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub enum Device {
 }
 
 /// Work that any backend can do.
-pub trait Job {
+pub trait BackendTask {
     /// What it yields.
     type Output;
 
@@ -26,21 +25,26 @@ pub trait Job {
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output;
 }
 
-/// Does a job on the device and with the threads that the user chose.
-pub fn run_on<T, J: Job<Output = Result<T, Failure>>>(
-    engine: &Engine,
-    job: J,
+/// Does a task on a device and with a number of threads on the CPU, by default one for each core.
+/// Can be called once in the life of the program.
+pub fn run_on<T, Task: BackendTask<Output = Result<T, Failure>>>(
+    device: Device,
+    threads: Option<u16>,
+    task: Task,
 ) -> Result<T, Failure> {
     // This thread is one of those that compute, instead of waking them and being woken by them at
     // every operation.
     rayon::ThreadPoolBuilder::new()
-        .num_threads(engine.threads.map_or(0, usize::from))
+        .num_threads(threads.map_or(0, usize::from))
         .use_current_thread()
         .build_global()
         .map_err(Failure::other)?;
-    let device = engine.device;
-    let missing = || Err(Failure::usage(format!("this build has no {device}")));
-    device.run(job).unwrap_or_else(missing)
+    let missing = || {
+        Err(Failure::usage(format!(
+            "this build does not support {device}"
+        )))
+    };
+    device.run(task).unwrap_or_else(missing)
 }
 
 impl Device {
@@ -62,24 +66,24 @@ impl Device {
         }
     }
 
-    /// Does a job on this device; `None` if the backend is not part of this build.
-    pub fn run<J: Job>(self, job: J) -> Option<J::Output> {
+    /// Does a task on this device; `None` if the backend is not part of this build.
+    pub fn run<Task: BackendTask>(self, task: Task) -> Option<Task::Output> {
         #[allow(unused_imports)]
         use burn::backend::Autodiff;
         match self {
             #[cfg(feature = "flex")]
-            Device::Cpu => Some(job.run::<Autodiff<burn::backend::Flex>>(Default::default())),
+            Device::Cpu => Some(task.run::<Autodiff<burn::backend::Flex>>(Default::default())),
             #[cfg(feature = "ndarray")]
             Device::Ndarray => {
-                Some(job.run::<Autodiff<burn::backend::NdArray>>(Default::default()))
+                Some(task.run::<Autodiff<burn::backend::NdArray>>(Default::default()))
             }
             #[cfg(feature = "cuda")]
             Device::Cuda(index) => {
                 let device = burn::backend::cuda::CudaDevice::new(index);
-                Some(job.run::<Autodiff<burn::backend::Cuda>>(device))
+                Some(task.run::<Autodiff<burn::backend::Cuda>>(device))
             }
             #[cfg(feature = "wgpu")]
-            Device::Wgpu => Some(job.run::<Autodiff<burn::backend::Wgpu>>(Default::default())),
+            Device::Wgpu => Some(task.run::<Autodiff<burn::backend::Wgpu>>(Default::default())),
             #[allow(unreachable_patterns)]
             _ => None,
         }
@@ -117,7 +121,7 @@ impl FromStr for Device {
             .map_or("", |(_, feature)| feature);
         if !device.is_built_in() {
             return Err(format!(
-                "this build has no {device}; build impasto with the feature `{feature}`"
+                "this build does not support {device}; build impasto with the feature `{feature}`"
             ));
         }
         Ok(device)

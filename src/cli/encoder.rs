@@ -1,64 +1,82 @@
-//! Which network looks at the pictures.
+//! Which network analyses the pictures, and where its weights are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
-use impasto::{Padding, Pooling, Vgg19, Vgg19Weights};
+use impasto::pretrained::Cache;
+use impasto::{Vgg19, Vgg19Weights};
 
-use super::Failure;
-use super::args::{self, Encoder, Engine};
-#[cfg(feature = "builtin")]
-use super::say;
-use super::weights::cached;
+use super::args::{DeviceArgs, EncoderArg};
+use super::console::say;
+use super::failure::Failure;
 
-/// The file of weights that would be taken where VGG19 is: the one that is named, else the cache's.
-pub fn chosen_weights(engine: &Engine) -> Option<PathBuf> {
-    engine.weights.clone().or_else(cached)
+/// A network with its weights.
+pub enum Encoder {
+    /// VGG19 with the weights in this file.
+    Vgg19(PathBuf),
+    /// The small one inside the program.
+    Builtin,
 }
 
-/// VGG19 where it is wanted and at hand, else the built-in encoder.
-#[cfg_attr(not(feature = "builtin"), allow(unused_variables))]
-pub fn encoder_weights(engine: &Engine, quiet: bool) -> Result<Vgg19Weights, Failure> {
-    let load = |path: &PathBuf| Vgg19Weights::load(path).map_err(Failure::usage);
-    match (engine.encoder, chosen_weights(engine)) {
-        (Encoder::Auto | Encoder::Vgg19, Some(path)) => load(&path),
-        (Encoder::Vgg19, None) => Err(Failure::usage(
-            "--encoder vgg19 needs its weights: get them with `impasto weights download`, or name \
-             a file with --weights or IMPASTO_WEIGHTS",
-        )),
-        #[cfg(feature = "builtin")]
-        (Encoder::Auto, None) => {
-            if !quiet {
-                say(
-                    "Using the small built-in encoder. For the full quality of VGG19, get its \
-                     weights once with `impasto weights download`, or name a file of them (ONNX, \
-                     safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
-                );
-            }
-            Ok(Vgg19Weights::builtin())
+/// The file of VGG19's weights that commands take: the one that `--weights` or the environment
+/// names, else the cache's.
+pub fn vgg19_file(named: Option<&Path>) -> Option<PathBuf> {
+    let cached = || Cache::open().ok()?.find();
+    named.map(Path::to_path_buf).or_else(cached)
+}
+
+impl Encoder {
+    /// VGG19 where it is asked for, or left open and its weights are found, else the built-in encoder.
+    pub fn choose(args: &DeviceArgs) -> Result<Self, Failure> {
+        let file = || vgg19_file(args.weights.as_deref());
+        match args.encoder {
+            EncoderArg::Builtin => Ok(Self::Builtin),
+            EncoderArg::Auto => Ok(file().map_or(Self::Builtin, Self::Vgg19)),
+            EncoderArg::Vgg19 => file().map(Self::Vgg19).ok_or_else(|| {
+                Failure::usage(
+                    "--encoder vgg19 needs its weights: get them with `impasto weights download`, \
+                     or name a file with --weights or IMPASTO_WEIGHTS",
+                )
+            }),
         }
-        #[cfg(feature = "builtin")]
-        (Encoder::Builtin, _) => Ok(Vgg19Weights::builtin()),
-        #[cfg(not(feature = "builtin"))]
-        _ => Err(Failure::usage(
-            "this build has no built-in encoder: get VGG19's weights with `impasto weights \
-             download`, or name them with --weights or IMPASTO_WEIGHTS",
-        )),
+    }
+
+    /// Loads the weights; says so where the built-in encoder was not asked for.
+    pub fn load(&self, args: &DeviceArgs, quiet: bool) -> Result<Vgg19Weights, Failure> {
+        match self {
+            Self::Vgg19(path) => Vgg19Weights::load(path).map_err(Failure::usage),
+            Self::Builtin => {
+                if args.encoder == EncoderArg::Auto && cfg!(feature = "builtin") && !quiet {
+                    say(
+                        "Using the small built-in encoder. For the full quality of VGG19, get its \
+                         weights once with `impasto weights download`, or name a file of them \
+                         (ONNX, safetensors or .pth) with --weights or IMPASTO_WEIGHTS.",
+                    );
+                }
+                builtin()
+            }
+        }
     }
 }
 
-/// The network on a device, with pools and border as chosen.
-pub fn build<B: Backend>(weights: Vgg19Weights, engine: &Engine, device: &B::Device) -> Vgg19<B> {
+#[cfg(feature = "builtin")]
+fn builtin() -> Result<Vgg19Weights, Failure> {
+    Ok(Vgg19Weights::builtin())
+}
+
+#[cfg(not(feature = "builtin"))]
+fn builtin() -> Result<Vgg19Weights, Failure> {
+    Err(Failure::usage(
+        "this build has no built-in encoder: get VGG19's weights with `impasto weights download`, \
+         or name them with --weights or IMPASTO_WEIGHTS",
+    ))
+}
+
+/// The network on a device, with pooling and padding as asked for.
+pub fn build<B: Backend>(weights: Vgg19Weights, args: &DeviceArgs, device: &B::Device) -> Vgg19<B> {
     let encoder = Vgg19::from_weights(weights, device);
-    let encoder = match engine.pooling {
-        None => encoder,
-        Some(args::Pooling::Max) => encoder.with_pooling(Pooling::Max),
-        Some(args::Pooling::Average) => encoder.with_pooling(Pooling::Average),
-    };
-    match engine.padding {
-        None => encoder,
-        Some(args::Padding::Zero) => encoder.with_padding(Padding::Zero),
-        Some(args::Padding::Replicate) => encoder.with_padding(Padding::Replicate),
-        Some(args::Padding::Reflect) => encoder.with_padding(Padding::Reflect),
-    }
+    let (pooling, padding) = (encoder.pooling(), encoder.padding());
+    encoder
+        .with_pooling(args.pooling.map_or(pooling, Into::into))
+        .with_padding(args.padding.map_or(padding, Into::into))
 }

@@ -1,133 +1,36 @@
 //! Commands that only print.
 
+use std::process::ExitCode;
+
 use clap::CommandFactory;
 use impasto::Recipe;
 use impasto::encoder::{LayerFacts, architecture};
-use impasto::transfer::StyleLoss;
 
 use super::args::Arguments;
+use super::console::print;
+use super::describe;
 use super::device::Device;
-use super::print;
+use super::failure::Failure;
 
 /// All recipes.
-pub fn recipes() {
+pub fn recipes() -> Result<ExitCode, Failure> {
     for recipe in Recipe::all() {
         print(&format!("{}\n  {}\n", recipe.name, recipe.source));
-        for (key, value) in describe(&recipe) {
+        for (key, value) in describe::recipe(&recipe) {
             print(&format!("  {key:16} {value}\n"));
         }
         print("\n");
     }
-}
-
-/// The numbers of a recipe, in words.
-pub fn describe(recipe: &Recipe) -> Vec<(&'static str, String)> {
-    let scales: Vec<String> = recipe
-        .scales()
-        .iter()
-        .map(|scale| format!("{} px × {} steps", scale.size, scale.iterations))
-        .collect();
-    let mut sizes = format!("{}, {:?}", scales.join(", "), recipe.measure);
-    if !recipe.enlarge_content {
-        sizes.push_str(", never enlarged");
-    }
-    let mut styles = match recipe.style_size {
-        None => format!("{} × the result", recipe.style_scale),
-        Some(size) => format!("{} × {size} px", recipe.style_scale),
-    };
-    if !recipe.enlarge_styles {
-        styles.push_str(", never enlarged");
-    }
-    let mut optimizer = format!("{:?}", recipe.optimizer);
-    for (chosen, words) in [
-        (recipe.carry_moments, ", moments carried to the next scale"),
-        (recipe.clamp, ", each step clamped"),
-    ] {
-        if chosen {
-            optimizer.push_str(words);
-        }
-    }
-    let layers: Vec<String> = recipe
-        .weighted_style_layers()
-        .iter()
-        .map(|(layer, weight)| match weight {
-            1.0 => layer.to_string(),
-            weight => format!("{layer}:{weight:.3e}"),
-        })
-        .collect();
-    let content: Vec<String> = recipe
-        .content_layers
-        .iter()
-        .map(|l| l.to_string())
-        .collect();
-    vec![
-        ("scales", sizes),
-        (
-            "content",
-            format!(
-                "{} × {} ({:?})",
-                recipe.content_weight,
-                content.join(" "),
-                recipe.content_normalization
-            ),
-        ),
-        (
-            "style",
-            format!(
-                "{} × {} ({})",
-                recipe.style_weight,
-                layers.join(" "),
-                match recipe.style_loss {
-                    StyleLoss::Gram => format!("Gram matrices {:?}", recipe.gram),
-                    other => format!("{other:?}"),
-                }
-            ),
-        ),
-        ("style pictures", styles),
-        (
-            "total variation",
-            format!("{} × {:?}", recipe.tv_weight, recipe.tv),
-        ),
-        (
-            "errors",
-            match recipe.relative {
-                true => "relative to no response",
-                false => "absolute",
-            }
-            .to_string(),
-        ),
-        ("colours", recipe.colors.to_string()),
-        (
-            "network",
-            format!(
-                "pooling {}, padding {}",
-                or_as_set(recipe.pooling),
-                or_as_set(recipe.padding)
-            ),
-        ),
-        ("start", format!("{:?}", recipe.init)),
-        ("optimiser", optimizer),
-        (
-            "result",
-            match recipe.averaging {
-                None => "the last step or a better one".to_string(),
-                Some(decay) => format!("mean over the steps of a scale, decay {decay}"),
-            },
-        ),
-        ("pixel values", format!("0 to {}", recipe.range)),
-    ]
-}
-
-fn or_as_set<T: std::fmt::Debug>(choice: Option<T>) -> String {
-    choice.map_or("as set".to_string(), |choice| format!("{choice:?}"))
+    Ok(ExitCode::SUCCESS)
 }
 
 /// VGG19's layers, for an image of `size` × `size` pixels.
-pub fn layers(size: usize, json: bool) {
+pub fn layers(size: usize, json: bool) -> Result<ExitCode, Failure> {
     let layers = architecture(size, size);
     if json {
-        let text = serde_json::to_string_pretty(&layers).unwrap_or_default();
-        return print(&format!("{text}\n"));
+        let text = serde_json::to_string_pretty(&layers).map_err(Failure::other)?;
+        print(&format!("{text}\n"));
+        return Ok(ExitCode::SUCCESS);
     }
     let million = |value: u64| value as f64 / 1e6;
     let row = |name: &str, size: &str, parameters, field: &str, work, memory| {
@@ -158,10 +61,11 @@ pub fn layers(size: usize, json: bool) {
         million(sum(|facts| facts.multiplications)),
         million(sum(|facts| facts.memory)),
     );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// All devices and whether this build can use them.
-pub fn devices() {
+pub fn devices() -> Result<ExitCode, Failure> {
     for (device, feature) in Device::ALL {
         let note = match device.is_built_in() {
             true => "available".to_string(),
@@ -169,11 +73,13 @@ pub fn devices() {
         };
         print(&format!("{:8} {note}\n", device.to_string()));
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The completion script of a shell.
-pub fn completions(shell: clap_complete::Shell) {
+pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "impasto", &mut script);
     print(&String::from_utf8_lossy(&script));
+    Ok(ExitCode::SUCCESS)
 }

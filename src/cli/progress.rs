@@ -8,11 +8,14 @@ use impasto::Step;
 use impasto::transfer::Plan;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::console::say;
+use super::describe::duration;
+
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Shows how far a run has come.
-pub struct Progress {
+pub struct ProgressDisplay {
     plan: Plan,
     display: Display,
     /// Which the current scale is, and when it began with which step.
@@ -27,8 +30,8 @@ enum Display {
     Quiet,
 }
 
-impl Progress {
-    /// Progress of a run that follows `plan`.
+impl ProgressDisplay {
+    /// A display for a run that follows `plan`.
     pub fn new(plan: Plan, quiet: bool) -> Self {
         let total: usize = plan.scales.iter().map(|scale| scale.iterations).sum();
         let display = if quiet {
@@ -76,7 +79,7 @@ impl Progress {
             Display::Lines { last } => {
                 let end_of_scale = step.iteration == 1 || step.iteration == step.iterations;
                 if end_of_scale || last.is_none_or(|last| last.elapsed() >= PAUSE) {
-                    super::say(&message);
+                    say(&message);
                     *last = Some(Instant::now());
                 }
             }
@@ -105,7 +108,7 @@ impl Progress {
                 .map(|scale| (scale.width * scale.height * scale.iterations) as f64 * seconds);
             let here = step.width * step.height * step.iteration;
             let left = left.sum::<f64>() - here as f64 * seconds;
-            message.push_str(&format!(", {} left", human(left)));
+            message.push_str(&format!(", {} left", duration(left)));
         }
         message
     }
@@ -128,29 +131,7 @@ impl Progress {
     pub fn warn(&self, message: &str) {
         match &self.display {
             Display::Bar(bar) => bar.println(message),
-            _ => super::say(message),
+            _ => say(message),
         }
-    }
-}
-
-/// `42 s`, `3 min 20 s` or `2 h 5 min`.
-pub fn human(seconds: f64) -> String {
-    let seconds = seconds.max(0.0).round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!(human(-1.0), "0 s");
-        assert_eq!(human(59.6), "1 min 0 s");
-        assert_eq!(human(7505.0), "2 h 5 min");
     }
 }

@@ -6,44 +6,45 @@ use impasto::picture::{SaveOptions, check_output};
 use impasto::transfer::Checkpoint;
 use impasto::{Picture, Recipe, Style};
 
-use super::Failure;
 use super::args::{
-    Effort, Rebuild, Reconstruct, ReconstructContent, ReconstructStyle, WeightedLayer,
+    ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
 };
-use super::paint::{Interruptible, Painting};
+use super::failure::Failure;
+use super::inputs;
+use super::job::Job;
+use super::recipe::{from_reconstruction_args, set_style_layers};
+use super::session::run_job;
 
 /// Checks everything, then rebuilds; from a checkpoint of the same command if one is given.
-pub fn run(what: &Reconstruct, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
-    match what {
-        Reconstruct::Content(arguments) => content(arguments, checkpoint),
-        Reconstruct::Style(arguments) => style(arguments, checkpoint),
-    }
-}
-
-fn content(
-    arguments: &ReconstructContent,
+pub fn run(
+    command: &ReconstructCommand,
     checkpoint: Option<Checkpoint>,
 ) -> Result<ExitCode, Failure> {
-    let rebuild = &arguments.rebuild;
-    let recipe = Recipe::content_reconstruction(arguments.layer);
-    let recipe = rebuild.effort.apply(recipe)?;
-    let picture = rebuild.open()?;
-    rebuild.paint(recipe, picture, None, checkpoint)
+    let (job, args) = match command {
+        ReconstructCommand::Content(args) => (content(args)?, &args.reconstruction),
+        ReconstructCommand::Style(args) => (style(args)?, &args.reconstruction),
+    };
+    run_job(job, &args.device, &args.checkpoint, checkpoint)
 }
 
-fn style(
-    arguments: &ReconstructStyle,
-    checkpoint: Option<Checkpoint>,
-) -> Result<ExitCode, Failure> {
-    let rebuild = &arguments.rebuild;
+fn content(args: &ReconstructContentArgs) -> Result<Job, Failure> {
+    let recipe = Recipe::content_reconstruction(args.layer);
+    let args = &args.reconstruction;
+    let recipe = from_reconstruction_args(recipe, args).map_err(Failure::usage)?;
+    let picture = open(args)?;
+    Ok(job(args, recipe, picture, None))
+}
+
+fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
     let mut recipe = Recipe::style_reconstruction(&Recipe::default().style_layers);
-    if let Some(layers) = &arguments.layers {
-        WeightedLayer::choose(layers, &mut recipe);
+    if let Some(layers) = &args.layers {
+        set_style_layers(&mut recipe, layers);
     }
-    let mut recipe = rebuild.effort.apply(recipe)?;
-    let picture = rebuild.open()?;
-    // The texture takes its proportions from a picture without contents.
-    let canvas = match arguments.canvas {
+    let (canvas, args) = (args.canvas, &args.reconstruction);
+    let mut recipe = from_reconstruction_args(recipe, args).map_err(Failure::usage)?;
+    let picture = open(args)?;
+    // The texture takes its proportions from a picture without content.
+    let canvas = match canvas {
         None => picture.clone(),
         Some((width, height)) => {
             // The picture keeps its own size whatever that of the texture.
@@ -55,51 +56,25 @@ fn style(
                 .map_err(Failure::usage)?
         }
     };
-    rebuild.paint(recipe, canvas, Some(picture), checkpoint)
+    Ok(job(args, recipe, canvas, Some(picture)))
 }
 
-impl Rebuild {
-    /// Checks where the result goes, and reads the picture.
-    fn open(&self) -> Result<Picture, Failure> {
-        check_output(&self.output, SaveOptions::default()).map_err(Failure::usage)?;
-        Picture::open(&self.image).map_err(Failure::usage)
-    }
-
-    fn paint(
-        &self,
-        recipe: Recipe,
-        content: Picture,
-        style: Option<Picture>,
-        checkpoint: Option<Checkpoint>,
-    ) -> Result<ExitCode, Failure> {
-        let painting = Painting {
-            output: self.output.clone(),
-            save: SaveOptions::default(),
-            reports: self.reports.clone(),
-            recipe,
-            content,
-            styles: style.map(Style::new).into_iter().collect(),
-            start: None,
-            seed: self.effort.seed,
-        };
-        let state = Interruptible {
-            checkpoints: &self.checkpoints,
-            resumed: checkpoint,
-        };
-        painting.run(&self.engine, state)
-    }
+/// Checks where the result goes, and reads the picture.
+fn open(args: &ReconstructionArgs) -> Result<Picture, Failure> {
+    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    inputs::open(&args.image)
 }
 
-impl Effort {
-    fn apply(&self, recipe: Recipe) -> Result<Recipe, Failure> {
-        let recipe = Recipe {
-            size: self.size,
-            iterations: self.iterations,
-            coarse_iterations: vec![self.iterations],
-            tv_weight: self.tv_weight.unwrap_or(recipe.tv_weight),
-            ..recipe
-        };
-        recipe.check().map_err(Failure::usage)?;
-        Ok(recipe)
+fn job(args: &ReconstructionArgs, recipe: Recipe, content: Picture, style: Option<Picture>) -> Job {
+    Job {
+        output: args.output.clone(),
+        save: SaveOptions::default(),
+        reports: args.reports.clone(),
+        memory: args.memory,
+        recipe,
+        content,
+        styles: style.map(Style::new).into_iter().collect(),
+        start: None,
+        seed: args.seed,
     }
 }

@@ -1,36 +1,37 @@
 //! `impasto figure` and `impasto features`.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use burn::module::AutodiffModule;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::{SaveOptions, check_output};
 use impasto::view::{self, FigureOptions};
-use impasto::{Error, Picture, Recipe, Vgg19, Vgg19Weights};
+use impasto::{Picture, Recipe, Vgg19, Vgg19Weights};
 
-use super::args::{Engine, Features, Figure, Scaling};
-use super::device::{Job, run_on};
-use super::encoder::{build, encoder_weights};
-use super::paint::{INTERRUPTED, watch_for_interruption};
-use super::progress::human;
-use super::{Failure, say};
+use super::args::{DeviceArgs, FeaturesArgs, FigureArgs};
+use super::console::say;
+use super::describe::duration;
+use super::device::{BackendTask, run_on};
+use super::encoder::{Encoder, build};
+use super::failure::Failure;
+use super::inputs::open;
+use super::interrupt::Interrupt;
 
 /// Draws a sheet on the chosen device and writes it.
 fn draw<S: Sheet>(
     sheet: S,
     output: &Path,
-    engine: &Engine,
+    args: &DeviceArgs,
     quiet: bool,
 ) -> Result<ExitCode, Failure> {
-    let job = Drawing {
+    let task = DrawSheet {
         sheet,
-        weights: encoder_weights(engine, quiet)?,
-        engine,
+        weights: Encoder::choose(args)?.load(args, quiet)?,
+        args,
     };
-    let picture = run_on(engine, job)?;
+    let picture = run_on(args.device, args.threads, task)?;
     picture.save(output).map_err(Failure::other)?;
     if !quiet {
         let (width, height) = (picture.width(), picture.height());
@@ -44,50 +45,45 @@ trait Sheet {
     fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure>;
 }
 
-struct Drawing<'a, S> {
+struct DrawSheet<'a, S> {
     sheet: S,
     weights: Vgg19Weights,
-    engine: &'a Engine,
+    args: &'a DeviceArgs,
 }
 
-impl<S: Sheet> Job for Drawing<'_, S> {
+impl<S: Sheet> BackendTask for DrawSheet<'_, S> {
     type Output = Result<Picture, Failure>;
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
-        let encoder = build::<B>(self.weights, self.engine, &device);
+        let encoder = build::<B>(self.weights, self.args, &device);
         self.sheet.draw(&encoder)
     }
 }
 
-/// Encoders and recipes that cannot do what was asked are a matter of the arguments.
-fn failure(error: Error) -> Failure {
-    Failure::usage(error)
-}
-
 /// `impasto figure`.
-pub fn figure(arguments: &Figure) -> Result<ExitCode, Failure> {
-    check_output(&arguments.output, SaveOptions::default()).map_err(Failure::usage)?;
-    let interrupted = watch_for_interruption().map_err(Failure::other)?;
+pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
+    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    let interrupt = Interrupt::watch()?;
     let sheet = FigureSheet {
-        content: Picture::open(&arguments.content).map_err(Failure::usage)?,
-        style: Picture::open(&arguments.style).map_err(Failure::usage)?,
+        content: open(&args.content)?,
+        style: open(&args.style)?,
         options: FigureOptions {
-            size: arguments.size,
-            iterations: arguments.iterations,
-            seed: arguments.seed,
+            size: args.size,
+            iterations: args.iterations,
+            seed: args.seed,
         },
-        quiet: arguments.quiet,
-        interrupted: &interrupted,
+        quiet: args.quiet,
+        interrupt: &interrupt,
     };
-    let done = draw(sheet, &arguments.output, &arguments.engine, arguments.quiet)?;
-    Ok(match interrupted.load(Ordering::Relaxed) {
-        true => ExitCode::from(INTERRUPTED),
+    let done = draw(sheet, &args.output, &args.device, args.quiet)?;
+    Ok(match interrupt.is_requested() {
+        true => Interrupt::exit_code(),
         false => done,
     })
 }
 
 struct FigureSheet<'a> {
-    interrupted: &'a AtomicBool,
+    interrupt: &'a Interrupt,
     content: Picture,
     style: Picture,
     options: FigureOptions,
@@ -105,59 +101,52 @@ impl Sheet for FigureSheet<'_> {
             self.options,
             |index, _| {
                 if !self.quiet && current.replace(index) != Some(index) {
-                    let spent = human(began.elapsed().as_secs_f64());
+                    let spent = duration(began.elapsed().as_secs_f64());
                     say(&format!("picture {} of 10, {spent}", index + 1));
                 }
-                match self.interrupted.load(Ordering::Relaxed) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
+                self.interrupt.control_flow()
             },
         );
-        picture.map_err(failure)
+        // Encoders and recipes that cannot do what was asked are a matter of the arguments.
+        picture.map_err(Failure::usage)
     }
 }
 
 /// `impasto features`.
-pub fn features(arguments: &Features) -> Result<ExitCode, Failure> {
-    check_output(&arguments.output, SaveOptions::default()).map_err(Failure::usage)?;
-    let picture = Picture::open(&arguments.image).map_err(Failure::usage)?;
-    let recipe = Recipe::default().with_size(arguments.size);
+pub fn features(args: &FeaturesArgs) -> Result<ExitCode, Failure> {
+    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    let picture = open(&args.image)?;
+    let recipe = Recipe::default().with_size(args.size);
     recipe.check().map_err(Failure::usage)?;
-    let (width, height) = recipe.dimensions(&picture, arguments.size);
+    let (width, height) = recipe.dimensions(&picture, args.size);
     let sheet = FeatureSheet {
         picture: picture.resize(width, height),
-        arguments,
+        args,
     };
-    draw(sheet, &arguments.output, &arguments.engine, arguments.quiet)
+    draw(sheet, &args.output, &args.device, args.quiet)
 }
 
 struct FeatureSheet<'a> {
     picture: Picture,
-    arguments: &'a Features,
+    args: &'a FeaturesArgs,
 }
 
 impl Sheet for FeatureSheet<'_> {
     fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
-        use burn::module::AutodiffModule;
         let encoder = encoder.valid();
-        let (arguments, cell) = (self.arguments, self.arguments.cell.into());
-        let scaling = match arguments.scaling {
-            Scaling::Each => view::Scaling::Each,
-            Scaling::Shared => view::Scaling::Shared,
-        };
-        let channels = |otherwise: usize| arguments.channels.map_or(otherwise, usize::from);
-        let sheet = match arguments.all {
+        let (args, cell, scaling) = (self.args, self.args.cell.into(), self.args.scaling.into());
+        let channels = |otherwise: usize| args.channels.map_or(otherwise, usize::from);
+        let sheet = match args.all {
             true => {
                 let count = channels(6);
                 view::feature_sheet_of_all_layers(&encoder, &self.picture, count, scaling, cell)
             }
             false => {
                 let count = channels(36);
-                let layer = arguments.layer;
+                let layer = args.layer;
                 view::feature_sheet(&encoder, &self.picture, layer, count, scaling, cell)
             }
         };
-        sheet.map_err(failure)
+        sheet.map_err(Failure::usage)
     }
 }

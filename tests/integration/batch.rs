@@ -214,7 +214,7 @@ fn single_options_override_the_recipe() {
     let crowsonkb = plan(&["--recipe", "crowsonkb", "--size", "256"]);
     for words in [
         "128 px × 1000 steps, 181 px × 500 steps, 256 px × 3 steps",
-        "Replicate",
+        "padding replicate",
         "moments carried",
         "decay 0.99",
         "each step clamped",
@@ -242,7 +242,7 @@ fn single_options_override_the_recipe() {
         "128 px × 7 steps, 181 px × 5 steps, 256 px × 3 steps",
         "decay 0\n",
         "0.5 × 300 px",
-        "padding as set",
+        "padding zero",
     ] {
         assert!(changed.contains(words), "{words}: {changed}");
     }

@@ -416,6 +416,51 @@ fn help_recipes_devices_and_completions_print() {
     }
 }
 
+/// Nothing reaches a reader in the form in which the program's source has it.
+#[test]
+fn recipes_and_plans_are_printed_in_plain_words() {
+    let files = Files::new();
+    let recipes = String::from_utf8(run(&["recipes"]).stdout).unwrap();
+    let plan = files.stylize("out.png", &["--dry-run", "--mask", &files.scene]);
+    assert!(plan.status.success(), "{}", stderr(&plan));
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    // Names and sources of the recipes and of files are names of others.
+    let settings = recipes
+        .split("\n\n")
+        .flat_map(|recipe| recipe.lines().skip(2));
+    let plan = plan.lines().filter(|line| !line.starts_with("output"));
+    let lines: Vec<&str> = settings.chain(plan).collect();
+    assert!(lines.len() > 8 * 10, "{recipes}");
+    for line in lines {
+        for sign in ["{", "}", "::", "(\"", "Some", "None"] {
+            assert!(!line.contains(sign), "{sign}: {line}");
+        }
+        for word in line.split(|c: char| !c.is_alphanumeric()) {
+            let letters: Vec<char> = word.chars().collect();
+            let camel = letters
+                .windows(2)
+                .any(|pair| pair[0].is_lowercase() && pair[1].is_uppercase());
+            assert!(!camel, "{word}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_names_the_picture_to_start_from() {
+    let files = Files::new();
+    let start = |options: &[&str]| {
+        let output = files.stylize("out.png", &[&["--dry-run"], options].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let plan = String::from_utf8(output.stdout).unwrap();
+        let line = plan.lines().find(|line| line.starts_with("start")).unwrap();
+        line.to_string()
+    };
+    assert!(start(&[]).ends_with("the content picture"));
+    assert!(start(&["--init", "style"]).ends_with("the first style picture"));
+    assert!(start(&["--init", "noise"]).contains("deviation 0.1"));
+    assert!(start(&["--init", &files.style]).ends_with("swirls.jpg"));
+}
+
 #[test]
 fn threads_do_not_change_the_picture() {
     let files = Files::new();
@@ -585,6 +630,37 @@ fn names_need_not_be_unicode() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// The folder, the pictures and the weights of a run may all have names that are not Unicode, and so
+/// may the file of its state.
+#[cfg(unix)]
+#[test]
+fn a_run_among_names_that_are_not_unicode_is_resumed() {
+    use std::os::unix::ffi::OsStrExt;
+    let files = Files::new();
+    let name = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
+    let folder = files.folder.path().join(name(b"\xfffolder"));
+    fs::create_dir(&folder).unwrap();
+    fs::copy(&files.scene, folder.join(name(b"caf\xe9.jpg"))).unwrap();
+    fs::copy(&files.weights, folder.join(name(b"\xfe.safetensors"))).unwrap();
+    let mut command = impasto(&["stylize", "-o", "out.png", "--size", "48"]);
+    command.args(["--iterations", "4", "--checkpoint-every", "0"]);
+    command.arg("--checkpoint").arg(name(b"run\xe9"));
+    command.arg("--weights").arg(name(b"\xfe.safetensors"));
+    command
+        .arg("--")
+        .arg(name(b"caf\xe9.jpg"))
+        .arg(&files.style);
+    let whole = command.current_dir(&folder).output().unwrap();
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    let painted = fs::read(folder.join("out.png")).unwrap();
+    fs::remove_file(folder.join("out.png")).unwrap();
+
+    let mut resume = impasto(&["resume"]);
+    let resumed = resume.arg(folder.join(name(b"run\xe9"))).output().unwrap();
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(painted == fs::read(folder.join("out.png")).unwrap());
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! Options for how a picture is computed: the network, the device, memory.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use impasto::{Padding, Pooling};
+
+use super::values::parse_bytes;
+use crate::cli::device::Device;
+
+/// Names the file of VGG19's weights where no option does.
+pub const WEIGHTS_VARIABLE: &str = "IMPASTO_WEIGHTS";
+
+/// The network and the device that computes it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Computation")]
+pub struct DeviceArgs {
+    /// The network that analyses the pictures: auto takes VGG19 if its weights are found, else the
+    /// small built-in encoder
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub encoder: EncoderArg,
+    /// VGG19's weights: an ONNX, safetensors or PyTorch file [default: those in the cache]
+    #[arg(long, value_name = "FILE", env = WEIGHTS_VARIABLE)]
+    pub weights: Option<PathBuf>,
+    /// How the network pools: max as it was trained, average for smoother pictures [default: the
+    /// recipe's, max in most]
+    #[arg(long, value_name = "NAME")]
+    pub pooling: Option<PoolingArg>,
+    /// What the network sees beyond the border of the picture: zero as it was trained; replicate or
+    /// reflect avoid dark seams along the border [default: the recipe's, zero in most]
+    #[arg(long, value_name = "NAME")]
+    pub padding: Option<PaddingArg>,
+    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu; `impasto devices` lists what this build has
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: Device,
+    /// Threads on the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// How much memory a run may take.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Computation")]
+pub struct MemoryArgs {
+    /// Refuse to start a run that needs more memory than this, such as 4GB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncoderArg {
+    Auto,
+    Builtin,
+    Vgg19,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PoolingArg {
+    Max,
+    Average,
+}
+
+impl From<PoolingArg> for Pooling {
+    fn from(name: PoolingArg) -> Self {
+        match name {
+            PoolingArg::Max => Self::Max,
+            PoolingArg::Average => Self::Average,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PaddingArg {
+    Zero,
+    Replicate,
+    Reflect,
+}
+
+impl From<PaddingArg> for Padding {
+    fn from(name: PaddingArg) -> Self {
+        match name {
+            PaddingArg::Zero => Self::Zero,
+            PaddingArg::Replicate => Self::Replicate,
+            PaddingArg::Reflect => Self::Reflect,
+        }
+    }
+}

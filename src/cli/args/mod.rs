@@ -1,0 +1,85 @@
+//! The command line as written: one struct for each command, and one for each group of options that
+//! several commands have.
+
+mod computation;
+mod paint;
+mod reconstruct;
+mod report;
+pub mod values;
+mod views;
+mod weights;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand};
+
+pub use computation::{DeviceArgs, EncoderArg, MemoryArgs};
+pub use paint::{BatchArgs, OptimizerArg, StyleArgs, StylizeArgs};
+pub use reconstruct::{
+    ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
+};
+pub use report::{CheckpointArgs, ReportArgs};
+pub use views::{FeaturesArgs, FigureArgs};
+pub use weights::{DownloadArgs, ImportArgs, WeightsCommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Green.on_default());
+
+/// Paints a picture in the style of others.
+#[derive(Debug, Parser)]
+#[command(version, styles = STYLES, max_term_width = 100, args_override_self = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Paint CONTENT in the style of one or more pictures
+    #[command(
+        after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
+    )]
+    Stylize(Box<StylizeArgs>),
+    /// Paint many pictures in the same style, which is analysed only once
+    #[command(
+        after_help = "Example:\n  impasto batch photos/*.jpg --style painting.jpg -o 'painted/{name}.png'"
+    )]
+    Batch(Box<BatchArgs>),
+    /// Rebuild a picture from what the network keeps of it
+    #[command(subcommand)]
+    Reconstruct(ReconstructCommand),
+    /// Draw the figure of Gatys et al. (2015): what each layer keeps of a content and of a style
+    Figure(Box<FigureArgs>),
+    /// Draw what the channels of a layer respond to
+    Features(Box<FeaturesArgs>),
+    /// Continue an interrupted run from its checkpoint; the result is as if it had never stopped
+    Resume {
+        /// The file that --checkpoint wrote
+        checkpoint: PathBuf,
+    },
+    /// Download, import and verify VGG19's weights
+    #[command(subcommand)]
+    Weights(WeightsCommand),
+    /// Print VGG19's architecture: for each layer its output, parameters, receptive field and cost
+    Layers {
+        /// Width and height of the image in pixels
+        #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+        size: u16,
+        /// Print a list of JSON objects instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the recipes with all their settings and where these come from
+    Recipes,
+    /// List the devices that this build can use
+    Devices,
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,46 @@
+//! Options for what is reported and kept during a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What is reported during a run, or before it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub struct ReportArgs {
+    /// Also write the picture after every N evaluations, as FILE-00N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub save_every: Option<u32>,
+    /// Write the losses of each evaluation to this file, one JSON object on each line
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Write how the picture developed: a labelled strip, or an animation if the name ends in .gif
+    #[arg(long, value_name = "FILE")]
+    pub evolution: Option<PathBuf>,
+    /// Write the curves of all loss terms, as .svg
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Check everything and print what would be done, without doing it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How the state of a run is kept, so that it can be continued after an interruption.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub struct CheckpointArgs {
+    /// Keep the state of the run in this file, for `impasto resume`
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Seconds between two checkpoints; 0 for one after every iteration
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        requires = "checkpoint"
+    )]
+    pub checkpoint_every: u64,
+}

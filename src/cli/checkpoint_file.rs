@@ -1,0 +1,39 @@
+//! The file in which the state of a run is kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use impasto::picture::check_folder;
+use impasto::transfer::{Checkpoint, CheckpointError};
+
+use super::args::CheckpointArgs;
+use super::failure::Failure;
+
+/// Where, how often and with what note checkpoints are written.
+pub struct CheckpointFile {
+    pub path: PathBuf,
+    pub every: Duration,
+    note: String,
+}
+
+impl CheckpointFile {
+    /// The file that the arguments name, if they do. The note says how the program was called.
+    pub fn new(args: &CheckpointArgs, note: String) -> Option<Self> {
+        Some(Self {
+            path: args.checkpoint.clone()?,
+            every: Duration::from_secs(args.checkpoint_every),
+            note,
+        })
+    }
+
+    /// Checks that the file can be written, as far as that can be known beforehand.
+    pub fn check(&self) -> Result<(), Failure> {
+        check_folder(&self.path).map_err(Failure::usage)
+    }
+
+    /// Writes the file.
+    pub fn write(&self, mut checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        checkpoint.note = self.note.clone();
+        checkpoint.save(&self.path)
+    }
+}

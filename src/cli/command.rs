@@ -1,0 +1,38 @@
+//! From a command to the module that carries it out.
+
+use std::process::ExitCode;
+
+use super::args::Command;
+use super::failure::Failure;
+use super::{batch, lists, reconstruct, resume, stylize, views, weights};
+
+/// Carries out a command.
+///
+/// Exit status: 0 done; 2 unusable arguments or input, nothing is written; 130 interrupted, the best
+/// picture so far is written; 1 anything else.
+pub fn run(command: Command) -> ExitCode {
+    dispatch(command).unwrap_or_else(Failure::report)
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Stylize(arguments) => stylize::run(&arguments, None),
+        Command::Batch(arguments) => batch::run(&arguments),
+        Command::Reconstruct(command) => reconstruct::run(&command, None),
+        Command::Figure(arguments) => views::figure(&arguments),
+        Command::Features(arguments) => views::features(&arguments),
+        Command::Resume { checkpoint: path } => {
+            let (command, checkpoint) = resume::restore(&path)?;
+            match command {
+                Command::Stylize(arguments) => stylize::run(&arguments, Some(checkpoint)),
+                Command::Reconstruct(command) => reconstruct::run(&command, Some(checkpoint)),
+                _ => Err(resume::unknown_command(&path)),
+            }
+        }
+        Command::Weights(command) => weights::run(&command),
+        Command::Layers { size, json } => lists::layers(size.into(), json),
+        Command::Recipes => lists::recipes(),
+        Command::Devices => lists::devices(),
+        Command::Completions { shell } => lists::completions(shell),
+    }
+}

@@ -1,0 +1,300 @@
+//! Recipes, plans, sizes and durations in words.
+
+use std::path::Path;
+
+use impasto::loss::{
+    ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
+};
+use impasto::optim::{LineSearch, OptimizerConfig};
+use impasto::transfer::{Measure, Plan, StyleLoss};
+use impasto::{Init, Layer, Padding, Pooling, Recipe};
+
+use super::device::Device;
+
+/// The settings of a recipe, each with its name.
+pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
+    let averaging = match recipe.averaging {
+        None => "the last step or a better one".to_string(),
+        Some(decay) => format!("mean over the steps of a scale, decay {decay}"),
+    };
+    let errors = match recipe.relative {
+        true => "relative to an image without any response",
+        false => "absolute",
+    };
+    vec![
+        ("scales", scales(recipe)),
+        ("content", content(recipe)),
+        ("style", style(recipe)),
+        ("style pictures", style_pictures(recipe)),
+        (
+            "total variation",
+            format!(
+                "{} × {}",
+                number(recipe.tv_weight),
+                total_variation(recipe.tv)
+            ),
+        ),
+        ("errors", errors.to_string()),
+        ("colours", recipe.colors.to_string()),
+        ("network", network(recipe)),
+        ("start", start(recipe.init)),
+        ("optimiser", optimizer(recipe)),
+        ("result", averaging),
+        ("pixel values", format!("0 to {}", recipe.range)),
+    ]
+}
+
+fn scales(recipe: &Recipe) -> String {
+    let scales = recipe.scales();
+    let scales: Vec<String> = scales
+        .iter()
+        .map(|scale| format!("{} px × {} steps", scale.size, scale.iterations))
+        .collect();
+    let measure = match recipe.measure {
+        Measure::LongestSide => "longest side",
+        Measure::ShortestSide => "shortest side",
+        Measure::Width => "width",
+        Measure::Height => "height",
+        Measure::SquareRootOfArea => "side of a square of the same area",
+    };
+    let enlarged = match recipe.enlarge_content {
+        true => "",
+        false => ", never enlarged",
+    };
+    format!("{} ({measure}{enlarged})", scales.join(", "))
+}
+
+fn content(recipe: &Recipe) -> String {
+    let layers: Vec<String> = recipe.content_layers.iter().map(Layer::to_string).collect();
+    let normalization = match recipe.content_normalization {
+        ContentNormalization::Mean => "mean squared error",
+        ContentNormalization::HalfOfSum => "sum of squared errors ÷ 2",
+        ContentNormalization::RootOfElements => {
+            "sum of squared errors ÷ twice the square root of their number"
+        }
+    };
+    let weight = number(recipe.content_weight);
+    format!("{weight} × {} ({normalization})", layers.join(" "))
+}
+
+fn style(recipe: &Recipe) -> String {
+    let layers = recipe.weighted_style_layers();
+    let layers: Vec<String> = layers
+        .iter()
+        .map(|(layer, weight)| match weight {
+            1.0 => layer.to_string(),
+            weight => format!("{layer}:{weight:.3e}"),
+        })
+        .collect();
+    let loss = match (recipe.style_loss, recipe.gram) {
+        (StyleLoss::Gram, GramNormalization::PerElement) => {
+            "Gram matrices ÷ channels × pixels, mean squared error"
+        }
+        (StyleLoss::Gram, GramNormalization::PerPosition) => {
+            "Gram matrices ÷ pixels, mean squared error"
+        }
+        (StyleLoss::Gram, GramNormalization::Paper) => {
+            "Gram matrices ÷ pixels, mean squared error ÷ 4"
+        }
+        (StyleLoss::MeanStd, _) => "mean and standard deviation of each channel",
+        (StyleLoss::Wasserstein, _) => "Wasserstein distance of Gaussians",
+    };
+    let weight = number(recipe.style_weight);
+    format!("{weight} × {} ({loss})", layers.join(" "))
+}
+
+fn style_pictures(recipe: &Recipe) -> String {
+    let scale = recipe.style_scale;
+    let size = match recipe.style_size {
+        None => format!("{scale} × the size of the result"),
+        Some(size) => format!("{scale} × {size} px"),
+    };
+    match recipe.enlarge_styles {
+        true => size,
+        false => format!("{size}, never enlarged"),
+    }
+}
+
+fn total_variation(tv: TotalVariation) -> String {
+    let reduction = match tv.reduction {
+        Reduction::Sum => "sum",
+        Reduction::Mean => "mean",
+        Reduction::MeanOfEach => "mean in each direction",
+    };
+    let norm = match tv.norm {
+        VariationNorm::L1 => "absolute differences",
+        VariationNorm::L2 => "squared differences",
+    };
+    let stencil = match tv.stencil {
+        Stencil::Axes => "horizontal and vertical neighbours",
+        Stencil::NinePoints => "horizontal, vertical and diagonal neighbours",
+    };
+    format!(
+        "{reduction} of {norm} ({stencil}, values from 0 to {})",
+        tv.range
+    )
+}
+
+/// The network as the program sets it where the recipe leaves it open.
+fn network(recipe: &Recipe) -> String {
+    let pooling = match recipe.pooling.unwrap_or_default() {
+        Pooling::Max => "max",
+        Pooling::Average => "average",
+    };
+    let padding = match recipe.padding.unwrap_or_default() {
+        Padding::Zero => "zero",
+        Padding::Replicate => "replicate",
+        Padding::Reflect => "reflect",
+    };
+    format!("pooling {pooling}, padding {padding}")
+}
+
+fn start(init: Init) -> String {
+    match init {
+        Init::Content => "the content picture".to_string(),
+        Init::Style => "the first style picture".to_string(),
+        Init::Noise { deviation } => format!(
+            "noise around the mean colour, standard deviation {} of the range",
+            number(deviation)
+        ),
+    }
+}
+
+fn optimizer(recipe: &Recipe) -> String {
+    match recipe.optimizer {
+        OptimizerConfig::Lbfgs(config) => {
+            let search = match config.line_search {
+                LineSearch::None => "no line search",
+                LineSearch::StrongWolfe => "strong Wolfe line search",
+            };
+            let mut text = format!(
+                "L-BFGS, history {}, learning rate {}, {search}",
+                config.history, config.learning_rate
+            );
+            if config.tolerance > 0.0 {
+                text.push_str(&format!(", tolerance {}", number(config.tolerance)));
+            }
+            text
+        }
+        OptimizerConfig::Adam(config) => {
+            let mut text = format!(
+                "Adam, learning rate {}, β₁ {}, β₂ {}, ε {}",
+                config.learning_rate,
+                config.beta1,
+                config.beta2,
+                number(config.epsilon)
+            );
+            if recipe.carry_moments {
+                text.push_str(", moments carried to the next scale");
+            }
+            if recipe.clamp {
+                text.push_str(", each step clamped");
+            }
+            text
+        }
+    }
+}
+
+/// What a dry run prints: the recipe, what follows from it for these pictures, and where the result
+/// would go. `start` is the file to start from, if one was named.
+pub fn plan(
+    recipe: &Recipe,
+    start: Option<&Path>,
+    plan: &Plan,
+    device: Device,
+    output: &Path,
+) -> String {
+    let mut lines = vec![("recipe".to_string(), recipe.name.clone())];
+    for (key, mut value) in self::recipe(recipe) {
+        if let ("start", Some(file)) = (key, start) {
+            value = file.display().to_string();
+        }
+        lines.push((key.to_string(), value));
+    }
+    for (index, scale) in plan.scales.iter().enumerate() {
+        lines.push((
+            format!("scale {}", index + 1),
+            format!(
+                "{}×{} pixels, {} steps, about {} of memory",
+                scale.width,
+                scale.height,
+                scale.iterations,
+                gigabytes(scale.memory)
+            ),
+        ));
+    }
+    for (index, coverage) in plan.coverage.iter().enumerate() {
+        if let Some(coverage) = coverage {
+            let percent = 100.0 * coverage;
+            lines.push((
+                format!("region {}", index + 1),
+                format!("{percent:.1} % of the picture"),
+            ));
+        }
+    }
+    let layers: Vec<String> = plan.layers.iter().map(Layer::to_string).collect();
+    lines.push(("layers".to_string(), layers.join(" ")));
+    lines.push(("device".to_string(), device.to_string()));
+    lines.push(("output".to_string(), output.display().to_string()));
+    lines
+        .iter()
+        .map(|(key, value)| format!("{key:16} {value}\n"))
+        .collect()
+}
+
+/// A number without a long row of digits.
+fn number(value: f64) -> String {
+    match value {
+        0.0 => "0".to_string(),
+        _ if (1e-3..1e6).contains(&value.abs()) => value.to_string(),
+        _ => {
+            // At most four digits, and none that are zero.
+            let text = format!("{value:.3e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{exponent}")
+        }
+    }
+}
+
+/// `1.25 GB`.
+pub fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// `42 s`, `3 min 20 s` or `2 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(-1.0), "0 s");
+        assert_eq!(duration(59.6), "1 min 0 s");
+        assert_eq!(duration(7505.0), "2 h 5 min");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (200.0, "200"),
+            (0.015, "0.015"),
+            (1e-8, "1e-8"),
+            (0.001 / 255.0, "3.922e-6"),
+            (1e5, "100000"),
+            (1.5e7, "1.5e7"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors that end the program.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use super::console::say;
+
+/// An error with the exit status that it leads to.
+#[derive(Debug)]
+pub struct Failure {
+    status: u8,
+    error: Box<dyn Error>,
+}
+
+impl Failure {
+    /// Unusable arguments or input.
+    pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
+        let error = error.into();
+        Self { status: 2, error }
+    }
+
+    /// Anything else.
+    pub fn other(error: impl Into<Box<dyn Error>>) -> Self {
+        let error = error.into();
+        Self { status: 1, error }
+    }
+
+    /// Prints the error and its causes.
+    pub fn report(self) -> ExitCode {
+        say(&describe_error(self.error.as_ref()));
+        ExitCode::from(self.status)
+    }
+}
+
+/// An error and its causes on one line.
+pub fn describe_error(error: &dyn Error) -> String {
+    let mut message = format!("impasto: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    message
+}

@@ -1,0 +1,50 @@
+//! Ctrl-C.
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::console::say;
+use super::failure::Failure;
+
+/// Exit status after an interruption, as shells give it for SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+/// Whether the user has asked to stop.
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Watches for Ctrl-C, which the first time asks the run to stop and the second time ends the
+    /// program at once. Can be called once in the life of the program.
+    pub fn watch() -> Result<Self, Failure> {
+        let requested = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&requested);
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(INTERRUPTED.into());
+            }
+            say("\nStopping after this evaluation; press Ctrl-C again to quit at once.");
+        })
+        .map_err(Failure::other)?;
+        Ok(Self(requested))
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// What a run is told after each evaluation.
+    pub fn control_flow(&self) -> ControlFlow<()> {
+        match self.is_requested() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// How the program ends after an interruption.
+    pub fn exit_code() -> ExitCode {
+        ExitCode::from(INTERRUPTED)
+    }
+}

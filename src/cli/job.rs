@@ -1,0 +1,89 @@
+//! What is to be painted, with everything resolved that the arguments said.
+
+use std::path::{Path, PathBuf};
+
+use impasto::picture::SaveOptions;
+use impasto::{Picture, Recipe, Style};
+
+use super::args::{DeviceArgs, MemoryArgs, ReportArgs, StyleArgs};
+use super::failure::Failure;
+use super::{inputs, recipe};
+
+/// A picture to paint: what goes in, how, and where the result and the reports go.
+pub struct Job {
+    pub output: PathBuf,
+    pub save: SaveOptions,
+    pub reports: ReportArgs,
+    pub memory: MemoryArgs,
+    pub recipe: Recipe,
+    pub content: Picture,
+    pub styles: Vec<Style>,
+    pub start: Option<Start>,
+    pub seed: u64,
+}
+
+/// A picture to start from, with the name of its file.
+#[derive(Clone)]
+pub struct Start {
+    pub path: PathBuf,
+    pub picture: Picture,
+}
+
+/// What the jobs of a command have in common: all but the content and where the result goes.
+pub struct JobTemplate {
+    recipe: Recipe,
+    styles: Vec<Style>,
+    start: Option<Start>,
+    seed: u64,
+    save: SaveOptions,
+    memory: MemoryArgs,
+}
+
+impl JobTemplate {
+    /// Resolves the options and reads the style pictures, maps and masks.
+    pub fn new(
+        args: &StyleArgs,
+        device: &DeviceArgs,
+        memory: MemoryArgs,
+        styles: &[PathBuf],
+    ) -> Result<Self, Failure> {
+        let (recipe, start) = recipe::from_style_args(args, device).map_err(Failure::usage)?;
+        let start = start.map(|path| {
+            Ok(Start {
+                path: path.to_path_buf(),
+                picture: inputs::open(path)?,
+            })
+        });
+        Ok(Self {
+            recipe,
+            start: start.transpose()?,
+            styles: inputs::styles(args, styles)?,
+            seed: args.seed,
+            save: save_options(args),
+            memory,
+        })
+    }
+
+    /// The job for a content picture.
+    pub fn job(&self, content: Picture, output: &Path, reports: &ReportArgs) -> Job {
+        Job {
+            output: output.to_path_buf(),
+            save: self.save,
+            reports: reports.clone(),
+            memory: self.memory,
+            recipe: self.recipe.clone(),
+            content,
+            styles: self.styles.clone(),
+            start: self.start.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+/// How results are written.
+pub fn save_options(args: &StyleArgs) -> SaveOptions {
+    SaveOptions {
+        depth: args.bits,
+        ..SaveOptions::default()
+    }
+}

@@ -1,0 +1,124 @@
+//! The recipe that the options of a command ask for.
+
+use std::path::Path;
+
+use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
+use impasto::transfer::{LayerWeights, Measure};
+use impasto::{Init, Recipe, RecipeError};
+
+use super::args::values::WeightedLayer;
+use super::args::{DeviceArgs, OptimizerArg, ReconstructionArgs, StyleArgs};
+
+/// The named recipe with all options that override it, and the picture to start from if one was
+/// named.
+pub fn from_style_args<'a>(
+    args: &'a StyleArgs,
+    device: &DeviceArgs,
+) -> Result<(Recipe, Option<&'a Path>), RecipeError> {
+    let mut recipe = Recipe::named(&args.recipe)?;
+    let mut start = None;
+    if let Some(init) = args.init.as_deref() {
+        match init.to_str() {
+            Some("content") => recipe.init = Init::Content,
+            Some("style") => recipe.init = Init::Style,
+            // A recipe that starts from noise knows how much of it.
+            Some("noise") if matches!(recipe.init, Init::Noise { .. }) => {}
+            Some("noise") => recipe.init = Init::NOISE,
+            _ => start = Some(init),
+        }
+    }
+    if let Some(layers) = &args.style_layers {
+        set_style_layers(&mut recipe, layers);
+    }
+    match (args.optimizer, recipe.optimizer) {
+        (Some(OptimizerArg::Lbfgs), OptimizerConfig::Adam(_)) => {
+            recipe.optimizer = OptimizerConfig::Lbfgs(LbfgsConfig::default());
+            // What goes with Adam only.
+            (recipe.clamp, recipe.carry_moments) = (false, false);
+        }
+        (Some(OptimizerArg::Adam), OptimizerConfig::Lbfgs(_)) => {
+            // The rate is in the units that the recipe optimises in.
+            let config = AdamConfig::default();
+            recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
+                learning_rate: config.learning_rate * recipe.range,
+                ..config
+            });
+        }
+        _ => {}
+    }
+    let set = |field: &mut f64, option: Option<f64>| *field = option.unwrap_or(*field);
+    set(&mut recipe.content_weight, args.content_weight);
+    set(&mut recipe.style_weight, args.style_weight);
+    set(&mut recipe.tv_weight, args.tv_weight);
+    if let Some([scale]) = args.style_scale.as_deref() {
+        recipe.style_scale = *scale;
+    }
+    if let Some(size) = args.size {
+        recipe.size = size;
+        recipe.measure = Measure::LongestSide;
+        recipe.enlarge_content = true;
+    }
+    if let Some(size) = args.style_size {
+        recipe.style_size = Some(size);
+        recipe.enlarge_styles = true;
+    }
+    recipe.averaging = args.averaging.or(recipe.averaging);
+    recipe.carry_moments = args.carry_moments.unwrap_or(recipe.carry_moments);
+    if let Some(counts) = &args.coarse_iterations {
+        recipe.coarse_iterations = counts.clone();
+    }
+    recipe.style_loss = args.style_loss.map_or(recipe.style_loss, Into::into);
+    recipe.colors = args.colors.unwrap_or(recipe.colors);
+    recipe.iterations = args.iterations.unwrap_or(recipe.iterations);
+    if let Some(layers) = &args.content_layers {
+        recipe.content_layers = layers.clone();
+    }
+    set_network(&mut recipe, device);
+    recipe.check()?;
+    Ok((recipe, start))
+}
+
+/// A recipe of a reconstruction with the options that override it.
+pub fn from_reconstruction_args(
+    recipe: Recipe,
+    args: &ReconstructionArgs,
+) -> Result<Recipe, RecipeError> {
+    let mut recipe = Recipe {
+        size: args.size,
+        iterations: args.iterations,
+        coarse_iterations: vec![args.iterations],
+        tv_weight: args.tv_weight.unwrap_or(recipe.tv_weight),
+        ..recipe
+    };
+    set_network(&mut recipe, &args.device);
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// Sets how the network pools and what it sees beyond the border, where an option says so.
+fn set_network(recipe: &mut Recipe, args: &DeviceArgs) {
+    recipe.pooling = args.pooling.map(Into::into).or(recipe.pooling);
+    recipe.padding = args.padding.map(Into::into).or(recipe.padding);
+}
+
+/// Makes these the style layers of a recipe, with weights if any were named.
+///
+/// Without, layers that the recipe has keep the weights that it gives them; with others among them
+/// all count the same.
+pub fn set_style_layers(recipe: &mut Recipe, layers: &[WeightedLayer]) {
+    let known = recipe.weighted_style_layers();
+    let weight_in_recipe = |entry: &WeightedLayer| {
+        let mut known = known.iter();
+        let found = known.find(|(layer, _)| *layer == entry.layer);
+        found.map(|(_, weight)| *weight)
+    };
+    if let LayerWeights::Each(_) = recipe.layer_weights {
+        let weights: Option<Vec<f64>> = layers.iter().map(weight_in_recipe).collect();
+        recipe.layer_weights = weights.map_or(LayerWeights::Mean, LayerWeights::Each);
+    }
+    recipe.style_layers = layers.iter().map(|entry| entry.layer).collect();
+    if layers.iter().any(|entry| entry.weight.is_some()) {
+        let weight = |entry: &WeightedLayer| entry.weight.unwrap_or(1.0);
+        recipe.layer_weights = LayerWeights::Each(layers.iter().map(weight).collect());
+    }
+}

@@ -1,0 +1,133 @@
+//! What is written about a run besides its result: log, intermediate pictures, evolution, curves.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use impasto::picture::SaveOptions;
+use impasto::view::{Curves, Evolution};
+use impasto::{Outcome, Step};
+
+use super::args::ReportArgs;
+use super::failure::{Failure, describe_error};
+use super::log::Log;
+
+/// The reports of a run, as far as they are asked for.
+pub struct Reports<'a> {
+    log: Option<Log>,
+    evolution: Option<(&'a Path, Evolution)>,
+    curves: Option<(&'a Path, Curves)>,
+    pictures: Option<Pictures<'a>>,
+}
+
+/// Pictures that are written every few evaluations.
+struct Pictures<'a> {
+    every: usize,
+    output: &'a Path,
+    save: SaveOptions,
+}
+
+/// Checks that reports of these names can be written, as far as that can be known beforehand.
+pub fn check(args: &ReportArgs) -> Result<(), Failure> {
+    if let Some(path) = &args.evolution {
+        Evolution::check(path).map_err(Failure::usage)?;
+    }
+    if let Some(path) = &args.plot {
+        Curves::check(path).map_err(Failure::usage)?;
+    }
+    Ok(())
+}
+
+impl<'a> Reports<'a> {
+    /// Opens the log, replacing an old one, or continuing it where an interrupted run has made
+    /// `evaluations` already.
+    pub fn open(
+        args: &'a ReportArgs,
+        output: &'a Path,
+        save: SaveOptions,
+        evaluations: Option<usize>,
+    ) -> Result<Self, Failure> {
+        let open_log = |path: &PathBuf| match evaluations {
+            None => Log::create(path),
+            Some(evaluations) => Log::resume(path, evaluations),
+        };
+        let log = args.log.as_ref().map(open_log).transpose();
+        let evolution = args.evolution.as_deref();
+        let curves = args.plot.as_deref();
+        Ok(Self {
+            log: log.map_err(Failure::usage)?,
+            evolution: evolution.map(|path| (path, Evolution::new())),
+            curves: curves.map(|path| (path, Curves::new())),
+            pictures: args.save_every.map(|every| Pictures {
+                every: every as usize,
+                output,
+                save,
+            }),
+        })
+    }
+
+    /// Records an evaluation. What fails is told to `warn`: a full disk must not cost the run.
+    pub fn record<B: Backend>(&mut self, step: &Step<'_, B>, warn: impl Fn(&str)) {
+        if let Some((_, curves)) = &mut self.curves {
+            curves.record(step);
+        }
+        if let Some((_, evolution)) = &mut self.evolution
+            && let Err(error) = evolution.record(step)
+        {
+            warn(&describe_error(&error));
+        }
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.write(step)
+        {
+            warn(&format!("impasto: the log ends here: {error}"));
+            self.log = None;
+        }
+        if let Some(pictures) = &self.pictures
+            && step.evaluation.is_multiple_of(pictures.every)
+        {
+            let path = numbered(pictures.output, step.evaluation);
+            let saved = step
+                .picture()
+                .and_then(|picture| picture.save_with(&path, pictures.save));
+            if let Err(error) = saved {
+                warn(&describe_error(&error));
+            }
+        }
+    }
+
+    /// Writes what is written at the end of a run.
+    pub fn finish(self, outcome: &Outcome) -> Result<(), Failure> {
+        if let Some((path, mut evolution)) = self.evolution {
+            evolution.finish(outcome.evaluations, &outcome.picture);
+            evolution.save(path).map_err(Failure::other)?;
+        }
+        if let Some((path, curves)) = self.curves {
+            curves.save(path).map_err(Failure::other)?;
+        }
+        Ok(())
+    }
+}
+
+/// `out.png` → `out-0050.png`.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{number:04}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intermediate_pictures_are_numbered() {
+        assert_eq!(
+            numbered(Path::new("a/b.c.png"), 50),
+            Path::new("a/b.c-0050.png")
+        );
+        assert_eq!(numbered(Path::new("b"), 12345), Path::new("b-12345"));
+    }
+}
