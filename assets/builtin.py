@@ -7,7 +7,7 @@ The student holds the convolutions `conv1_1.weight|bias` … `conv5_1.weight|bia
 the matrix `convX_Y.mix` that follows its ReLU (and pool), and the linear map `convX_Y.projection` P
 (C×r) from its mixed responses S to VGG19's, P·S ≈ T. With PᵀP = VΛVᵀ and R = Λ^½Vᵀ (r×r),
 ‖P·S − P·S'‖ = ‖R·S − R·S'‖, and the same for Gram matrices: R·S gives VGG19's content and Gram losses
-from r channels. So the crate's read-out of a layer is R times its mix, and the kernel behind it is
+from r channels. So the crate's projection of a layer is R times the student's own (`mix`), and the kernel behind it is
 multiplied by R⁻¹, which leaves what it computes as it was. Needs torch and safetensors.
 """
 

@@ -4,6 +4,7 @@
     pip install torch safetensors numpy
     python benches/compare.py                       # tables on standard output
     python benches/compare.py --sizes 256 --rounds 5
+    python benches/compare.py --tiles 512 256 --before OLD/evaluate --no-torch   # impasto alone
 
 An evaluation is VGG19 to relu5_1, five Gram matrices (divided by the positions, mean squared
 error), the content at relu4_2, and the gradient of their sum with respect to the image. Weights are
@@ -184,6 +185,37 @@ def median(values):
     return statistics.median(values)
 
 
+def compare_builds(weights, sizes, rounds, tiles, before):
+    """Evaluations in tiles, and by another build, in turn with those of the whole image."""
+    print("| size | what | time | ÷ whole | peak | loss and gradient off by |\n|" + "---|" * 6)
+    for size in sizes:
+        programs = {"whole": Program(evaluate_binary(), weights, size)}
+        if before:
+            programs["before"] = Program(before, weights, size)
+        for tile in tiles:
+            if tile < size:
+                name = f"tiles of {tile}"
+                programs[name] = Program(evaluate_binary(), weights, size, "flex", tile)
+        answers = {name: program.ask("evaluate") for name, program in programs.items()}
+        times = {name: [] for name in programs}
+        for _ in range(rounds):
+            for name, program in programs.items():
+                times[name].append(program.ask("evaluate")["seconds"])
+        whole = median(times["whole"])
+        for name, program in programs.items():
+            off = [abs(answers[name][k] / answers["whole"][k] - 1) for k in ("loss", "gradient")]
+            row = [
+                f"{size}²",
+                name,
+                f"{median(times[name]):.3f} s (least {min(times[name]):.3f})",
+                f"{median(times[name]) / whole:.2f}",
+                f"{program.peak():.0f} MB",
+                f"{off[0]:.0e}, {off[1]:.0e}",
+            ]
+            print("| " + " | ".join(row) + " |", flush=True)
+            program.close()
+
+
 def compare(weights, sizes, rounds, bf16, ndarray):
     """Evaluations: the table of times and ratios."""
     others = {}
@@ -294,6 +326,9 @@ def main():
     parser.add_argument(
         "--bf16", action="store_true", help="also PyTorch in bf16 (minutes where the CPU has none)"
     )
+    parser.add_argument("--tiles", type=int, nargs="+", default=[], help="also in such tiles")
+    parser.add_argument("--before", help="another build of `evaluate`")
+    parser.add_argument("--no-torch", action="store_true", help="builds and tiles only")
     parser.add_argument("--only", choices=["evaluations", "layers", "memory"])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
@@ -304,6 +339,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "vgg19.safetensors"
         write_weights(weights)
+        if options.tiles or options.before:
+            compare_builds(weights, options.sizes, options.rounds, options.tiles, options.before)
+        if options.no_torch:
+            return
         if options.only in (None, "evaluations"):
             compare(weights, options.sizes, options.rounds, options.bf16, options.ndarray)
         if options.only in (None, "layers"):

@@ -1,8 +1,9 @@
 //! One side of `benches/compare.py`: evaluates the loss of style transfer, once for each line that
 //! it reads, and answers with a line of JSON.
 //!
-//! `evaluate WEIGHTS SIZE [flex|ndarray]`; the lines are `evaluate` (loss and gradient, in seconds)
-//! and `layers` (each convolution alone, forward and backward, with the pool where one follows).
+//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE]]`, in tiles of TILE pixels where that is given. The
+//! lines are `evaluate` (loss and gradient, in seconds) and `layers` (each convolution alone, forward and
+//! backward, with the pool where one follows).
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{ConvOps, Epilogue, PackedConv2d, Pooling};
 use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
-use impasto::{Layer, Vgg19, Vgg19Weights};
+use impasto::{Evaluator, Layer, Vgg19, Vgg19Weights};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -34,45 +35,37 @@ fn picture<B: ConvOps>(size: usize, offset: u32) -> Tensor<B, 4> {
     Tensor::from_data(data, &Default::default())
 }
 
-fn serve<B: ConvOps>(weights: &str, size: usize) -> Result<(), Failure> {
+fn serve<B: ConvOps>(weights: &str, size: usize, tile_size: Option<usize>) -> Result<(), Failure> {
     let encoder = Vgg19::<Autodiff<B>>::load(weights, &Default::default())?;
     let layers = [&STYLE[..], &[Layer::RELU4_2]].concat();
     encoder.prepare(&layers);
     let targets = encoder.valid().features(picture(size, 1), &layers)?;
-    let mut terms: Vec<_> = STYLE
-        .into_iter()
-        .map(|layer| {
-            let target = Tensor::from_inner(targets.gram(layer));
-            let term = StyleTerm::new(layer, GramNormalization::PerPosition, target);
-            Loss::term(layer.to_string(), 1.0, term)
-        })
-        .collect();
+    let mut terms = Vec::new();
+    for layer in STYLE {
+        let (channels, gram) = (encoder.channels(layer)?, targets.gram(layer));
+        let target = Tensor::from_inner(gram);
+        let term = StyleTerm::new(layer, channels, GramNormalization::PerPosition, target);
+        terms.push(Loss::term(layer.to_string(), 1.0, term));
+    }
+    let channels = encoder.channels(Layer::RELU4_2)?;
     let target = Tensor::from_inner(targets.get(Layer::RELU4_2).clone());
-    let term = ContentTerm::new(Layer::RELU4_2, target);
+    let term = ContentTerm::new(Layer::RELU4_2, channels, target);
     terms.push(Loss::term("content", 1.0, term));
     drop(targets);
     let loss: Loss<Autodiff<B>> = Loss::sum("total", 1.0, terms);
+    let evaluator = Evaluator::new(encoder.clone(), loss).with_tile_size(tile_size)?;
     let image = picture::<B>(size, 7);
 
     for line in std::io::stdin().lock().lines() {
         let answer = match line?.as_str() {
             "evaluate" => {
                 let start = Instant::now();
-                let image = Tensor::<Autodiff<B>, 4>::from_inner(image.clone()).require_grad();
-                let features = encoder.features(image.clone(), &layers)?;
-                let evaluated = loss.evaluate(&image, &features);
-                drop(features);
-                let mut gradients = evaluated.total.backward();
-                let gradient = image.grad_remove(&mut gradients);
-                let gradient = gradient.ok_or("no gradient")?;
-                let loss = evaluated.read().weighted();
+                let found = evaluator.evaluate(&image)?;
+                B::sync(&image.device())?;
                 let seconds = start.elapsed().as_secs_f64();
-                let norm = gradient
-                    .powi_scalar(2)
-                    .sum()
-                    .into_data()
-                    .iter::<f64>()
-                    .sum::<f64>();
+                let loss = found.losses.weighted();
+                let squares = found.gradient.powi_scalar(2).sum().into_data();
+                let norm = squares.iter::<f64>().sum::<f64>();
                 json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt()})
             }
             "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size)),
@@ -94,7 +87,7 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
         let layer = Layer::convolution(index);
         let side = size / layer.stride();
         let pooled = index + 1 < 16 && Layer::convolution(index + 1).block() != layer.block();
-        let then = match pooled {
+        let epilogue = match pooled {
             true => Epilogue::ReluPool(Pooling::Max),
             false => Epilogue::Relu,
         };
@@ -109,10 +102,10 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..9 {
             let start = Instant::now();
-            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, then, true);
+            let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, epilogue, true);
             times[0].push(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            let gradient = B::convolve_backward(y, &weights, then, mask, [side, side]);
+            let gradient = B::convolve_backward(y, &weights, epilogue, mask, [side, side]);
             times[1].push(start.elapsed().as_secs_f64());
             drop(gradient);
         }
@@ -132,16 +125,20 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, size, backend @ ..] = &arguments[..] else {
-        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray]".into());
+        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE]]".into());
     };
     // As in the program, this thread is one of those that compute.
     rayon::ThreadPoolBuilder::new()
         .use_current_thread()
         .build_global()?;
+    let (size, tile) = (size.parse()?, backend.get(1).map(|tile| tile.parse()));
+    let tile = tile.transpose()?;
     match backend.first().map(String::as_str) {
-        None | Some("flex") => serve::<Flex>(weights, size.parse()?),
+        None | Some("flex") => serve::<Flex>(weights, size, tile),
         #[cfg(feature = "ndarray")]
-        Some("ndarray") => serve::<burn::backend::NdArray>(weights, size.parse()?),
+        Some("ndarray") => serve::<burn::backend::NdArray>(weights, size, tile),
+        #[cfg(feature = "cuda")]
+        Some("cuda") => serve::<burn::backend::Cuda>(weights, size, tile),
         Some(other) => Err(format!("no backend `{other}` in this build").into()),
     }
 }

@@ -241,11 +241,11 @@ impl Gallery {
             let picture = self.with("swirls", |recipe| {
                 recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
                     learning_rate: 0.04 * recipe.range,
+                    carry_moments: carry,
                     ..AdamConfig::default()
                 });
                 recipe.iterations = 60;
                 recipe.averaging = Some(averaging);
-                recipe.carry_moments = carry;
             })?;
             let detail = crop(&picture, [0.3, 0.4], 0.25)?;
             rows[0].push((name.to_string(), picture));

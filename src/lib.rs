@@ -29,17 +29,19 @@
 //!
 //! # How data flows
 //!
-//! image → encoder → losses → optimiser → image. The modules stand in that order:
+//! picture → encoder → loss → eval → optim → transfer → picture. The modules stand in that order:
 //!
 //! | module | what lives there |
 //! |---|---|
 //! | [`picture`] | files, resizing, pixels ↔ tensors |
-//! | [`encoder`] | [`Vgg19`], its [`Layer`]s, their [`Features`] |
+//! | [`layer`] | the names of VGG19's layers |
 //! | [`weights`] | ONNX, safetensors, PyTorch, the slim encoder inside the crate |
-//! | `pretrained` | VGG19's weights from their publishers, a cache, checks (feature `pretrained`) |
-//! | [`loss`] | content, Gram matrices, total variation, terms of your own |
+//! | [`encoder`] | the network [`Vgg19`] and the [`Features`] of its layers |
+//! | [`loss`] | content, Gram matrices, total variation, terms of your own, as sums over positions |
+//! | [`eval`] | [`Evaluator`]: loss and gradient at an image, whole or in tiles |
 //! | [`optim`] | L-BFGS and Adam on a bare image tensor |
-//! | [`transfer`] | [`Recipe`] and [`StyleTransfer`], the loop |
+//! | [`transfer`] | [`Recipe`], [`StyleTransfer`], and the [`Run`] that its owner steps |
+//! | `pretrained` | VGG19's weights from their publishers, a cache, checks (feature `pretrained`) |
 //! | `view` | feature maps, the figure of Gatys et al., evolution and curves of a run (feature `views`) |
 //! | [`kernel`] | the fast operations under the encoder and the losses, for each backend |
 //!
@@ -62,6 +64,7 @@
 mod atomic;
 pub mod encoder;
 mod error;
+pub mod eval;
 pub mod kernel;
 pub mod layer;
 pub mod loss;
@@ -70,6 +73,7 @@ pub mod optim;
 pub mod picture;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;
+mod readback;
 pub mod transfer;
 #[cfg(feature = "views")]
 pub mod view;
@@ -79,9 +83,13 @@ pub use encoder::{
     EncoderError, Features, Layer, Normalization, Padding, Pooling, Vgg19, Vgg19Config,
 };
 pub use error::Error;
+pub use eval::Evaluator;
 pub use kernel::{AutodiffStyleBackend, StyleBackend};
 pub use picture::{Picture, PictureError};
-pub use transfer::{Init, Outcome, Recipe, RecipeError, Region, Step, Style, StyleTransfer};
+pub use transfer::{
+    Init, Outcome, Recipe, RecipeError, Region, Run, Status, Step, Style, StyleTransfer,
+    TransferError,
+};
 pub use weights::{Vgg19Weights, WeightsError};
 
 /// Compiles the README's example with the tests.

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use impasto::Vgg19Weights;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::check_output;
-use impasto::{Picture, Vgg19Weights};
 
 use super::args::{BatchArgs, ReportArgs};
 use super::console::say;
@@ -16,7 +16,8 @@ use super::encoder::{Encoder, build};
 use super::failure::Failure;
 use super::job::{JobTemplate, save_options};
 use super::reports;
-use super::session::{Ending, Session, Unfinished};
+use super::result::Ending;
+use super::session::{Session, Unfinished};
 
 /// What stands for the content picture's name in a pattern.
 const NAME: &str = "{name}";
@@ -162,10 +163,10 @@ impl BackendTask for Batch<'_> {
                 say(&format!("picture {} of {count}: {name}", index + 1));
             }
             // One bad picture must not cost the others.
-            let ending = Picture::open(item.content)
-                .map_err(Failure::usage)
-                .map(|content| self.template.job(content, &item.output, &item.reports))
-                .and_then(|job| session.run(job, None, None));
+            let job = self
+                .template
+                .open(item.content, &item.output, &item.reports);
+            let ending = job.and_then(|job| session.run(&job, None, None));
             match ending {
                 Ok(Ending::Done) => {}
                 Ok(Ending::Interrupted) => return Ok(Ending::Interrupted),

@@ -1,7 +1,7 @@
 //! The file in which the state of a run is kept.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use impasto::picture::check_folder;
 use impasto::transfer::{Checkpoint, CheckpointError};
@@ -12,7 +12,8 @@ use super::failure::Failure;
 /// Where, how often and with what note checkpoints are written.
 pub struct CheckpointFile {
     pub path: PathBuf,
-    pub every: Duration,
+    every: Duration,
+    last: Instant,
     note: String,
 }
 
@@ -22,6 +23,7 @@ impl CheckpointFile {
         Some(Self {
             path: args.checkpoint.clone()?,
             every: Duration::from_secs(args.checkpoint_every),
+            last: Instant::now(),
             note,
         })
     }
@@ -31,9 +33,16 @@ impl CheckpointFile {
         check_folder(&self.path).map_err(Failure::usage)
     }
 
+    /// Whether it is time for the next checkpoint.
+    pub fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every
+    }
+
     /// Writes the file.
-    pub fn write(&self, mut checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+    pub fn write(&mut self, mut checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         checkpoint.note = self.note.clone();
-        checkpoint.save(&self.path)
+        let written = checkpoint.save(&self.path);
+        self.last = Instant::now();
+        written
     }
 }

@@ -9,8 +9,6 @@ use impasto::optim::{LineSearch, OptimizerConfig};
 use impasto::transfer::{Measure, Plan, StyleLoss};
 use impasto::{Init, Layer, Padding, Pooling, Recipe};
 
-use super::device::Device;
-
 /// The settings of a recipe, each with its name.
 pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
     let averaging = match recipe.averaging {
@@ -88,7 +86,7 @@ fn style(recipe: &Recipe) -> String {
         .collect();
     let loss = match (recipe.style_loss, recipe.gram) {
         (StyleLoss::Gram, GramNormalization::PerElement) => {
-            "Gram matrices ÷ channels × pixels, mean squared error"
+            "Gram matrices ÷ channels ÷ pixels, mean squared error"
         }
         (StyleLoss::Gram, GramNormalization::PerPosition) => {
             "Gram matrices ÷ pixels, mean squared error"
@@ -184,26 +182,20 @@ fn optimizer(recipe: &Recipe) -> String {
                 config.beta2,
                 number(config.epsilon)
             );
-            if recipe.carry_moments {
+            if config.carry_moments {
                 text.push_str(", moments carried to the next scale");
             }
-            if recipe.clamp {
-                text.push_str(", each step clamped");
+            if let Some(largest) = config.clamp {
+                text.push_str(&format!(", each step clamped to 0 to {largest}"));
             }
             text
         }
     }
 }
 
-/// What a dry run prints: the recipe, what follows from it for these pictures, and where the result
-/// would go. `start` is the file to start from, if one was named.
-pub fn plan(
-    recipe: &Recipe,
-    start: Option<&Path>,
-    plan: &Plan,
-    device: Device,
-    output: &Path,
-) -> String {
+/// A recipe and what follows from it for the pictures of a run. `start` is the file to start from,
+/// if one was named.
+pub fn plan(recipe: &Recipe, start: Option<&Path>, plan: &Plan) -> Vec<(String, String)> {
     let mut lines = vec![("recipe".to_string(), recipe.name.clone())];
     for (key, mut value) in self::recipe(recipe) {
         if let ("start", Some(file)) = (key, start) {
@@ -212,10 +204,14 @@ pub fn plan(
         lines.push((key.to_string(), value));
     }
     for (index, scale) in plan.scales.iter().enumerate() {
+        let tiles = match scale.tiles {
+            1 => String::new(),
+            count => format!(" in {count} tiles"),
+        };
         lines.push((
             format!("scale {}", index + 1),
             format!(
-                "{}×{} pixels, {} steps, about {} of memory",
+                "{}×{} pixels{tiles}, {} steps, about {} of memory",
                 scale.width,
                 scale.height,
                 scale.iterations,
@@ -234,26 +230,30 @@ pub fn plan(
     }
     let layers: Vec<String> = plan.layers.iter().map(Layer::to_string).collect();
     lines.push(("layers".to_string(), layers.join(" ")));
-    lines.push(("device".to_string(), device.to_string()));
-    lines.push(("output".to_string(), output.display().to_string()));
+    lines
+}
+
+/// Names and values in two columns.
+pub fn table(lines: &[(String, String)]) -> String {
     lines
         .iter()
         .map(|(key, value)| format!("{key:16} {value}\n"))
         .collect()
 }
 
-/// A number without a long row of digits.
+/// A number in at most eight characters, with four digits if more would be needed.
 fn number(value: f64) -> String {
-    match value {
-        0.0 => "0".to_string(),
-        _ if (1e-3..1e6).contains(&value.abs()) => value.to_string(),
-        _ => {
-            // At most four digits, and none that are zero.
-            let text = format!("{value:.3e}");
-            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let plain = value.to_string();
+    if plain.len() <= 8 {
+        return plain;
+    }
+    let text = format!("{value:.3e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
             let digits = digits.trim_end_matches('0').trim_end_matches('.');
             format!("{digits}e{exponent}")
         }
+        None => text,
     }
 }
 
@@ -291,8 +291,9 @@ mod tests {
             (0.015, "0.015"),
             (1e-8, "1e-8"),
             (0.001 / 255.0, "3.922e-6"),
+            (0.256 / 255.0, "1.004e-3"),
             (1e5, "100000"),
-            (1.5e7, "1.5e7"),
+            (1.5e9, "1.5e9"),
         ] {
             assert_eq!(number(value), text);
         }

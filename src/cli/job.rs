@@ -47,36 +47,41 @@ impl JobTemplate {
         memory: MemoryArgs,
         styles: &[PathBuf],
     ) -> Result<Self, Failure> {
-        let (recipe, start) = recipe::from_style_args(args, device).map_err(Failure::usage)?;
+        let (recipe, start) = recipe::from_style_args(args, device)?;
         let start = start.map(|path| {
             Ok(Start {
                 path: path.to_path_buf(),
-                picture: inputs::open(path)?,
+                picture: inputs::open(path, inputs::content_side(&recipe))?,
             })
         });
         Ok(Self {
-            recipe,
             start: start.transpose()?,
-            styles: inputs::styles(args, styles)?,
+            styles: inputs::styles(args, &recipe, styles)?,
+            recipe,
             seed: args.seed,
             save: save_options(args),
             memory,
         })
     }
 
-    /// The job for a content picture.
-    pub fn job(&self, content: Picture, output: &Path, reports: &ReportArgs) -> Job {
-        Job {
+    /// The job for a content picture, which is read.
+    pub fn open(
+        &self,
+        content: &Path,
+        output: &Path,
+        reports: &ReportArgs,
+    ) -> Result<Job, Failure> {
+        Ok(Job {
             output: output.to_path_buf(),
             save: self.save,
             reports: reports.clone(),
             memory: self.memory,
             recipe: self.recipe.clone(),
-            content,
+            content: inputs::open(content, inputs::content_side(&self.recipe))?,
             styles: self.styles.clone(),
             start: self.start.clone(),
             seed: self.seed,
-        }
+        })
     }
 }
 

@@ -21,8 +21,12 @@ pub fn check_memory(args: MemoryArgs, plan: &Plan) -> Result<(), Failure> {
     let longest = last.width.max(last.height) as f64;
     // Nearly all of it grows with the pixels; a little less is on the safe side.
     let fits = (longest * (limit as f64 / last.memory as f64).sqrt() * 0.95) as usize;
+    let tile = match args.tile {
+        None => "--tile 512".to_string(),
+        Some(_) => "a smaller --tile".to_string(),
+    };
     Err(Failure::usage(format!(
-        "{}×{} pixels need about {}, more than --memory {}; try --size {} or --encoder \
+        "{}×{} pixels need about {}, more than --memory {}; try {tile}, --size {} or --encoder \
          builtin",
         last.width,
         last.height,

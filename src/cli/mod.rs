@@ -1,7 +1,7 @@
 //! Everything that only the program needs.
 //!
 //! Arguments ([`args`]) → what is to be painted ([`job`], from [`recipe`] and [`inputs`]) → the loop
-//! ([`session`], with [`reports`], [`limits`], [`interrupt`] and [`checkpoint_file`]).
+//! ([`session`], with [`limits`], [`reports`], [`interrupt`] and [`checkpoint_file`]).
 
 pub mod args;
 mod batch;
@@ -24,6 +24,7 @@ mod progress;
 mod recipe;
 mod reconstruct;
 mod reports;
+mod result;
 mod resume;
 mod session;
 mod stylize;

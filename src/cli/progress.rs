@@ -120,13 +120,6 @@ impl ProgressDisplay {
         }
     }
 
-    /// Prints a message that `--quiet` silences.
-    pub fn note(&self, message: &str) {
-        if !matches!(self.display, Display::Quiet) {
-            self.warn(message);
-        }
-    }
-
     /// Prints a message in any case, above the bar if there is one.
     pub fn warn(&self, message: &str) {
         match &self.display {

@@ -4,18 +4,19 @@ use std::path::Path;
 
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
 use impasto::transfer::{LayerWeights, Measure};
-use impasto::{Init, Recipe, RecipeError};
+use impasto::{Init, Recipe};
 
 use super::args::values::WeightedLayer;
 use super::args::{DeviceArgs, OptimizerArg, ReconstructionArgs, StyleArgs};
+use super::failure::Failure;
 
 /// The named recipe with all options that override it, and the picture to start from if one was
 /// named.
 pub fn from_style_args<'a>(
     args: &'a StyleArgs,
     device: &DeviceArgs,
-) -> Result<(Recipe, Option<&'a Path>), RecipeError> {
-    let mut recipe = Recipe::named(&args.recipe)?;
+) -> Result<(Recipe, Option<&'a Path>), Failure> {
+    let mut recipe = Recipe::named(&args.recipe).map_err(Failure::usage)?;
     let mut start = None;
     if let Some(init) = args.init.as_deref() {
         match init.to_str() {
@@ -30,22 +31,7 @@ pub fn from_style_args<'a>(
     if let Some(layers) = &args.style_layers {
         set_style_layers(&mut recipe, layers);
     }
-    match (args.optimizer, recipe.optimizer) {
-        (Some(OptimizerArg::Lbfgs), OptimizerConfig::Adam(_)) => {
-            recipe.optimizer = OptimizerConfig::Lbfgs(LbfgsConfig::default());
-            // What goes with Adam only.
-            (recipe.clamp, recipe.carry_moments) = (false, false);
-        }
-        (Some(OptimizerArg::Adam), OptimizerConfig::Lbfgs(_)) => {
-            // The rate is in the units that the recipe optimises in.
-            let config = AdamConfig::default();
-            recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
-                learning_rate: config.learning_rate * recipe.range,
-                ..config
-            });
-        }
-        _ => {}
-    }
+    set_optimizer(&mut recipe, args)?;
     let set = |field: &mut f64, option: Option<f64>| *field = option.unwrap_or(*field);
     set(&mut recipe.content_weight, args.content_weight);
     set(&mut recipe.style_weight, args.style_weight);
@@ -63,7 +49,6 @@ pub fn from_style_args<'a>(
         recipe.enlarge_styles = true;
     }
     recipe.averaging = args.averaging.or(recipe.averaging);
-    recipe.carry_moments = args.carry_moments.unwrap_or(recipe.carry_moments);
     if let Some(counts) = &args.coarse_iterations {
         recipe.coarse_iterations = counts.clone();
     }
@@ -74,7 +59,7 @@ pub fn from_style_args<'a>(
         recipe.content_layers = layers.clone();
     }
     set_network(&mut recipe, device);
-    recipe.check()?;
+    recipe.check().map_err(Failure::usage)?;
     Ok((recipe, start))
 }
 
@@ -82,7 +67,7 @@ pub fn from_style_args<'a>(
 pub fn from_reconstruction_args(
     recipe: Recipe,
     args: &ReconstructionArgs,
-) -> Result<Recipe, RecipeError> {
+) -> Result<Recipe, Failure> {
     let mut recipe = Recipe {
         size: args.size,
         iterations: args.iterations,
@@ -91,8 +76,37 @@ pub fn from_reconstruction_args(
         ..recipe
     };
     set_network(&mut recipe, &args.device);
-    recipe.check()?;
+    recipe.check().map_err(Failure::usage)?;
     Ok(recipe)
+}
+
+/// Sets the optimiser and what only Adam has.
+fn set_optimizer(recipe: &mut Recipe, args: &StyleArgs) -> Result<(), Failure> {
+    match (args.optimizer, recipe.optimizer) {
+        (Some(OptimizerArg::Lbfgs), OptimizerConfig::Adam(_)) => {
+            recipe.optimizer = OptimizerConfig::Lbfgs(LbfgsConfig::default());
+        }
+        (Some(OptimizerArg::Adam), OptimizerConfig::Lbfgs(_)) => {
+            // The rate is in the units that the recipe optimises in.
+            let config = AdamConfig::default();
+            recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
+                learning_rate: config.learning_rate * recipe.range,
+                ..config
+            });
+        }
+        _ => {}
+    }
+    match (&mut recipe.optimizer, args.carry_moments) {
+        (OptimizerConfig::Adam(config), Some(carry)) => config.carry_moments = carry,
+        (OptimizerConfig::Lbfgs(_), Some(true)) => {
+            return Err(Failure::usage(
+                "--carry-moments works with Adam only, and L-BFGS has no moments; add --optimizer \
+                 adam",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Sets how the network pools and what it sees beyond the border, where an option says so.

@@ -30,7 +30,7 @@ pub fn run(
 fn content(args: &ReconstructContentArgs) -> Result<Job, Failure> {
     let recipe = Recipe::content_reconstruction(args.layer);
     let args = &args.reconstruction;
-    let recipe = from_reconstruction_args(recipe, args).map_err(Failure::usage)?;
+    let recipe = from_reconstruction_args(recipe, args)?;
     let picture = open(args)?;
     Ok(job(args, recipe, picture, None))
 }
@@ -41,7 +41,7 @@ fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
         set_style_layers(&mut recipe, layers);
     }
     let (canvas, args) = (args.canvas, &args.reconstruction);
-    let mut recipe = from_reconstruction_args(recipe, args).map_err(Failure::usage)?;
+    let mut recipe = from_reconstruction_args(recipe, args)?;
     let picture = open(args)?;
     // The texture takes its proportions from a picture without content.
     let canvas = match canvas {
@@ -62,7 +62,7 @@ fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
 /// Checks where the result goes, and reads the picture.
 fn open(args: &ReconstructionArgs) -> Result<Picture, Failure> {
     check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
-    inputs::open(&args.image)
+    inputs::open(&args.image, args.size)
 }
 
 fn job(args: &ReconstructionArgs, recipe: Recipe, content: Picture, style: Option<Picture>) -> Job {

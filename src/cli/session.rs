@@ -1,18 +1,15 @@
-//! Running jobs: the loop with its progress, reports, checkpoints and interruption, and what is said
-//! at its end.
+//! Running jobs: the loop with its progress, reports, checkpoints and interruption.
 
-use std::cell::RefCell;
 use std::process::ExitCode;
 
 use impasto::kernel::AutodiffStyleBackend;
-use impasto::loss::LossValues;
 use impasto::transfer::{Checkpoint, End, StyleCache};
-use impasto::{Error, StyleTransfer, Vgg19, Vgg19Weights};
+use impasto::{Run, Status, StyleTransfer, Vgg19, Vgg19Weights};
 
 use super::args::{CheckpointArgs, DeviceArgs};
 use super::checkpoint_file::CheckpointFile;
-use super::console::{print, say};
-use super::describe::{self, duration};
+use super::console::print;
+use super::describe;
 use super::device::{BackendTask, Device, run_on};
 use super::encoder::{Encoder, build};
 use super::failure::{Failure, describe_error};
@@ -22,6 +19,7 @@ use super::job::Job;
 use super::limits::{check_format, check_memory};
 use super::progress::ProgressDisplay;
 use super::reports::{self, Reports};
+use super::result::{self, Ending};
 
 /// Runs a single job, which can be interrupted and continued; `resumed` is the state to continue
 /// from.
@@ -65,24 +63,7 @@ impl BackendTask for SingleJob<'_> {
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
         let encoder = build::<B>(self.weights, self.device, &device);
         let session = Session::new(&encoder, self.device.device, Unfinished::Written)?;
-        session.run(self.job, self.file, self.resumed)
-    }
-}
-
-/// How a job ended, if not with an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    Done,
-    Interrupted,
-}
-
-impl Ending {
-    /// The exit status that it leads to.
-    pub fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Done => ExitCode::SUCCESS,
-            Self::Interrupted => Interrupt::exit_code(),
-        }
+        session.run(&self.job, self.file, self.resumed)
     }
 }
 
@@ -125,136 +106,95 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         self.interrupt.is_requested()
     }
 
-    /// Checks a job against the encoder and the limits, then runs it.
+    /// Checks a job against the encoder and the limits, then runs it, or prints what would be done.
+    /// The state is kept in `file`; `resumed` is the one to continue from.
     pub fn run(
         &self,
-        job: Job,
-        file: Option<CheckpointFile>,
+        job: &Job,
+        mut file: Option<CheckpointFile>,
         resumed: Option<Checkpoint>,
     ) -> Result<Ending, Failure> {
-        let Job {
-            output,
-            save,
-            reports: report_args,
-            ..
-        } = job;
-        let mut transfer = StyleTransfer::new(self.encoder)
-            .content(job.content)
-            .recipe(job.recipe.clone())
-            .seed(job.seed)
-            .share(&self.cache);
-        for style in job.styles {
-            transfer = transfer.add_style(style);
-        }
-        let start = job.start.as_ref().map(|start| start.path.clone());
-        if let Some(start) = job.start {
-            transfer = transfer.start(start.picture);
-        }
         let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
-        if let Some(checkpoint) = resumed {
-            transfer = transfer.resume(checkpoint);
-        }
-        let plan = transfer.plan().map_err(Failure::usage)?;
-        check_memory(job.memory, &plan)?;
-        check_format(&output, &plan)?;
-        if report_args.dry_run {
-            let start = start.as_deref();
-            let text = describe::plan(&job.recipe, start, &plan, self.device, &output);
-            print(&text);
+        let mut run = self.prepare(job, resumed)?;
+        check_memory(job.memory, run.plan())?;
+        check_format(&job.output, run.plan())?;
+        if job.reports.dry_run {
+            print(&self.describe(job, &run));
             return Ok(Ending::Done);
         }
         if let Some(file) = &file {
             file.check()?;
         }
         // The last of the checks, since it begins an old log anew.
-        let mut reports = Reports::open(&report_args, &output, save, evaluations)?;
-        let display = RefCell::new(ProgressDisplay::new(plan, report_args.quiet));
-        let transfer = match &file {
-            None => transfer,
-            Some(file) => transfer.on_checkpoint(file.every, |checkpoint| {
-                if let Err(error) = file.write(checkpoint) {
-                    display.borrow().warn(&describe_error(&error));
-                }
-            }),
-        };
-        let outcome = transfer
-            .on_step(|step| {
-                let mut display = display.borrow_mut();
+        let mut reports = Reports::open(&job.reports, &job.output, job.save, evaluations)?;
+        let mut display = ProgressDisplay::new(run.plan().clone(), job.reports.quiet);
+
+        loop {
+            let status = run.step_with(|step| {
                 display.show(step);
                 reports.record(step, |warning| display.warn(warning));
                 self.interrupt.control_flow()
-            })
-            .run()
-            .map_err(|error| match error {
-                // Told before anything was computed or written.
-                Error::Checkpoint(_) => Failure::usage(error),
-                _ => Failure::other(error),
-            })?;
-        let display = display.into_inner();
+            });
+            let status = status.map_err(Failure::other)?;
+            if let Some(file) = &mut file
+                && (status == Status::Stopped || file.is_due())
+                && let Some(checkpoint) = run.checkpoint()
+                && let Err(error) = file.write(checkpoint)
+            {
+                display.warn(&describe_error(&error));
+            }
+            if !matches!(status, Status::Running(_)) {
+                break;
+            }
+        }
+        let outcome = run.finish().map_err(Failure::other)?;
         display.finish();
-
-        let name = output.display();
-        if self.unfinished == Unfinished::Dropped {
-            match outcome.end {
-                End::Stopped => {
-                    say(&format!("Interrupted; {name} is not written."));
-                    return Ok(Ending::Interrupted);
-                }
-                End::Diverged { losses, evaluation } => {
-                    let picture = format!("{name} is not written");
-                    return Err(diverged(&losses, evaluation, &picture));
-                }
-                _ => {}
-            }
+        let written = self.unfinished == Unfinished::Written || outcome.end == End::Finished;
+        if written {
+            result::write(&outcome, &job.output, job.save).map_err(Failure::other)?;
+            reports.finish(&outcome)?;
         }
-        if let Err(error) = outcome.picture.save_with(&output, save) {
-            // The disk may be full or the folder gone, but the work must not be lost.
-            let refuge = std::env::temp_dir().join(output.file_name().unwrap_or_default());
-            if outcome.picture.save_with(&refuge, save).is_ok() {
-                display.warn(&format!(
-                    "The picture is written to {} instead.",
-                    refuge.display()
-                ));
-            }
-            return Err(Failure::other(error));
-        }
-        reports.finish(&outcome)?;
-        let summary = format!(
-            "{name}: {}×{}, {} evaluations in {}",
-            outcome.picture.width(),
-            outcome.picture.height(),
-            outcome.evaluations,
-            duration(outcome.elapsed.as_secs_f64())
-        );
-        match outcome.end {
-            End::Stopped => {
-                say(&format!(
-                    "Interrupted; the best picture so far is written.\n{summary}"
-                ));
-                if let Some(file) = &file {
-                    say(&format!(
-                        "Continue with: impasto resume {}",
-                        file.path.display()
-                    ));
-                }
-                Ok(Ending::Interrupted)
-            }
-            End::Diverged { losses, evaluation } => {
-                let picture = format!("the last good picture is written to {name}");
-                Err(diverged(&losses, evaluation, &picture))
-            }
-            _ => {
-                display.note(&summary);
-                Ok(Ending::Done)
-            }
-        }
+        let checkpoint = file.as_ref().map(|file| file.path.as_path());
+        result::conclude(
+            &outcome,
+            &job.output,
+            written,
+            checkpoint,
+            job.reports.quiet,
+        )
     }
-}
 
-/// The error of a run that diverged, with what became of its picture.
-fn diverged(losses: &LossValues, evaluation: usize, picture: &str) -> Failure {
-    Failure::other(format!(
-        "the loss was no longer a number at evaluation {evaluation} ({losses}); {picture}. Try \
-         smaller weights or --optimizer adam"
-    ))
+    /// The run of a job, checked and planned.
+    fn prepare(&self, job: &Job, resumed: Option<Checkpoint>) -> Result<Run<B>, Failure> {
+        let mut transfer = StyleTransfer::new(self.encoder)
+            .content(job.content.clone())
+            .recipe(job.recipe.clone())
+            .seed(job.seed)
+            .share(&self.cache);
+        for style in &job.styles {
+            transfer = transfer.add_style(style.clone());
+        }
+        if let Some(start) = &job.start {
+            transfer = transfer.start(start.picture.clone());
+        }
+        if let Some(pixels) = job.memory.tile {
+            transfer = transfer.tile_size(pixels);
+        }
+        if let Some(checkpoint) = resumed {
+            transfer = transfer.resume(checkpoint);
+        }
+        transfer.prepare().map_err(Failure::usage)
+    }
+
+    /// What a dry run prints.
+    fn describe(&self, job: &Job, run: &Run<B>) -> String {
+        let start = job.start.as_ref().map(|start| start.path.as_path());
+        let mut lines = describe::plan(run.recipe(), start, run.plan());
+        if let Some(pixels) = job.memory.tile {
+            lines.push(("tile".to_string(), format!("about {pixels} px on a side")));
+        }
+        lines.push(("device".to_string(), self.device.to_string()));
+        lines.push(("output".to_string(), job.output.display().to_string()));
+        describe::table(&lines)
+    }
 }

@@ -7,7 +7,6 @@ use impasto::transfer::Checkpoint;
 
 use super::args::StylizeArgs;
 use super::failure::Failure;
-use super::inputs::open;
 use super::job::{JobTemplate, save_options};
 use super::session::run_job;
 
@@ -15,6 +14,6 @@ use super::session::run_job;
 pub fn run(args: &StylizeArgs, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
     check_output(&args.output, save_options(&args.style)).map_err(Failure::usage)?;
     let template = JobTemplate::new(&args.style, &args.device, args.memory, &args.styles)?;
-    let job = template.job(open(&args.content)?, &args.output, &args.reports);
+    let job = template.open(&args.content, &args.output, &args.reports)?;
     run_job(job, &args.device, &args.checkpoint, checkpoint)
 }

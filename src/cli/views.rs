@@ -65,8 +65,8 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
     check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
     let interrupt = Interrupt::watch()?;
     let sheet = FigureSheet {
-        content: open(&args.content)?,
-        style: open(&args.style)?,
+        content: open(&args.content, args.size)?,
+        style: open(&args.style, args.size)?,
         options: FigureOptions {
             size: args.size,
             iterations: args.iterations,
@@ -115,7 +115,7 @@ impl Sheet for FigureSheet<'_> {
 /// `impasto features`.
 pub fn features(args: &FeaturesArgs) -> Result<ExitCode, Failure> {
     check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
-    let picture = open(&args.image)?;
+    let picture = open(&args.image, args.size)?;
     let recipe = Recipe::default().with_size(args.size);
     recipe.check().map_err(Failure::usage)?;
     let (width, height) = recipe.dimensions(&picture, args.size);

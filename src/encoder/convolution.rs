@@ -1,6 +1,6 @@
-//! A 3×3 convolution as a Burn module, with weights that are prepared once.
+//! A 3×3 convolution as a Burn module, whose weights are packed once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::{
     AutodiffModule, Content, Devices, HasAutodiffModule, Module, ModuleDisplay,
@@ -12,21 +12,22 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use crate::kernel;
 
-/// A [`Conv2d`] that keeps what the engine makes of its kernel, as long as the kernel stays the same.
+/// A [`Conv2d`] with its packed kernel, which is kept as long as the kernel stays the same.
 #[derive(Clone, Debug)]
-pub struct Prepared<B: Backend> {
+pub struct FrozenConv2d<B: Backend> {
     layer: Conv2d<B>,
     /// The 1×1 convolution behind it in a slim network.
     projection: Option<Conv2d<B>>,
-    packed: OnceLock<Tensor<B, 1>>,
+    /// Shared by clones, whichever of them packs it first.
+    packed: Arc<OnceLock<Tensor<B, 1>>>,
 }
 
-impl<B: Backend> Prepared<B> {
+impl<B: Backend> FrozenConv2d<B> {
     pub fn new(layer: Conv2d<B>, projection: Option<Conv2d<B>>) -> Self {
         Self {
             layer,
             projection,
-            packed: OnceLock::new(),
+            packed: Arc::default(),
         }
     }
 
@@ -39,8 +40,8 @@ impl<B: Backend> Prepared<B> {
     }
 }
 
-impl<B: kernel::StyleBackend> Prepared<B> {
-    /// The weights as the engine takes them.
+impl<B: kernel::StyleBackend> FrozenConv2d<B> {
+    /// The weights as the kernels take them.
     pub fn weights(&self) -> kernel::PackedConv2d<B> {
         let weight = self.layer.weight.val();
         let [channels_out, ..] = weight.dims();
@@ -62,8 +63,8 @@ impl<B: kernel::StyleBackend> Prepared<B> {
     }
 }
 
-/// As the layers inside do it; whatever may change the kernel forgets what was made of it.
-impl<B: Backend> Module<B> for Prepared<B> {
+/// Delegates to the layers inside; methods that may change the kernel drop the packed weights.
+impl<B: Backend> Module<B> for FrozenConv2d<B> {
     type Record = (
         <Conv2d<B> as Module<B>>::Record,
         <Option<Conv2d<B>> as Module<B>>::Record,
@@ -106,17 +107,17 @@ impl<B: Backend> Module<B> for Prepared<B> {
     }
 }
 
-impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
-    type InnerModule = Prepared<B::InnerBackend>;
+impl<B: AutodiffBackend> AutodiffModule<B> for FrozenConv2d<B> {
+    type InnerModule = FrozenConv2d<B::InnerBackend>;
 
     fn valid(&self) -> Self::InnerModule {
-        Prepared {
+        FrozenConv2d {
             layer: self.layer.valid(),
             projection: self.projection.valid(),
-            packed: match self.packed.get() {
+            packed: Arc::new(match self.packed.get() {
                 Some(packed) => packed.clone().inner().into(),
                 None => OnceLock::new(),
-            },
+            }),
         }
     }
 
@@ -124,22 +125,43 @@ impl<B: AutodiffBackend> AutodiffModule<B> for Prepared<B> {
         Self {
             layer: Conv2d::from_inner(module.layer),
             projection: module.projection.map(Conv2d::from_inner),
-            packed: match module.packed.into_inner() {
-                Some(packed) => Tensor::from_inner(packed).into(),
+            packed: Arc::new(match module.packed.get() {
+                Some(packed) => Tensor::from_inner(packed.clone()).into(),
                 None => OnceLock::new(),
-            },
+            }),
         }
     }
 }
 
-impl<B: AutodiffBackend> HasAutodiffModule<B> for Prepared<B::InnerBackend> {
-    type TrainModule = Prepared<B>;
+impl<B: AutodiffBackend> HasAutodiffModule<B> for FrozenConv2d<B::InnerBackend> {
+    type TrainModule = FrozenConv2d<B>;
 }
 
-impl<B: Backend> ModuleDisplayDefault for Prepared<B> {
+impl<B: Backend> ModuleDisplayDefault for FrozenConv2d<B> {
     fn content(&self, content: Content) -> Option<Content> {
         self.layer.content(content)
     }
 }
 
-impl<B: Backend> ModuleDisplay for Prepared<B> {}
+impl<B: Backend> ModuleDisplay for FrozenConv2d<B> {}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use burn::nn::conv::Conv2dConfig;
+
+    #[test]
+    fn clones_share_packed_weights() {
+        let layer = Conv2dConfig::new([2, 3], [3, 3]).init::<Autodiff<Flex>>(&Default::default());
+        let first = FrozenConv2d::new(layer, None);
+        let second = first.clone();
+        assert!(second.packed.get().is_none());
+        first.weights();
+        assert!(second.packed.get().is_some());
+        assert!(second.valid().packed.get().is_some());
+        // Other weights are packed anew.
+        let moved = second.fork(&Default::default());
+        assert!(moved.packed.get().is_none());
+    }
+}

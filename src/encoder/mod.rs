@@ -1,8 +1,9 @@
-//! From an image to what VGG19 sees in it: [`Vgg19`], its [`Layer`]s and their [`Features`].
+//! From an image to the responses of VGG19: the network [`Vgg19`], its [`Layer`]s and their
+//! [`Features`].
 
 mod architecture;
 mod convolution;
-mod guide;
+mod features;
 mod padding;
 mod vgg19;
 
@@ -10,9 +11,10 @@ pub use crate::kernel::Pooling;
 pub use crate::layer::{Layer, LayerKind};
 pub use crate::normalization::Normalization;
 pub use architecture::{LayerFacts, architecture};
-pub use guide::{EmptyRegion, Guide};
+pub use features::Features;
+pub(crate) use features::channel_means;
 pub use padding::Padding;
-pub use vgg19::{Features, Vgg19, Vgg19Config};
+pub use vgg19::{Vgg19, Vgg19Config};
 
 /// What can go wrong when an image is encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +30,11 @@ pub enum EncoderError {
         /// The deepest layer there is.
         deepest: Layer,
     },
-    /// A layer that the built-in encoder does not stand for.
+    /// A layer that the built-in encoder has no projection for.
     #[error(
         "the built-in encoder reproduces VGG19's ReLU outputs only, not {layer}; use the ReLU output or VGG19's weights"
     )]
-    NoReadout {
+    NotRelu {
         /// The layer asked for.
         layer: Layer,
     },

@@ -31,7 +31,7 @@ impl Padding {
     }
 
     /// The image with one more pixel on each side: the one `offset` pixels inwards from the border.
-    pub(crate) fn widen<B: Backend>(image: Tensor<B, 4>, offset: usize) -> Tensor<B, 4> {
+    fn widen<B: Backend>(image: Tensor<B, 4>, offset: usize) -> Tensor<B, 4> {
         [2, 3].into_iter().fold(image, |image, axis| {
             let length = image.dims()[axis];
             let offset = offset.min(length - 1);

@@ -10,8 +10,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use super::convolution::Prepared;
-use super::{EncoderError, Guide, Layer, LayerKind, Normalization, Padding, Pooling};
+use super::convolution::FrozenConv2d;
+use super::{EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Epilogue};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
@@ -58,7 +58,7 @@ impl Vgg19Config {
 /// ```
 #[derive(Module, Debug)]
 pub struct Vgg19<B: Backend> {
-    convolutions: Vec<Prepared<B>>,
+    convolutions: Vec<FrozenConv2d<B>>,
     #[module(skip)]
     normalization: Normalization,
     #[module(skip)]
@@ -91,7 +91,7 @@ impl<B: Backend> Vgg19<B> {
             convolutions: weights
                 .convolutions
                 .into_iter()
-                .map(|layer| Prepared::new(build(layer), projections.next().map(build)))
+                .map(|layer| FrozenConv2d::new(build(layer), projections.next().map(build)))
                 .collect(),
             normalization,
             pooling: Pooling::default(),
@@ -134,8 +134,11 @@ impl<B: Backend> Vgg19<B> {
 
     /// Kernels and biases of all convolutions, shallow to deep.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = TensorData> {
-        let convolutions = self.convolutions.iter().map(Prepared::layer);
-        let projections = self.convolutions.iter().filter_map(Prepared::projection);
+        let convolutions = self.convolutions.iter().map(FrozenConv2d::layer);
+        let projections = self
+            .convolutions
+            .iter()
+            .filter_map(FrozenConv2d::projection);
         let layers = convolutions.chain(projections);
         layers.flat_map(|layer| {
             let bias = layer.bias.as_ref().map(|bias| bias.val().into_data());
@@ -148,46 +151,59 @@ impl<B: Backend> Vgg19<B> {
     /// Channels of each convolution that the weights reach.
     pub(crate) fn widths(&self) -> Vec<Width> {
         let channels = |layer: &Conv2d<B>| layer.weight.val().dims()[0];
-        let width = |prepared: &Prepared<B>| {
+        let width = |prepared: &FrozenConv2d<B>| {
             let channels_out = channels(prepared.layer());
             Width {
                 channels_out,
-                shown: prepared.projection().map_or(channels_out, channels),
+                projected: prepared.projection().map_or(channels_out, channels),
             }
         };
         self.convolutions.iter().map(width).collect()
     }
 
-    /// Channels of a layer in the network that this one is or stands for.
-    fn channels(&self, layer: Layer) -> usize {
-        match self.is_slim() {
-            true => layer.channels(64),
-            false => self.widths()[layer.depth() - 1].shown,
+    /// The number of channels to normalise a loss with, `C` in the formulas of the terms: those of the
+    /// layer in the network that this one is or, if it is slim, stands for. The projections of a slim
+    /// encoder reproduce sums over VGG19's channels from fewer of their own.
+    ///
+    /// # Errors
+    /// [`EncoderError::TooDeep`] if the weights do not reach the layer.
+    pub fn channels(&self, layer: Layer) -> Result<usize, EncoderError> {
+        match self.convolutions.get(layer.depth() - 1) {
+            Some(_) if self.is_slim() => Ok(layer.channels(64)),
+            Some(_) => Ok(self.widths()[layer.depth() - 1].projected),
+            None => Err(self.too_deep(layer)),
         }
     }
 
-    /// Whether this is a slim network that stands for VGG19 through read-outs.
+    fn too_deep(&self, layer: Layer) -> EncoderError {
+        let deepest = Layer::all()
+            .take_while(|layer| layer.depth() <= self.convolutions.len())
+            .filter(|layer| layer.kind() == LayerKind::Relu)
+            .last()
+            .unwrap_or(Layer::RELU1_1);
+        EncoderError::TooDeep { layer, deepest }
+    }
+
+    /// Whether this is a slim network that stands for VGG19 through projections.
     pub fn is_slim(&self) -> bool {
-        let projections = self.convolutions.iter().filter_map(Prepared::projection);
+        let projections = self
+            .convolutions
+            .iter()
+            .filter_map(FrozenConv2d::projection);
         projections.count() > 0
     }
 
     /// Checks that every layer can be computed from an image of this size (in pixels).
     ///
     /// # Errors
-    /// [`EncoderError::TooDeep`], [`EncoderError::NoReadout`] or [`EncoderError::ImageTooSmall`].
+    /// [`EncoderError::TooDeep`], [`EncoderError::NotRelu`] or [`EncoderError::ImageTooSmall`].
     pub fn check(&self, width: usize, height: usize, taps: &[Layer]) -> Result<(), EncoderError> {
         for &layer in taps {
             if layer.depth() > self.convolutions.len() {
-                let deepest = Layer::all()
-                    .take_while(|layer| layer.depth() <= self.convolutions.len())
-                    .filter(|layer| layer.kind() == LayerKind::Relu)
-                    .last()
-                    .unwrap_or(Layer::RELU1_1);
-                return Err(EncoderError::TooDeep { layer, deepest });
+                return Err(self.too_deep(layer));
             }
             if self.is_slim() && layer.kind() != LayerKind::Relu {
-                return Err(EncoderError::NoReadout { layer });
+                return Err(EncoderError::NotRelu { layer });
             }
             let minimum = layer.stride();
             if width.min(height) < minimum {
@@ -204,9 +220,10 @@ impl<B: Backend> Vgg19<B> {
 }
 
 impl<B: kernel::StyleBackend> Vgg19<B> {
-    /// Prepares the weights of all layers up to the deepest of `taps`, which
-    /// [`features`](Self::features) does otherwise at its first call. A copy made afterwards, such as
-    /// [`valid`](burn::module::AutodiffModule::valid), shares what was prepared.
+    /// Packs the weights of all layers up to the deepest of `taps`, which
+    /// [`features`](Self::features) does otherwise at its first call. Clones share packed weights, at
+    /// whatever time they are packed; [`valid`](burn::module::AutodiffModule::valid) shares those that
+    /// are packed already.
     pub fn prepare(&self, taps: &[Layer]) {
         let depth = taps.iter().map(|layer| layer.depth()).max().unwrap_or(0);
         for convolution in self.convolutions.iter().take(depth) {
@@ -214,7 +231,7 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         }
     }
 
-    /// What the layers in `taps` respond to `image`, computed no further than the deepest of them.
+    /// The responses of the layers in `taps` to `image`, computed no further than the deepest of them.
     ///
     /// # Shapes
     /// - `image`: `[batch, 3, height, width]`, RGB in `[0, 1]` (other values are not clamped)
@@ -233,19 +250,14 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
             return Err(EncoderError::NotRgb { channels });
         }
         self.check(width, height, taps)?;
-        let mut features = Features { taps: Vec::new() };
+        let mut responses = Vec::new();
         let Some(&deepest) = taps.iter().max() else {
-            return Ok(features);
+            return Ok(Features::new(responses));
         };
         let tapped = |layer| taps.contains(&layer);
         let mut keep = |layer, x: &Tensor<B, 4>| {
             if tapped(layer) {
-                features.taps.push(Tap {
-                    layer,
-                    channels: self.channels(layer),
-                    response: x.clone(),
-                    guide: None,
-                });
+                responses.push((layer, x.clone()));
             }
         };
 
@@ -254,14 +266,14 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         let mut layers = Layer::all()
             .take_while(|&layer| layer <= deepest)
             .peekable();
-        // A convolution goes together with what follows it, as far as nobody looks in between.
+        // A convolution is fused with what follows it unless a tap reads what lies between.
         for prepared in &self.convolutions {
             let Some(convolution) = layers.next() else {
                 break;
             };
             let rectified = layers.next_if(|layer| layer.kind() == LayerKind::Relu);
             let pooled = layers.next_if(|layer| layer.kind() == LayerKind::Pool);
-            let then = match (rectified, pooled) {
+            let epilogue = match (rectified, pooled) {
                 (Some(relu), Some(_)) if !tapped(convolution) && !tapped(relu) => {
                     Epilogue::ReluPool(self.pooling)
                 }
@@ -269,38 +281,38 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
                 _ => Epilogue::None,
             };
             let mut weights = prepared.weights();
-            // The pool is before the read-out: where it is apart, so is the read-out.
-            let apart = match (then, pooled) {
+            // The projection comes after the pool: where the pool is not fused, neither is the projection.
+            let separate = match (epilogue, pooled) {
                 (Epilogue::Relu, Some(_)) => weights.projection.take(),
                 _ => None,
             };
-            let read_out = |x: Tensor<B, 4>| match &apart {
-                Some(readout) => B::conv1x1(x, readout.clone(), None),
+            let project = |x: Tensor<B, 4>| match &separate {
+                Some(projection) => B::conv1x1(x, projection.clone(), None),
                 None => x,
             };
             x = match padded.take() {
-                None => B::convolve(x, &weights, then),
-                Some(wide) => B::convolve(wide, &weights, then)
+                None => B::convolve(x, &weights, epilogue),
+                Some(wide) => B::convolve(wide, &weights, epilogue)
                     .narrow(2, 1, height)
                     .narrow(3, 1, width),
             };
             keep(convolution, &x);
             if let Some(layer) = rectified {
-                if then == Epilogue::None {
+                if epilogue == Epilogue::None {
                     x = relu(x);
                 }
                 if tapped(layer) {
-                    keep(layer, &read_out(x.clone()));
+                    keep(layer, &project(x.clone()));
                 }
             }
             if let Some(layer) = pooled {
-                if !matches!(then, Epilogue::ReluPool(_)) {
-                    x = read_out(B::pool(x, self.pooling));
+                if !matches!(epilogue, Epilogue::ReluPool(_)) {
+                    x = project(B::pool(x, self.pooling));
                 }
                 keep(layer, &x);
             }
         }
-        Ok(features)
+        Ok(Features::new(responses))
     }
 }
 
@@ -309,8 +321,8 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
 pub(crate) struct Width {
     /// Its own.
     pub channels_out: usize,
-    /// Those that are read out of them, which are all that leaves it.
-    pub shown: usize,
+    /// Those of its projection, which are all that the next layer sees; its own where it has none.
+    pub projected: usize,
 }
 
 /// A same-size convolution with stride 1 that holds the given values.
@@ -334,93 +346,4 @@ fn same_size_convolution<B: Backend>(layer: Convolution, device: &B::Device) -> 
         Param::initialized(ParamId::new(), Tensor::from_data(bias, device))
     });
     convolution
-}
-
-/// The responses of the layers that were asked for.
-#[derive(Clone, Debug)]
-pub struct Features<B: Backend> {
-    taps: Vec<Tap<B>>,
-}
-
-#[derive(Clone, Debug)]
-struct Tap<B: Backend> {
-    layer: Layer,
-    channels: usize,
-    response: Tensor<B, 4>,
-    /// How much each position counts, see [`Features::guided`].
-    guide: Option<Tensor<B, 4>>,
-}
-
-impl<B: kernel::StyleBackend> Tap<B> {
-    /// The response times a power of the guide.
-    fn guided(&self, power: i32) -> Tensor<B, 4> {
-        match &self.guide {
-            None => self.response.clone(),
-            Some(guide) => self.response.clone() * guide.clone().powi_scalar(power),
-        }
-    }
-}
-
-impl<B: kernel::StyleBackend> Features<B> {
-    /// The response of one layer, `[batch, channels, height, width]`.
-    ///
-    /// # Panics
-    /// If the layer was not among the taps.
-    pub fn get(&self, layer: Layer) -> &Tensor<B, 4> {
-        &self.tap(layer).response
-    }
-
-    /// The Gram matrix of one layer, [`gram_matrix`](crate::loss::gram_matrix) of its response:
-    /// `[batch, channels, channels]`.
-    ///
-    /// # Panics
-    /// If the layer was not among the taps.
-    pub fn gram(&self, layer: Layer) -> Tensor<B, 3> {
-        B::gram(self.tap(layer).guided(1))
-    }
-
-    /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.
-    ///
-    /// # Panics
-    /// If the layer was not among the taps.
-    pub fn mean(&self, layer: Layer) -> Tensor<B, 3> {
-        let tap = self.tap(layer);
-        let [batch, channels, ..] = tap.response.dims();
-        let flat = tap.guided(2).reshape([batch as i32, channels as i32, -1]);
-        flat.mean_dim(2).transpose()
-    }
-
-    /// The responses with their layers, shallow to deep.
-    pub fn iter(&self) -> impl Iterator<Item = (Layer, &Tensor<B, 4>)> {
-        self.taps.iter().map(|tap| (tap.layer, &tap.response))
-    }
-}
-
-impl<B: Backend> Features<B> {
-    /// The same features, of which [`gram`](Self::gram) and [`mean`](Self::mean) see a region only,
-    /// at the layers that the guide knows.
-    pub fn guided(&self, guide: &Guide<B>) -> Self {
-        let mut features = self.clone();
-        for tap in &mut features.taps {
-            tap.guide = guide.get(tap.layer).cloned();
-        }
-        features
-    }
-
-    /// The number of channels to normalise a loss with: those of the layer in the network that the
-    /// encoder stands for. The read-outs of a slim encoder reproduce sums over VGG19's channels
-    /// from fewer of their own.
-    ///
-    /// # Panics
-    /// If the layer was not among the taps.
-    pub fn channels(&self, layer: Layer) -> usize {
-        self.tap(layer).channels
-    }
-
-    fn tap(&self, layer: Layer) -> &Tap<B> {
-        match self.taps.iter().find(|tap| tap.layer == layer) {
-            Some(tap) => tap,
-            None => panic!("{layer} was not among the layers asked for"),
-        }
-    }
 }

@@ -1,23 +1,24 @@
-//! How far the picture's contents have moved.
+//! Content as features in their places.
 
-use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::Term;
-use crate::encoder::{Features, Layer};
-use crate::kernel;
+use super::term::in_region;
+use super::{Guide, Part, Term, sum_per_image};
+use crate::kernel::StyleBackend;
+use crate::layer::Layer;
 
-/// How the squared error of the features is scaled. `N` channels, `M = H·W` positions.
+/// How the squared error of the features is scaled. `C` channels, `M = H·W` positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContentNormalization {
-    /// The mean, `Σ(F − T)² / NM`, which is independent of the size of the picture: neural-style and
+    /// The mean, `Σ(F − T)² / CM`, which is independent of the size of the picture: neural-style and
     /// its successors.
     #[default]
     Mean,
     /// Half the sum, `Σ(F − T)² / 2`: Gatys et al. (arXiv 1508.06576).
     HalfOfSum,
-    /// `Σ(F − T)² / 2√(NM)`: cysmith/neural-style-tf.
+    /// `Σ(F − T)² / 2√(CM)`: cysmith/neural-style-tf.
     RootOfElements,
 }
 
@@ -38,18 +39,23 @@ impl ContentNormalization {
 #[derive(Debug)]
 pub struct ContentTerm<B: Backend> {
     layer: Layer,
+    channels: usize,
     normalization: ContentNormalization,
     target: Tensor<B, 4>,
+    guide: Option<Tensor<B, 4>>,
 }
 
 impl<B: Backend> ContentTerm<B> {
     /// Compares `layer` with `target`, the features of the content picture at the same size,
-    /// `[1, channels, height, width]`.
-    pub fn new(layer: Layer, target: Tensor<B, 4>) -> Self {
+    /// `[1, channels, height, width]`, or one for each image of a batch. `channels` are those of
+    /// [`Vgg19::channels`](crate::Vgg19::channels).
+    pub fn new(layer: Layer, channels: usize, target: Tensor<B, 4>) -> Self {
         Self {
             layer,
+            channels,
             normalization: ContentNormalization::default(),
             target,
+            guide: None,
         }
     }
 
@@ -58,41 +64,66 @@ impl<B: Backend> ContentTerm<B> {
         self.normalization = normalization;
         self
     }
-}
 
-impl<B: Backend> ContentTerm<B> {
-    /// The value for an image without any response, to which others can be related. `channels` as
-    /// [`Features::channels`] has them.
-    pub fn magnitude(&self, channels: usize) -> f64 {
-        self.squared(self.target.clone(), channels)
-            .into_scalar()
-            .elem()
+    /// The same term where each position counts as the guide's mask has it: `m / mean(m)` times;
+    /// everywhere alike without a guide.
+    ///
+    /// # Panics
+    /// If the guide was not made for the layer.
+    pub fn within<'a>(mut self, guide: impl Into<Option<&'a Guide<B>>>) -> Self
+    where
+        B: 'a,
+    {
+        let guide = guide.into();
+        self.guide = guide.map(|guide| guide.of(self.layer));
+        self
     }
 
-    /// A slim encoder's channels stand for more of them, of which there are `channels`.
-    fn squared(&self, difference: Tensor<B, 4>, channels: usize) -> Tensor<B, 1> {
-        let [batch, _, height, width] = difference.dims();
-        let factor = self.normalization.factor(channels, batch * height * width);
-        kernel::sum(difference.powi_scalar(2)).mul_scalar(factor)
+    /// The value for an image without any response, to which others can be related, shape `[1]`.
+    pub fn zero_feature_loss(&self) -> Tensor<B, 1> {
+        let [_, _, height, width] = self.target.dims();
+        let squares = self.squares(self.target.clone(), self.guide.clone());
+        self.scaled(squares, height * width).mean()
+    }
+
+    /// `(F − T)²`, where the guide says how much.
+    fn squares(&self, difference: Tensor<B, 4>, guide: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
+        match guide {
+            None => difference.powi_scalar(2),
+            Some(guide) => (difference * guide).powi_scalar(2),
+        }
+    }
+
+    /// The scaled sum for each image, of a layer with this many positions.
+    fn scaled(&self, squares: Tensor<B, 4>, positions: usize) -> Tensor<B, 2> {
+        let factor = self.normalization.factor(self.channels, positions);
+        sum_per_image(squares).mul_scalar(factor)
     }
 }
 
-impl<B: kernel::StyleBackend> Term<B> for ContentTerm<B> {
+impl<B: StyleBackend> Term<B> for ContentTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }
 
-    fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let difference = features.get(self.layer).clone() - self.target.clone();
-        self.squared(difference, features.channels(self.layer))
+    fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+        let difference = part.features(self.layer) - part.crop(self.layer, &self.target);
+        let guide = self.guide.as_ref();
+        let guide = guide.map(|guide| part.crop(self.layer, guide));
+        let [height, width] = part.layer_size(self.layer);
+        self.scaled(self.squares(difference, guide), height * width)
+    }
+
+    fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+        sums.squeeze_dim(1)
     }
 
     fn describe(&self) -> String {
         let scale = match self.normalization {
             ContentNormalization::Mean => "mean squared error of the features",
             ContentNormalization::HalfOfSum => "half of the squared error of the features",
-            ContentNormalization::RootOfElements => "squared error of the features ÷ 2√(NM)",
+            ContentNormalization::RootOfElements => "squared error of the features ÷ 2√(CM)",
         };
-        scale.to_string()
+        in_region(scale, self.guide.is_some())
     }
 }

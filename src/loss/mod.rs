@@ -1,12 +1,14 @@
-//! What a picture is judged by: a tree of named, weighted terms.
+//! The loss: a tree of named, weighted terms.
 //!
-//! A [`Loss`] knows nothing of the optimiser. Its leaves are [`Term`]s, functions of the image and
-//! of the encoder's [`Features`]; anyone can write another one:
+//! A [`Loss`] knows nothing of the optimiser. Its leaves are [`Term`]s. A term is a function of sums
+//! over the positions of the image, so that it can be computed from parts of the image as well as from
+//! the whole: Gram matrices, means, covariances, squared errors and total variation all are. Anyone can
+//! write another one:
 //!
 //! ```
 //! use burn::tensor::{Tensor, backend::Backend};
-//! use impasto::loss::{Loss, Term};
-//! use impasto::{Features, Layer};
+//! use impasto::Layer;
+//! use impasto::loss::{Loss, Part, Term, sum_per_image};
 //!
 //! /// Pulls the mean brightness towards a value.
 //! #[derive(Debug)]
@@ -16,8 +18,13 @@
 //!     fn layers(&self) -> Vec<Layer> {
 //!         Vec::new()
 //!     }
-//!     fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
-//!         (image.clone().mean() - self.0).powi_scalar(2)
+//!     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+//!         // Divided by the number of values in the whole image, so that the sum is the mean.
+//!         let [height, width] = part.size();
+//!         sum_per_image(part.image()).div_scalar((3 * height * width) as f64)
+//!     }
+//!     fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+//!         (sums - self.0).powi_scalar(2).squeeze_dim(1)
 //!     }
 //!     fn describe(&self) -> String {
 //!         format!("squared distance of the mean brightness from {}", self.0)
@@ -31,56 +38,34 @@
 //! ```
 
 mod content;
-mod guided;
+mod guide;
 mod moments;
+mod part;
+mod relative;
 mod style;
+mod term;
+mod values;
 mod variation;
 
 use std::fmt;
-use std::rc::Rc;
 
 use burn::tensor::{Tensor, backend::Backend};
-use serde::Serialize;
 
-use crate::encoder::{Features, Layer};
+use crate::encoder::Features;
+use crate::layer::Layer;
+use crate::readback;
 
 pub use content::{ContentNormalization, ContentTerm};
-pub use guided::Guided;
+pub use guide::{EmptyRegion, Guide};
 pub use moments::{MomentsDistance, MomentsTerm};
+pub use part::{Part, Rect, sum_per_image};
+pub use relative::RelativeTerm;
 pub use style::{GramNormalization, StyleTerm, gram_matrix};
+pub use term::{ScaleView, Term, TermError};
+pub use values::LossValues;
 pub use variation::{Reduction, Stencil, TotalVariation, VariationNorm};
 
-/// A leaf of the loss: a function of the image and of what the encoder sees in it.
-pub trait Term<B: Backend>: fmt::Debug {
-    /// The layers that [`value`](Self::value) reads.
-    fn layers(&self) -> Vec<Layer>;
-
-    /// The unweighted value, shape `[1]`, differentiable with respect to `image` and `features`.
-    ///
-    /// `image` has the shape `[1, 3, height, width]`, RGB in `[0, 1]`; `features` hold at least the
-    /// layers asked for.
-    fn value(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1>;
-
-    /// A few words for the printed tree.
-    fn describe(&self) -> String;
-}
-
-/// A term that several losses share.
-impl<B: Backend, T: Term<B> + ?Sized> Term<B> for Rc<T> {
-    fn layers(&self) -> Vec<Layer> {
-        (**self).layers()
-    }
-
-    fn value(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        (**self).value(image, features)
-    }
-
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-}
-
-/// A named and weighted term, or a sum of such.
+/// A named, weighted term, or a named, weighted sum of losses.
 #[derive(Debug)]
 pub struct Loss<B: Backend> {
     name: String,
@@ -113,21 +98,62 @@ impl<B: Backend> Loss<B> {
         }
     }
 
+    /// The parts of a sum, to be put into another one; empty for a single term, which is dropped.
+    pub fn into_parts(self) -> Vec<Loss<B>> {
+        match self.kind {
+            Kind::Term(_) => Vec::new(),
+            Kind::Sum(parts) => parts,
+        }
+    }
+
     /// All layers that the terms read, without repetition, shallow to deep.
     pub fn layers(&self) -> Vec<Layer> {
-        let mut layers = match &self.kind {
-            Kind::Term(term) => term.layers(),
-            Kind::Sum(parts) => parts.iter().flat_map(Loss::layers).collect(),
-        };
+        let mut layers: Vec<Layer> = self.terms().flat_map(|(_, term)| term.layers()).collect();
         layers.sort();
         layers.dedup();
         layers
     }
 
-    /// The value of every term. Nothing is read back from the device yet.
-    pub fn evaluate(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Evaluated<'_, B> {
+    /// The largest [`margin`](Term::margin) of the terms, in pixels.
+    pub fn margin(&self) -> usize {
+        let margins = self.terms().map(|(_, term)| term.margin());
+        margins.max().unwrap_or(0)
+    }
+
+    /// The name of a term that [needs the whole image](Term::needs_whole_image), if there is one.
+    pub fn needs_whole_image(&self) -> Option<&str> {
+        let mut terms = self.terms();
+        let (name, _) = terms.find(|(_, term)| term.needs_whole_image())?;
+        Some(name)
+    }
+
+    /// Tells every term that a scale begins, see [`Term::begin_scale`].
+    ///
+    /// # Errors
+    /// [`TermError`] for the first term that fails.
+    pub fn begin_scale(&mut self, view: &ScaleView<'_, B>) -> Result<(), TermError> {
+        match &mut self.kind {
+            Kind::Term(term) => term.begin_scale(view).map_err(|source| TermError {
+                name: self.name.clone(),
+                source,
+            }),
+            Kind::Sum(parts) => parts.iter_mut().try_for_each(|part| part.begin_scale(view)),
+        }
+    }
+
+    /// The sums of every term over a part of the image, depth-first.
+    pub fn sums(&self, part: &Part<B>) -> Vec<Tensor<B, 2>> {
+        self.terms().map(|(_, term)| term.sums(part)).collect()
+    }
+
+    /// The value of every term, given the sums of each over the whole image as [`sums`](Self::sums)
+    /// orders them. Nothing is read back from the device yet.
+    ///
+    /// # Panics
+    /// If there are fewer sums than terms.
+    pub fn value(&self, sums: Vec<Tensor<B, 2>>, device: &B::Device) -> Evaluated<'_, B> {
         let mut values = Vec::new();
-        let total = self.collect(image, features, &mut values);
+        let total = self.collect(&mut sums.into_iter(), device, &mut values);
         Evaluated {
             loss: self,
             total: total.mul_scalar(self.weight),
@@ -135,27 +161,40 @@ impl<B: Backend> Loss<B> {
         }
     }
 
+    /// The value of every term at an image, `[batch, 3, height, width]`, RGB in `[0, 1]`, with its
+    /// features of at least the loss's layers. Nothing is read back from the device yet.
+    pub fn evaluate(&self, image: &Tensor<B, 4>, features: &Features<B>) -> Evaluated<'_, B> {
+        let part = Part::whole(image.clone(), features.clone());
+        self.value(self.sums(&part), &image.device())
+    }
+
+    /// All terms with their names, depth-first.
+    fn terms(&self) -> Box<dyn Iterator<Item = (&str, &dyn Term<B>)> + '_> {
+        match &self.kind {
+            Kind::Term(term) => Box::new(std::iter::once((&self.name[..], term.as_ref()))),
+            Kind::Sum(parts) => Box::new(parts.iter().flat_map(Loss::terms)),
+        }
+    }
+
     /// The unweighted value; those of the terms are appended to `values` in depth-first order.
     fn collect(
         &self,
-        image: &Tensor<B, 4>,
-        features: &Features<B>,
+        sums: &mut impl Iterator<Item = Tensor<B, 2>>,
+        device: &B::Device,
         values: &mut Vec<Tensor<B, 1>>,
     ) -> Tensor<B, 1> {
         match &self.kind {
             Kind::Term(term) => {
-                let value = term.value(image, features);
+                let sums = sums.next().expect("sums for each term");
+                let value = mean_over_batch(term.value(sums));
                 values.push(value.clone());
                 value
             }
             Kind::Sum(parts) => parts
                 .iter()
-                .map(|part| {
-                    part.collect(image, features, values)
-                        .mul_scalar(part.weight)
-                })
+                .map(|part| part.collect(sums, device, values).mul_scalar(part.weight))
                 .reduce(|sum, value| sum + value)
-                .unwrap_or_else(|| Tensor::zeros([1], &image.device())),
+                .unwrap_or_else(|| Tensor::zeros([1], device)),
         }
     }
 
@@ -206,6 +245,14 @@ impl<B: Backend> fmt::Display for Loss<B> {
     }
 }
 
+/// The mean, shape `[1]`: the value itself where there is one image.
+fn mean_over_batch<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 1> {
+    match values.dims() {
+        [1] => values,
+        _ => values.mean(),
+    }
+}
+
 /// A loss at one image, still on the device.
 #[derive(Debug)]
 pub struct Evaluated<'a, B: Backend> {
@@ -218,59 +265,8 @@ pub struct Evaluated<'a, B: Backend> {
 impl<B: Backend> Evaluated<'_, B> {
     /// Reads all terms back at once.
     pub fn read(self) -> LossValues {
-        let numbers: Vec<f64> = if self.values.is_empty() {
-            Vec::new()
-        } else {
-            Tensor::cat(self.values, 0).into_data().iter().collect()
-        };
+        let numbers = readback::numbers(self.values);
         self.loss.values(&mut numbers.into_iter())
-    }
-}
-
-/// The tree of a loss with its values, in memory.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LossValues {
-    /// Name of the term or sum.
-    pub name: String,
-    /// What it is multiplied with in the sum above.
-    pub weight: f64,
-    /// The value before that: of the term, or the weighted sum of the parts.
-    pub value: f64,
-    /// The parts of a sum.
-    pub parts: Vec<LossValues>,
-}
-
-impl LossValues {
-    /// `weight · value`: what the term adds to the sum above it.
-    pub fn weighted(&self) -> f64 {
-        self.weight * self.value
-    }
-
-    /// The part with this path, such as `style` or `style/relu3_1`.
-    pub fn get(&self, path: &str) -> Option<&LossValues> {
-        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-        let part = self.parts.iter().find(|part| part.name == first)?;
-        if rest.is_empty() {
-            Some(part)
-        } else {
-            part.get(rest)
-        }
-    }
-}
-
-/// `total 1.2e3 (content 0.3, style 12, tv 8e-4)`: the total and the unweighted parts.
-impl fmt::Display for LossValues {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:.4e}", self.name, self.weighted())?;
-        for (index, part) in self.parts.iter().enumerate() {
-            let open = if index == 0 { " (" } else { ", " };
-            write!(f, "{open}{} {:.4e}", part.name, part.value)?;
-        }
-        if self.parts.is_empty() {
-            Ok(())
-        } else {
-            f.write_str(")")
-        }
     }
 }
 
@@ -287,8 +283,11 @@ mod tests {
         fn layers(&self) -> Vec<Layer> {
             vec![Layer::RELU2_1, Layer::RELU1_1]
         }
-        fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
-            Tensor::full([1], self.0, &image.device())
+        fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+            Tensor::full([part.batch(), 1], self.0, &part.image().device())
+        }
+        fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+            sums.squeeze_dim(1)
         }
         fn describe(&self) -> String {
             format!("always {}", self.0)

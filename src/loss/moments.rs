@@ -1,10 +1,11 @@
 //! Style as mean and covariance of the feature channels.
 
-use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::Term;
-use crate::encoder::{Features, Layer};
-use crate::kernel;
+use super::term::in_region;
+use super::{Guide, Part, Term, sum_per_image};
+use crate::kernel::StyleBackend;
+use crate::layer::Layer;
 
 /// How the moments of the features are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +33,23 @@ const ITERATIONS: usize = 12;
 #[derive(Debug)]
 pub struct MomentsTerm<B: Backend> {
     layer: Layer,
+    channels: usize,
     distance: MomentsDistance,
     mean: Tensor<B, 3>,
     covariance: Tensor<B, 3>,
     /// Σₜ^½, for the Wasserstein distance.
     root: Tensor<B, 3>,
+    guide: Option<Tensor<B, 4>>,
 }
 
 impl<B: Backend> MomentsTerm<B> {
-    /// Compares `layer` with the mean `[1, 1, channels]` and the second moment (the Gram matrix per
-    /// position) `[1, channels, channels]` of the style's features. For several styles, give weighted
-    /// means of both.
+    /// Compares `layer` with the mean `[1, 1, C]` and the second moment (the Gram matrix per
+    /// position) `[1, C, C]` of the style's features, or with those for each image of a batch. For
+    /// several styles, give weighted means of both. `channels` are those of
+    /// [`Vgg19::channels`](crate::Vgg19::channels), which a slim encoder's `C` is less than.
     pub fn new(
         layer: Layer,
+        channels: usize,
         distance: MomentsDistance,
         mean: Tensor<B, 3>,
         gram: Tensor<B, 3>,
@@ -56,19 +61,34 @@ impl<B: Backend> MomentsTerm<B> {
         };
         Self {
             layer,
+            channels,
             distance,
             mean,
             covariance,
             root,
+            guide: None,
         }
     }
 
-    /// The value for an image without any response, to which others can be related. `channels` as
-    /// [`Features::channels`] has them.
-    pub fn magnitude(&self, channels: usize) -> f64 {
+    /// The same term for a region: means are taken over the guide's mask; over all positions without a
+    /// guide.
+    ///
+    /// # Panics
+    /// If the guide was not made for the layer.
+    pub fn within<'a>(mut self, guide: impl Into<Option<&'a Guide<B>>>) -> Self
+    where
+        B: 'a,
+    {
+        let guide = guide.into();
+        self.guide = guide.map(|guide| guide.of(self.layer));
+        self
+    }
+
+    /// The value for an image without any response, to which others can be related, shape `[1]`.
+    pub fn zero_feature_loss(&self) -> Tensor<B, 1> {
         let (mean, covariance) = (self.mean.clone(), self.covariance.clone());
-        let sum = kernel::sum(mean.powi_scalar(2)) + kernel::sum(diagonal(covariance));
-        sum.into_scalar().elem::<f64>() / channels as f64
+        let sum = sum_per_image(mean.powi_scalar(2)) + sum_per_image(diagonal(covariance));
+        sum.mean().div_scalar(self.channels as f64)
     }
 }
 
@@ -93,32 +113,32 @@ fn identity<B: Backend>(channels: usize, device: &B::Device) -> Tensor<B, 3> {
     Tensor::<B, 2>::eye(channels, device).unsqueeze()
 }
 
-/// `[1, channels, channels]` to `[1, channels]`.
+/// `[batch, channels, channels]` to `[batch, channels]`.
 fn diagonal<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 2> {
-    let [_, channels, _] = matrix.dims();
+    let [batch, channels, _] = matrix.dims();
     let device = matrix.device();
     let kept = matrix * identity(channels, &device);
-    kept.sum_dim(2).reshape([1, channels])
+    kept.sum_dim(2).reshape([batch, channels])
 }
 
-/// The trace of the root of a symmetric positive definite matrix A. Its derivative is `½ A^-½`, which
-/// the iteration yields as well, so that nothing of it has to be kept for the way back.
-fn trace_of_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 1> {
+/// The trace of the root of each symmetric positive definite matrix A, `[batch, 1]`. Its derivative is
+/// `½ A^-½`, which the iteration yields as well, so that backward keeps nothing of it.
+fn trace_of_root<B: Backend>(matrix: Tensor<B, 3>) -> Tensor<B, 2> {
     let constant = matrix.clone().detach();
     let (root, inverse) = roots(constant.clone());
     // Zero, but for its gradient.
     let change = (matrix - constant) * inverse.mul_scalar(0.5);
-    kernel::sum(diagonal(root)) + kernel::sum(change)
+    sum_per_image(diagonal(root)) + sum_per_image(change)
 }
 
 /// The root of a symmetric positive definite matrix and its inverse, by Newton and Schulz's coupled
 /// iteration (Higham 2008, equation 6.35), which needs products only.
 fn roots<B: Backend>(matrix: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
-    let [_, channels, _] = matrix.dims();
+    let [batch, channels, _] = matrix.dims();
     let device = matrix.device();
-    let norm = kernel::sum(matrix.clone().powi_scalar(2))
+    let norm = sum_per_image(matrix.clone().powi_scalar(2))
         .sqrt()
-        .reshape([1, 1, 1]);
+        .reshape([batch, 1, 1]);
     let mut y = matrix / norm.clone();
     let mut z = identity(channels, &device);
     let three = identity::<B>(channels, &device).mul_scalar(3.0);
@@ -130,15 +150,27 @@ fn roots<B: Backend>(matrix: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
     (y * norm.clone().sqrt(), z / norm.sqrt())
 }
 
-impl<B: kernel::StyleBackend> Term<B> for MomentsTerm<B> {
+impl<B: StyleBackend> Term<B> for MomentsTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }
 
-    fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let mean = features.mean(self.layer);
-        let covariance = covariance(self.distance, &mean, features.gram(self.layer));
-        let means = kernel::sum((mean - self.mean.clone()).powi_scalar(2));
+    fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+        let guide = self.guide.as_ref();
+        let mean = part.mean_sum(self.layer, guide).flatten(1, 2);
+        let gram = part.gram_sum(self.layer, guide).flatten(1, 2);
+        Tensor::cat(vec![mean, gram], 1)
+    }
+
+    fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+        let [batch, _] = sums.dims();
+        let [_, _, channels] = self.mean.dims();
+        let mean = sums.clone().narrow(1, 0, channels);
+        let mean = mean.reshape([batch, 1, channels]);
+        let gram = sums.narrow(1, channels, channels * channels);
+        let gram = gram.reshape([batch, channels, channels]);
+        let covariance = covariance(self.distance, &mean, gram);
+        let means = sum_per_image((mean - self.mean.clone()).powi_scalar(2));
         let spreads = match self.distance {
             MomentsDistance::MeanStd => {
                 let deviation = |covariance| {
@@ -148,24 +180,26 @@ impl<B: kernel::StyleBackend> Term<B> for MomentsTerm<B> {
                         .sqrt()
                 };
                 let difference = deviation(covariance) - deviation(self.covariance.clone());
-                kernel::sum(difference.powi_scalar(2))
+                sum_per_image(difference.powi_scalar(2))
             }
             MomentsDistance::Wasserstein => {
                 let root = self.root.clone();
                 let product = root.clone().matmul(covariance.clone()).matmul(root);
                 let sum = covariance + self.covariance.clone();
-                kernel::sum(diagonal(sum)) - trace_of_root(product).mul_scalar(2.0)
+                sum_per_image(diagonal(sum)) - trace_of_root(product).mul_scalar(2.0)
             }
         };
-        (means + spreads).div_scalar(features.channels(self.layer) as f64)
+        (means + spreads)
+            .div_scalar(self.channels as f64)
+            .squeeze_dim(1)
     }
 
     fn describe(&self) -> String {
-        match self.distance {
+        let distance = match self.distance {
             MomentsDistance::MeanStd => "mean squared error of channels' mean and deviation",
             MomentsDistance::Wasserstein => "squared Wasserstein-2 distance of Gaussians ÷ C",
-        }
-        .to_string()
+        };
+        in_region(distance, self.guide.is_some())
     }
 }
 
@@ -207,6 +241,7 @@ mod tests {
         let zero = Tensor::<Flex, 3>::zeros([1, 1, 3], &device);
         let term = MomentsTerm::new(
             Layer::RELU1_1,
+            3,
             MomentsDistance::Wasserstein,
             zero,
             diagonal([4.0, 9.0, 1.0]),
@@ -218,7 +253,8 @@ mod tests {
             .matmul(term.root.clone());
         let trace: f32 = trace_of_root(product).into_scalar();
         assert!((trace - (2.0 + 3.0 + 4.0)).abs() < 1e-2, "{trace}");
-        assert!((term.magnitude(3) - 14.0 / 3.0).abs() < 1e-2);
+        let zero: f32 = term.zero_feature_loss().into_scalar();
+        assert!((zero - 14.0 / 3.0).abs() < 1e-2);
     }
 
     #[test]
@@ -229,7 +265,7 @@ mod tests {
         let values = Tensor::<Autodiff<Flex>, 1>::from_floats([4.0, 1.0, 0.25], &device);
         let matrix = identity(3, &device) * values.reshape([1, 1, 3]);
         let matrix = matrix.detach().require_grad();
-        let gradients = trace_of_root(matrix.clone()).backward();
+        let gradients = trace_of_root(matrix.clone()).sum().backward();
         let found: Vec<f32> = matrix
             .grad(&gradients)
             .unwrap()

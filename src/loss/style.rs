@@ -1,11 +1,12 @@
 //! Style as correlations between feature channels.
 
-use burn::tensor::{ElementConversion, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::Term;
-use crate::encoder::{Features, Layer};
-use crate::kernel;
+use super::term::in_region;
+use super::{Guide, Part, Term, sum_per_image};
+use crate::kernel::StyleBackend;
+use crate::layer::Layer;
 
 /// How the squared error of a Gram matrix is scaled. `C` channels, `H·W` positions; `G` and `A` are
 /// [`gram_matrix`] of the image and of the style, which are divided by `H·W` already.
@@ -44,7 +45,7 @@ impl GramNormalization {
 ///
 /// Style representation of Gatys et al. (CVPR 2016). They normalise in the loss; dividing here
 /// lets targets from differently sized pictures compare.
-pub fn gram_matrix<B: kernel::StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+pub fn gram_matrix<B: StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     B::gram(features)
 }
 
@@ -53,46 +54,75 @@ pub fn gram_matrix<B: kernel::StyleBackend>(features: Tensor<B, 4>) -> Tensor<B,
 #[derive(Debug)]
 pub struct StyleTerm<B: Backend> {
     layer: Layer,
+    channels: usize,
     normalization: GramNormalization,
     target: Tensor<B, 3>,
+    guide: Option<Tensor<B, 4>>,
 }
 
 impl<B: Backend> StyleTerm<B> {
-    /// Compares the Gram matrix at `layer` with `target`, `[1, channels, channels]`.
+    /// Compares the Gram matrix at `layer` with `target`, `[1, C, C]`, or one for each image of a
+    /// batch. `channels` are those of [`Vgg19::channels`](crate::Vgg19::channels), which a slim
+    /// encoder's `C` is less than.
     ///
     /// For several styles, give the weighted mean of their Gram matrices: with weights that add up
     /// to one, `Σ wᵢ·‖G − Aᵢ‖²` differs from `‖G − Σ wᵢ·Aᵢ‖²` only by a constant.
-    pub fn new(layer: Layer, normalization: GramNormalization, target: Tensor<B, 3>) -> Self {
+    pub fn new(
+        layer: Layer,
+        channels: usize,
+        normalization: GramNormalization,
+        target: Tensor<B, 3>,
+    ) -> Self {
         Self {
             layer,
+            channels,
             normalization,
             target,
+            guide: None,
         }
     }
 
-    /// The value for an image without any response, to which others can be related. `channels` as
-    /// [`Features::channels`] has them.
-    pub fn magnitude(&self, channels: usize) -> f64 {
-        self.squared(self.target.clone(), channels)
-            .into_scalar()
-            .elem()
+    /// The same term for a region: the Gram matrix is the mean of `f·fᵀ` over the guide's mask; over
+    /// all positions without a guide.
+    ///
+    /// # Panics
+    /// If the guide was not made for the layer.
+    pub fn within<'a>(mut self, guide: impl Into<Option<&'a Guide<B>>>) -> Self
+    where
+        B: 'a,
+    {
+        let guide = guide.into();
+        self.guide = guide.map(|guide| guide.of(self.layer));
+        self
     }
 
-    fn squared(&self, difference: Tensor<B, 3>, channels: usize) -> Tensor<B, 1> {
+    /// The value for an image without any response, to which others can be related, shape `[1]`.
+    pub fn zero_feature_loss(&self) -> Tensor<B, 1> {
+        self.squared(self.target.clone()).mean()
+    }
+
+    fn squared(&self, difference: Tensor<B, 3>) -> Tensor<B, 1> {
         // Scaled before squaring, where the largest values are.
-        let scale = self.normalization.factor(channels).sqrt();
-        kernel::sum(difference.mul_scalar(scale).powi_scalar(2))
+        let scale = self.normalization.factor(self.channels).sqrt();
+        sum_per_image(difference.mul_scalar(scale).powi_scalar(2)).squeeze_dim(1)
     }
 }
 
-impl<B: kernel::StyleBackend> Term<B> for StyleTerm<B> {
+impl<B: StyleBackend> Term<B> for StyleTerm<B> {
     fn layers(&self) -> Vec<Layer> {
         vec![self.layer]
     }
 
-    fn value(&self, _: &Tensor<B, 4>, features: &Features<B>) -> Tensor<B, 1> {
-        let difference = features.gram(self.layer) - self.target.clone();
-        self.squared(difference, features.channels(self.layer))
+    fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+        let gram = part.gram_sum(self.layer, self.guide.as_ref());
+        gram.flatten(1, 2)
+    }
+
+    fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+        let [batch, _] = sums.dims();
+        let [_, rows, columns] = self.target.dims();
+        let gram = sums.reshape([batch, rows, columns]);
+        self.squared(gram - self.target.clone())
     }
 
     fn describe(&self) -> String {
@@ -101,7 +131,7 @@ impl<B: kernel::StyleBackend> Term<B> for StyleTerm<B> {
             GramNormalization::PerPosition => "mean squared error of the Gram matrix ÷ HW",
             GramNormalization::Paper => "squared error of the Gram matrix ÷ 4N²M²",
         };
-        scale.to_string()
+        in_region(scale, self.guide.is_some())
     }
 }
 

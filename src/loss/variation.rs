@@ -3,9 +3,8 @@
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::Term;
-use crate::encoder::{Features, Layer, Padding};
-use crate::kernel;
+use super::{Part, Rect, Term, sum_per_image};
+use crate::layer::Layer;
 
 /// What is summed over neighbouring pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,35 +62,40 @@ impl<B: Backend> Term<B> for TotalVariation {
         Vec::new()
     }
 
-    fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
-        let [_, _, height, width] = image.dims();
-        // Weight and step of each direction, downwards and to the right.
-        let (image, directions): (_, &[(f64, [isize; 2])]) = match self.stencil {
-            Stencil::Axes => (image.clone(), &[(1.0, [1, 0]), (1.0, [0, 1])]),
-            Stencil::NinePoints => (
-                Padding::widen(image.clone(), 0),
-                &[
-                    (2.0 / 3.0, [1, 0]),
-                    (2.0 / 3.0, [0, 1]),
-                    (1.0 / 6.0, [1, 1]),
-                    (1.0 / 6.0, [1, -1]),
-                ],
-            ),
+    /// The next pixel below and to the right.
+    fn margin(&self) -> usize {
+        1
+    }
+
+    fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+        let pairs = match self.stencil {
+            Stencil::Axes => Pairs::inside(part),
+            Stencil::NinePoints => Pairs::with_replicated_border(part),
         };
-        let values = 3 * height * width;
-        let mut total = Tensor::zeros([1], &image.device());
+        // Weight and step of each direction, downwards and to the right.
+        let directions: &[(f64, [isize; 2])] = match self.stencil {
+            Stencil::Axes => &[(1.0, [1, 0]), (1.0, [0, 1])],
+            Stencil::NinePoints => &[
+                (2.0 / 3.0, [1, 0]),
+                (2.0 / 3.0, [0, 1]),
+                (1.0 / 6.0, [1, 1]),
+                (1.0 / 6.0, [1, -1]),
+            ],
+        };
+        let [height, width] = part.size();
+        let mut total = Tensor::zeros([part.batch(), 1], &part.image().device());
         for &(weight, step) in directions {
-            let Some(differences) = self.differences(&image, step) else {
+            let Some(differences) = pairs.differences(step) else {
                 continue;
             };
             let count = match self.reduction {
                 Reduction::Sum => 1,
-                Reduction::Mean => values,
-                Reduction::MeanOfEach => differences.shape().num_elements(),
+                Reduction::Mean => 3 * height * width,
+                Reduction::MeanOfEach => 3 * self.count([height, width], step),
             };
             let size = match self.norm {
-                VariationNorm::L1 => kernel::sum(differences.abs()),
-                VariationNorm::L2 => kernel::sum(differences.powi_scalar(2)),
+                VariationNorm::L1 => sum_per_image(differences.abs()),
+                VariationNorm::L2 => sum_per_image(differences.powi_scalar(2)),
             };
             total = total + size.mul_scalar(weight / count as f64);
         }
@@ -100,6 +104,10 @@ impl<B: Backend> Term<B> for TotalVariation {
             VariationNorm::L2 => self.range * self.range,
         };
         total.mul_scalar(scale)
+    }
+
+    fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+        sums.squeeze_dim(1)
     }
 
     fn describe(&self) -> String {
@@ -124,34 +132,88 @@ impl<B: Backend> Term<B> for TotalVariation {
 }
 
 impl TotalVariation {
-    /// Every pixel's neighbour at `step` minus the pixel, where there are both. Under nine points the
-    /// image has a border of its own, which the axes look at on one side only.
-    fn differences<B: Backend>(
-        &self,
-        image: &Tensor<B, 4>,
-        step: [isize; 2],
-    ) -> Option<Tensor<B, 4>> {
-        let axis_alone = self.stencil == Stencil::NinePoints && step.contains(&0);
-        let mut pair = [image.clone(), image.clone()];
-        for (axis, step) in [2, 3].into_iter().zip(step) {
-            let length = image.dims()[axis];
-            let (first, count) = match (axis_alone, step) {
-                (true, _) => (1, length - 2),
-                (false, step) => (0, length.checked_sub(step.unsigned_abs())?),
-            };
-            if count == 0 {
-                return None;
-            }
-            let forward = usize::from(step > 0);
-            let backward = usize::from(step < 0);
-            let [here, there] = pair;
-            pair = [
-                here.narrow(axis, first + backward, count),
-                there.narrow(axis, first + forward, count),
-            ];
+    /// How many pairs of pixels one channel of the whole image has at this step.
+    fn count(&self, [height, width]: [usize; 2], step: [isize; 2]) -> usize {
+        match (self.stencil, step) {
+            (Stencil::Axes, [dy, dx]) => (height - dy.unsigned_abs()) * (width - dx.unsigned_abs()),
+            // With the border: along an axis on one side only, diagonally on both.
+            (Stencil::NinePoints, [_, 0] | [0, _]) => height * width,
+            (Stencil::NinePoints, _) => (height + 1) * (width + 1),
         }
-        let [here, there] = pair;
-        Some(there - here)
+    }
+}
+
+/// The pixels that the pairs of a part are made of. A pair belongs to the part of its upper left
+/// corner.
+struct Pairs<B: Backend> {
+    pixels: Tensor<B, 4>,
+    /// First row and number of rows of the part itself.
+    rows: (usize, usize),
+    /// First column and number of columns of the part itself.
+    columns: (usize, usize),
+}
+
+impl<B: Backend> Pairs<B> {
+    /// Those of pixels inside the image: of the part, the row below it and the column right of it.
+    fn inside(part: &Part<B>) -> Self {
+        let (area, [height, width]) = (part.area(), part.size());
+        Self {
+            pixels: part.pixels(Rect {
+                height: (area.height + 1).min(height - area.top),
+                width: (area.width + 1).min(width - area.left),
+                ..area
+            }),
+            rows: (0, area.height),
+            columns: (0, area.width),
+        }
+    }
+
+    /// The same, with the border of the image replicated by one pixel on each side.
+    fn with_replicated_border(part: &Part<B>) -> Self {
+        let (inside, area) = (Self::inside(part), part.area());
+        let [height, width] = part.size();
+        let ends = [
+            (area.top == 0, area.bottom() == height),
+            (area.left == 0, area.right() == width),
+        ];
+        let mut pixels = inside.pixels;
+        for (axis, (first, last)) in [2, 3].into_iter().zip(ends) {
+            let length = pixels.dims()[axis];
+            let before = first.then(|| pixels.clone().narrow(axis, 0, 1));
+            let after = last.then(|| pixels.clone().narrow(axis, length - 1, 1));
+            let rows = [before, Some(pixels), after].into_iter().flatten();
+            pixels = Tensor::cat(rows.collect(), axis);
+        }
+        let [(top, _), (left, _)] = ends.map(|(first, last)| (usize::from(first), last));
+        Self {
+            pixels,
+            rows: (top, area.height),
+            columns: (left, area.width),
+        }
+    }
+
+    /// The second pixel of each pair at this step minus the first; `None` where there is no pair.
+    fn differences(&self, [dy, dx]: [isize; 2]) -> Option<Tensor<B, 4>> {
+        let [_, _, height, width] = self.pixels.dims();
+        // First and number of the upper left corners along an axis of this length. Along an axis alone
+        // they are pixels of the part, diagonally those of the border above and left of it too.
+        let diagonal = dy != 0 && dx != 0;
+        let corners = |step: isize, (first, count): (usize, usize), length: usize| match step {
+            0 => (first, count),
+            _ if diagonal => (0, length - 1),
+            _ => (first, count.min(length - 1 - first)),
+        };
+        let (top, rows) = corners(dy, self.rows, height);
+        let (left, columns) = corners(dx, self.columns, width);
+        if rows * columns == 0 {
+            return None;
+        }
+        let pixels = |below: usize, beside: usize| {
+            let rows = self.pixels.clone().narrow(2, top + below, rows);
+            rows.narrow(3, left + beside, columns)
+        };
+        let here = pixels(0, usize::from(dx < 0));
+        Some(pixels(usize::from(dy > 0), usize::from(dx > 0)) - here)
     }
 }
 
@@ -166,7 +228,8 @@ mod tests {
             .with_width(1)
             .init::<Flex>(&image.device());
         let features = encoder.features(image.clone(), &[]).unwrap();
-        term.value(&image, &features).into_scalar()
+        let sums = term.sums(&Part::whole(image, features));
+        Term::<Flex>::value(&term, sums).into_scalar()
     }
 
     #[test]

@@ -18,17 +18,25 @@ pub struct AdamConfig {
     pub beta2: f64,
     /// What keeps the division finite, ε.
     pub epsilon: f64,
+    /// Clamps the image to 0 to this after each step; `None`: no clamping. The range of the image's
+    /// values makes sense.
+    pub clamp: Option<f64>,
+    /// Whether a run goes on at its next scale with the moments, resized, and the count of steps,
+    /// instead of starting anew; see [`AnyOptimizer::resized`](super::AnyOptimizer::resized).
+    pub carry_moments: bool,
 }
 
 impl Default for AdamConfig {
     /// `0.02, 0.9, 0.99, 1e-8`: the rate and decays of crowsonkb/style-transfer-pytorch for images
-    /// in `[0, 1]`.
+    /// in `[0, 1]`; steps are not clamped, moments not carried.
     fn default() -> Self {
         Self {
             learning_rate: 0.02,
             beta1: 0.9,
             beta2: 0.99,
             epsilon: 1e-8,
+            clamp: None,
+            carry_moments: false,
         }
     }
 }
@@ -52,6 +60,10 @@ impl<B: Backend> Adam<B> {
             moments: None,
             steps: 0,
         }
+    }
+
+    pub(super) fn carries_moments(&self) -> bool {
+        self.config.carry_moments
     }
 
     /// The optimiser for the same image at another size: the mean gradient is resized bicubically, the
@@ -81,6 +93,8 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
             beta1,
             beta2,
             epsilon,
+            clamp,
+            ..
         } = self.config;
         let gradient = evaluate(image.clone())?.gradient;
         let first = gradient.clone() * (1.0 - beta1);
@@ -95,12 +109,20 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
         let deviation = (square.clone() * square_scale).sqrt() + epsilon;
         let step = mean.clone() * mean_scale / deviation;
         self.moments = Some((mean, square));
-        Ok(image - step)
+        let image = image - step;
+        Ok(match clamp {
+            Some(largest) => image.clamp(0.0, largest),
+            None => image,
+        })
     }
 
     /// Adam never stops by itself.
     fn converged(&self) -> bool {
         false
+    }
+
+    fn restart(&mut self) {
+        *self = Self::new(self.config);
     }
 
     fn state(&self) -> OptimizerState<Tensor<B, 4>> {

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use burn::tensor::{Tensor, Transaction, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Trial};
 use super::{Evaluation, Optimizer, OptimizerState, dot};
 use crate::kernel;
+use crate::readback;
 
 /// Least curvature `yᵀs` of a pair that enters the history, as in `torch.optim.LBFGS`; below it the
 /// approximation of the Hessian would lose its positive sign.
@@ -88,11 +89,6 @@ impl<B: Backend> Lbfgs<B> {
             known: None,
             converged: false,
         }
-    }
-
-    /// The same optimiser without its history.
-    pub(super) fn renewed(self) -> Self {
-        Self::new(self.config)
     }
 
     /// Takes the newest change of the gradient into the history; returns the gradient's largest
@@ -188,10 +184,15 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
         self.converged
     }
 
+    fn restart(&mut self) {
+        *self = Self::new(self.config);
+    }
+
     fn state(&self) -> OptimizerState<Tensor<B, 4>> {
         let mut state = OptimizerState::default();
         state.set("pairs", self.history.len() as u64);
         state.set("scale", self.scale.to_bits());
+        state.set("converged", self.converged.into());
         for (index, Pair { s, y, rho }) in self.history.iter().enumerate() {
             state.put(format!("s.{index}"), s.clone());
             state.put(format!("y.{index}"), y.clone());
@@ -211,6 +212,7 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
     fn restore(&mut self, mut state: OptimizerState<Tensor<B, 4>>) -> Result<(), String> {
         *self = Self::new(self.config);
         self.scale = state.fraction("scale")?;
+        self.converged = state.number("converged")? != 0;
         let pairs = state.number("pairs")?;
         if pairs > self.config.history as u64 {
             return Err("pairs".to_string());
@@ -235,13 +237,6 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
 
 /// Reads numbers back from the device, all at once.
 fn read<B: Backend, const N: usize>(scalars: [Tensor<B, 1>; N]) -> [f64; N] {
-    let mut transaction = Transaction::default();
-    for scalar in scalars {
-        transaction = transaction.register(scalar);
-    }
-    let mut data = transaction.execute().into_iter();
-    std::array::from_fn(|_| {
-        let number = data.next().and_then(|data| data.iter::<f64>().next());
-        number.expect("as many numbers as were registered")
-    })
+    let numbers = readback::numbers(scalars.into());
+    numbers.try_into().expect("as many numbers as scalars")
 }

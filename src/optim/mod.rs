@@ -64,6 +64,9 @@ pub trait Optimizer<B: Backend> {
     /// Whether the last step found nothing left to improve.
     fn converged(&self) -> bool;
 
+    /// Forgets its history: the next step is like the first. For when the function changes.
+    fn restart(&mut self);
+
     /// All that the next steps depend on, beside the settings.
     fn state(&self) -> OptimizerState<Tensor<B, 4>>;
 
@@ -159,12 +162,16 @@ pub enum AnyOptimizer<B: Backend> {
 }
 
 impl<B: Backend> AnyOptimizer<B> {
-    /// The optimiser for the same image at another size: [`Adam::resized`], or L-BFGS without its
-    /// history, which does not outlive a change of the loss.
-    pub fn resized(self, width: usize, height: usize) -> Self {
+    /// The optimiser for the same image at another size: [`Adam::resized`] where its settings
+    /// [carry the moments](AdamConfig::carry_moments), else one without history. That of L-BFGS does
+    /// not outlive a change of the loss.
+    pub fn resized(mut self, width: usize, height: usize) -> Self {
         match self {
-            Self::Lbfgs(lbfgs) => Self::Lbfgs(lbfgs.renewed()),
-            Self::Adam(adam) => Self::Adam(adam.resized(width, height)),
+            Self::Adam(adam) if adam.carries_moments() => Self::Adam(adam.resized(width, height)),
+            _ => {
+                self.restart();
+                self
+            }
         }
     }
 }
@@ -185,6 +192,13 @@ impl<B: Backend> Optimizer<B> for AnyOptimizer<B> {
         match self {
             Self::Lbfgs(lbfgs) => Optimizer::<B>::converged(lbfgs),
             Self::Adam(adam) => Optimizer::<B>::converged(adam),
+        }
+    }
+
+    fn restart(&mut self) {
+        match self {
+            Self::Lbfgs(lbfgs) => lbfgs.restart(),
+            Self::Adam(adam) => adam.restart(),
         }
     }
 

@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, TensorData};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
+use super::Recipe;
 use crate::atomic;
 use crate::optim::OptimizerState;
 
@@ -24,14 +25,18 @@ pub struct Checkpoint {
     pub(super) iterations: usize,
     pub(super) evaluations: usize,
     pub(super) elapsed: Duration,
-    pub(super) fingerprint: u32,
+    /// What the run was asked for: pictures, weights, seed and the recipe that it began with.
+    pub(super) fingerprint: u128,
+    /// The recipe in force, which may have been changed during the run.
+    pub(super) recipe: Recipe,
     pub(super) image: TensorData,
     /// The image of least loss at the scale, with its loss.
     pub(super) best: (f64, TensorData),
-    /// The mean of the scale's images, as [`Average`](super::average::Average) keeps it.
+    /// The mean of the scale's images: the power of its decay, and its sum; see
+    /// [`Ema::parts`](super::ema::Ema::parts).
     pub(super) average: Option<(f64, TensorData)>,
     pub(super) optimizer: OptimizerState<TensorData>,
-    /// Whatever the program that runs the transfer wants to find again; kept as it is.
+    /// Free text of the calling program, saved and loaded unchanged. A run leaves it empty.
     pub note: String,
 }
 
@@ -64,9 +69,11 @@ pub enum CheckpointError {
     OtherRun,
 }
 
-/// Metadata keys of the numbers, which are kept as text.
+/// Metadata keys of what is kept as text.
 const VERSION: &str = "impasto.checkpoint";
 const NOTE: &str = "note";
+const FINGERPRINT: &str = "fingerprint";
+const RECIPE: &str = "recipe";
 
 impl Checkpoint {
     /// How many evaluations of loss and gradient the run has made.
@@ -74,12 +81,14 @@ impl Checkpoint {
         self.evaluations
     }
 
-    /// Whether it belongs to the run with this fingerprint and image shape.
-    pub(super) fn fits(&self, fingerprint: u32, shape: [usize; 4], iterations: usize) -> bool {
-        let mut tensors = self.tensors();
+    /// Whether it belongs to the run with this fingerprint.
+    pub(super) fn belongs_to(&self, fingerprint: u128) -> bool {
         self.fingerprint == fingerprint
-            && self.iterations <= iterations
-            && tensors.all(|(_, data)| data.shape.to_vec() == shape)
+    }
+
+    /// Whether all its images have this shape.
+    pub(super) fn fits(&self, shape: [usize; 4]) -> bool {
+        self.tensors().all(|(_, data)| data.shape.to_vec() == shape)
     }
 
     /// Writes the file, whole or not at all.
@@ -93,9 +102,16 @@ impl Checkpoint {
             source,
         };
         let mut metadata = HashMap::from([
-            (VERSION.to_string(), "1".to_string()),
+            (VERSION.to_string(), "2".to_string()),
             (NOTE.to_string(), self.note.clone()),
+            (
+                FINGERPRINT.to_string(),
+                format!("{:032x}", self.fingerprint),
+            ),
         ]);
+        let recipe = serde_json::to_string(&self.recipe);
+        let recipe = recipe.map_err(|error| io(IoError::other(error)))?;
+        metadata.insert(RECIPE.to_string(), recipe);
         for (key, value) in self.numbers() {
             metadata.insert(key, value.to_string());
         }
@@ -134,14 +150,13 @@ impl Checkpoint {
             .map(|(key, value)| (format!("optimizer.{key}"), *value))
             .collect();
         numbers.insert("best.loss".into(), self.best.0.to_bits());
-        if let Some((missing, _)) = &self.average {
-            numbers.insert("average.missing".into(), missing.to_bits());
+        if let Some((decay_power, _)) = &self.average {
+            numbers.insert("average.decay_power".into(), decay_power.to_bits());
         }
         numbers.insert("scale".into(), self.scale as u64);
         numbers.insert("iterations".into(), self.iterations as u64);
         numbers.insert("evaluations".into(), self.evaluations as u64);
         numbers.insert("elapsed".into(), self.elapsed.as_nanos() as u64);
-        numbers.insert("fingerprint".into(), self.fingerprint.into());
         numbers
     }
 
@@ -161,14 +176,16 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
-        if metadata.get(VERSION).map(String::as_str) != Some("1") {
+        if metadata.get(VERSION).map(String::as_str) != Some("2") {
             return Err("it is of another kind or version".to_string());
         }
+        let text = |key: &str| match metadata.get(key) {
+            Some(value) => Ok(value.as_str()),
+            None => Err(format!("`{key}` is missing")),
+        };
         let number = |key: &str| {
-            let number = metadata
-                .get(key)
-                .and_then(|value| value.parse::<u64>().ok());
-            number.ok_or_else(|| format!("`{key}` is missing"))
+            let number = text(key)?.parse::<u64>();
+            number.map_err(|_| format!("`{key}` is damaged"))
         };
         let mut images = BTreeMap::new();
         let mut optimizer = OptimizerState::default();
@@ -203,14 +220,17 @@ impl Checkpoint {
             iterations: number("iterations")? as usize,
             evaluations: number("evaluations")? as usize,
             elapsed: Duration::from_nanos(number("elapsed")?),
-            fingerprint: number("fingerprint")? as u32,
+            fingerprint: u128::from_str_radix(text(FINGERPRINT)?, 16)
+                .map_err(|_| format!("`{FINGERPRINT}` is damaged"))?,
+            recipe: serde_json::from_str(text(RECIPE)?)
+                .map_err(|error| format!("`{RECIPE}` is damaged: {error}"))?,
             image: images.remove("image").ok_or("`image` is missing")?,
             best: (
                 f64::from_bits(number("best.loss")?),
                 images.remove("best").ok_or("`best` is missing")?,
             ),
             average: match images.remove("average") {
-                Some(data) => Some((f64::from_bits(number("average.missing")?), data)),
+                Some(data) => Some((f64::from_bits(number("average.decay_power")?), data)),
                 None => None,
             },
             optimizer,
@@ -219,7 +239,7 @@ impl Checkpoint {
     }
 }
 
-/// A tensor's values as they are kept.
-pub(super) fn keep<B: Backend>(tensor: Tensor<B, 4>) -> TensorData {
+/// A tensor's values in single precision.
+pub(super) fn to_data<B: Backend>(tensor: Tensor<B, 4>) -> TensorData {
     tensor.into_data().convert::<f32>()
 }

@@ -1,9 +1,10 @@
 //! How much memory a run needs, before it is begun.
 
+use super::plan::content_layers;
+use super::{Recipe, Request};
+use crate::eval::Tile;
 use crate::kernel::AutodiffStyleBackend;
-
-use super::StyleTransfer;
-use crate::encoder::{Layer, LayerKind};
+use crate::layer::{Layer, LayerKind};
 use crate::optim::OptimizerConfig;
 
 /// The program, its threads and the pictures.
@@ -14,24 +15,22 @@ const BASE: u64 = 30 << 20;
 /// in `BENCHMARKS.md`).
 const ON_TOP: u64 = 5;
 
-/// Bytes that a weight needs: itself, and what Winograd's F(4×4, 3×3) makes of it.
+/// Bytes that a weight needs: itself, and its transform by Winograd's F(4×4, 3×3).
 const WEIGHT: u64 = 4 + 4 * 36 / 9;
 
-impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
-    /// About how many bytes an evaluation at this many pixels needs at its peak, with everything
-    /// that is kept between evaluations; or the targets of the largest style, of `style_pixels`,
-    /// where they need more.
-    pub(super) fn memory(&self, pixels: usize, style_pixels: usize) -> u64 {
+impl<B: AutodiffStyleBackend> Request<B> {
+    /// About how many bytes an evaluation of an image of `size` (height and width) needs at its peak,
+    /// with everything that is kept between evaluations; or the targets of the largest style, of
+    /// `styles` (widths and heights), where they need more.
+    pub fn memory(&self, recipe: &Recipe, size: [usize; 2], styles: &[(usize, usize)]) -> u64 {
         let widths = self.encoder.widths();
-        let inputs = std::iter::once(3).chain(widths.iter().map(|width| width.shown));
+        let inputs = std::iter::once(3).chain(widths.iter().map(|width| width.projected));
         let weights: u64 = inputs
             .zip(&widths)
             .map(|(channels_in, width)| 9 * (channels_in * width.channels_out) as u64)
             .sum();
-        let images = match self.recipe.optimizer {
-            OptimizerConfig::Lbfgs(config) => {
-                2 * config.history.min(self.recipe.iterations) as u64 + 8
-            }
+        let images = match recipe.optimizer {
+            OptimizerConfig::Lbfgs(config) => 2 * config.history.min(recipe.iterations) as u64 + 8,
             OptimizerConfig::Adam(_) => 8,
         };
         let originals: u64 = [&self.content, &self.start]
@@ -40,24 +39,40 @@ impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
             .chain(self.styles.iter().map(|style| &style.picture))
             .map(|picture| 4 * picture.rgb().len() as u64)
             .sum();
-        let features = self.features(pixels).max(self.features(style_pixels));
-        BASE + WEIGHT * weights + originals + images * 12 * pixels as u64 + features
+        let layers = self.layers(recipe);
+        let tiles = |size| self.tiles(size, &layers);
+        let window = Tile::largest(&tiles(size));
+        let style_windows = styles.iter();
+        let style_windows = style_windows.map(|&(w, h)| Tile::largest(&tiles([h, w])));
+        let features = self.features(&layers, window);
+        let largest = style_windows
+            .map(|window| self.features(&layers, window))
+            .max();
+        let pixels = (size[0] * size[1]) as u64;
+        let targets = match window < size[0] * size[1] {
+            true => self.targets(recipe, pixels),
+            // Among the features of the whole image.
+            false => 0,
+        };
+        let features = features.max(largest.unwrap_or(0));
+        BASE + WEIGHT * weights + originals + images * 12 * pixels + targets + features
     }
 
-    /// The features that the losses read, one bit for each other ReLU output, and what is in work.
-    fn features(&self, pixels: usize) -> u64 {
+    /// The features that the losses read, one bit for each other ReLU output, and the tensors that are
+    /// being computed, at this many pixels.
+    fn features(&self, taps: &[Layer], pixels: usize) -> u64 {
         let widths = self.encoder.widths();
-        let taps = self.layers();
         let deepest = taps.iter().max().copied().unwrap_or(Layer::CONV1_1);
         let mut kept = 0;
         let mut largest = 0;
         for layer in Layer::all().take_while(|&layer| layer <= deepest) {
-            let stride = layer.stride() as u64;
-            let width = widths[layer.depth() - 1];
-            let values = |channels| channels as u64 * (pixels as u64).div_ceil(stride * stride);
-            largest = largest.max(4 * values(width.shown));
+            let Some(width) = widths.get(layer.depth() - 1) else {
+                break;
+            };
+            let values = |channels| values(layer, channels, pixels as u64);
+            largest = largest.max(4 * values(width.projected));
             if taps.contains(&layer) {
-                kept += 4 * values(width.shown);
+                kept += 4 * values(width.projected);
             }
             if layer.kind() == LayerKind::Relu {
                 kept += values(width.channels_out) / 8;
@@ -65,4 +80,21 @@ impl<B: AutodiffStyleBackend> StyleTransfer<'_, B> {
         }
         kept + ON_TOP * largest / 2
     }
+
+    /// The features of the content picture that an image of this many pixels is compared with.
+    fn targets(&self, recipe: &Recipe, pixels: u64) -> u64 {
+        let widths = self.encoder.widths();
+        let layers = content_layers(recipe).into_iter();
+        let bytes = layers.filter_map(|layer| {
+            let width = widths.get(layer.depth() - 1)?;
+            Some(4 * values(layer, width.projected, pixels))
+        });
+        bytes.sum()
+    }
+}
+
+/// Values of a layer's response to an image of this many pixels.
+fn values(layer: Layer, channels: usize, pixels: u64) -> u64 {
+    let stride = layer.stride() as u64;
+    channels as u64 * pixels.div_ceil(stride * stride)
 }

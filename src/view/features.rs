@@ -3,8 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::sheet;
-use crate::Error;
-use crate::encoder::{Layer, LayerKind, Vgg19};
+use crate::encoder::{EncoderError, Layer, LayerKind, Vgg19};
 use crate::kernel::StyleBackend;
 use crate::picture::Picture;
 use crate::transfer::Recipe;
@@ -59,12 +58,12 @@ impl FeatureMap {
 /// All channels of a layer, strongest first.
 ///
 /// # Errors
-/// [`EncoderError`](crate::EncoderError) if the encoder cannot compute the layer from this picture.
+/// [`EncoderError`] if the encoder cannot compute the layer from this picture.
 pub fn feature_maps<B: StyleBackend>(
     encoder: &Vgg19<B>,
     picture: &Picture,
     layer: Layer,
-) -> Result<Vec<FeatureMap>, Error> {
+) -> Result<Vec<FeatureMap>, EncoderError> {
     let features = encoder.features(picture.to_tensor(&encoder.device()), &[layer])?;
     let mut maps = maps_of(features.get(layer).clone());
     maps.sort_by(|a, b| b.strength.total_cmp(&a.strength));
@@ -114,7 +113,7 @@ pub fn feature_sheet<B: StyleBackend>(
     count: usize,
     scaling: Scaling,
     cell: usize,
-) -> Result<Picture, Error> {
+) -> Result<Picture, EncoderError> {
     let mut maps = feature_maps(encoder, picture, layer)?;
     maps.truncate(count.max(1));
     let columns = (maps.len() as f64).sqrt().ceil() as usize;
@@ -138,7 +137,7 @@ pub fn feature_sheet_of_all_layers<B: StyleBackend>(
     count: usize,
     scaling: Scaling,
     cell: usize,
-) -> Result<Picture, Error> {
+) -> Result<Picture, EncoderError> {
     let fits = |&layer: &Layer| {
         let check = encoder.check(picture.width(), picture.height(), &[layer]);
         layer.kind() == LayerKind::Relu && check.is_ok()

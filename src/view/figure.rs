@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::sheet;
-use crate::Error;
 use crate::encoder::{Layer, Vgg19};
 use crate::kernel::AutodiffStyleBackend;
 use crate::picture::Picture;
-use crate::transfer::{End, Recipe, Step, StyleTransfer};
+use crate::transfer::{End, Recipe, Step, StyleTransfer, TransferError};
 
 /// The first convolution of each block, after its ReLU.
 const LAYERS: [Layer; 5] = [
@@ -55,7 +54,7 @@ pub fn figure<B: AutodiffStyleBackend>(
     style: &Picture,
     options: FigureOptions,
     mut on_step: impl FnMut(usize, &Step<'_, B::InnerBackend>) -> ControlFlow<()>,
-) -> Result<Picture, Error> {
+) -> Result<Picture, TransferError> {
     let styles = (1..=LAYERS.len()).map(|count| {
         let label = match count {
             1 => "style: relu1_1".to_string(),

@@ -289,6 +289,7 @@ fn bad_input_is_refused_with_a_clear_message() {
             "weights of the styles",
         ),
         (vec![scene, style, "-o", out, "--size", "0"], "size"),
+        (vec![scene, style, "-o", out, "--tile", "0"], "tile"),
         (
             vec![scene, style, "-o", out, "--iterations", "0"],
             "iterations",
@@ -329,6 +330,38 @@ fn bad_input_is_refused_with_a_clear_message() {
         assert!(!message.contains("panicked"), "{message}");
         assert_eq!(files.listing(), before, "{arguments:?}");
     }
+}
+
+/// A scan of 68 million pixels, more than is kept whole: content, style and mask are read at the size
+/// that is needed.
+#[test]
+fn huge_pictures_are_read_at_the_size_that_is_needed() {
+    // Too slow without optimisation.
+    if cfg!(debug_assertions) {
+        return;
+    }
+    let files = Files::new();
+    let huge = files.path("huge.png");
+    let scan =
+        image::GrayImage::from_fn(12_000, 5_700, |x, _| image::Luma([(x / 3_000) as u8 * 80]));
+    scan.save(&huge).unwrap();
+    let refused = Picture::open(&huge).unwrap_err().to_string();
+    assert!(refused.contains("12000×5700"), "{refused}");
+    let output = files.path("out.png");
+    let inputs = ["stylize", &huge, &huge, "-o", &output, "--mask", &huge];
+    let result = run(&[&inputs[..], &files.quickly()].concat());
+    assert_eq!(result.status.code(), Some(0), "{}", stderr(&result));
+    let painted = Picture::open(&output).unwrap();
+    assert_eq!((painted.width(), painted.height()), (48, 23));
+    // The recipe's own measure is the height, of which the longest side does not follow.
+    let options = ["--recipe", "gordicaleksa", "--weights", &files.weights];
+    let refused = run(&[&inputs[..], &options].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("12000×5700"),
+        "{}",
+        stderr(&refused)
+    );
 }
 
 #[test]
@@ -472,6 +505,29 @@ fn threads_do_not_change_the_picture() {
     let (one, two) = (pixels("one.png"), pixels("two.png"));
     let largest = one.rgb().iter().zip(two.rgb()).map(|(a, b)| (a - b).abs());
     assert!(largest.fold(0.0, f32::max) <= 2.0 / 255.0);
+}
+
+#[test]
+fn tiles_change_the_picture_by_rounding_only() {
+    let files = Files::new();
+    let paint = |name: &str, options: &[&str]| {
+        // Further steps would magnify the rounding.
+        let common = ["--size", "160", "--optimizer", "adam", "--iterations", "1"];
+        let output = files.stylize(name, &[&common, options].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Columns of 80, 64 and 16 pixels, rows of 80 and 40.
+    let plan = paint("no.png", &["--tile", "64", "--dry-run"]);
+    assert!(plan.contains("160×120 pixels in 6 tiles"), "{plan}");
+    assert!(!paint("no.png", &["--dry-run"]).contains("tile"));
+    paint("whole.png", &[]);
+    paint("tiled.png", &["--tile", "64"]);
+    let pixels = |name| Picture::open(files.path(name)).unwrap();
+    let (whole, tiled) = (pixels("whole.png"), pixels("tiled.png"));
+    let differences = whole.rgb().iter().zip(tiled.rgb());
+    let largest = differences.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest <= 2.001 / 255.0, "{largest}");
 }
 
 /// Interrupted in the middle, then resumed: the same bytes and the same log as without.
@@ -671,7 +727,7 @@ fn a_run_that_would_need_too_much_memory_is_not_begun() {
     let output = files.stylize("big.png", &["--memory", "200MB", "--size", "4096"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr(&output).contains("try --size"),
+        stderr(&output).contains("try --tile 512, --size"),
         "{}",
         stderr(&output)
     );

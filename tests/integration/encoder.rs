@@ -34,8 +34,8 @@ fn the_builtin_encoder_serves_relu_outputs_to_relu5_1() {
     let [_, channels, height, width] = features.get(Layer::RELU4_2).dims();
     assert!(channels < 256);
     assert_eq!([height, width], [6, 6]);
-    assert_eq!(features.channels(Layer::RELU4_2), 512);
-    assert_eq!(features.channels(Layer::RELU1_1), 64);
+    assert_eq!(encoder.channels(Layer::RELU4_2).unwrap(), 512);
+    assert_eq!(encoder.channels(Layer::RELU1_1).unwrap(), 64);
     // Looking at a layer in between, where a pool follows, changes nothing behind it.
     let more = [Layer::RELU1_2, Layer::RELU2_2, Layer::RELU4_2];
     let again = encoder.features(image.clone(), &more).unwrap();

@@ -8,9 +8,13 @@ mod cli;
 #[cfg(feature = "flex")]
 mod encoder;
 #[cfg(feature = "flex")]
-mod engine;
+mod eval;
 #[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
 mod hostile;
+#[cfg(feature = "flex")]
+mod kernels;
+#[cfg(all(feature = "cli", unix))]
+mod kill;
 #[cfg(feature = "flex")]
 mod pictures;
 #[cfg(all(feature = "cli", feature = "flex"))]

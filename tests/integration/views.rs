@@ -54,6 +54,11 @@ fn contents_are_rebuilt_from_a_layer() {
     let start = difference(&rebuild("1.png", &["--iterations", "1"]), &original);
     let end = difference(&rebuild("60.png", &["--iterations", "60"]), &original);
     assert!(end < 0.04 && end < start / 3.0, "{start} to {end}");
+    // In tiles it is rebuilt all the same.
+    let options = ["--layer", "relu2_1", "--iterations", "5"];
+    let whole = rebuild("whole.png", &options);
+    let tiled = rebuild("tiled.png", &[&options[..], &["--tile", "32"]].concat());
+    assert!(difference(&whole, &tiled) < 0.5 / 255.0);
     // Total variation smooths what is rebuilt.
     let smooth = rebuild("tv.png", &["--iterations", "60", "--tv-weight", "10"]);
     let roughness = |picture: &Picture| -> f32 {

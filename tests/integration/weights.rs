@@ -213,7 +213,7 @@ fn slim_networks_choose_their_widths() {
     let difference: f32 = (response - 1.25).abs().max().into_scalar();
     assert!(difference < 1e-5, "{difference}");
     assert_eq!(features.get(Layer::RELU1_2).dims(), [1, 6, 4, 5]);
-    assert_eq!(features.channels(Layer::RELU1_2), 64);
+    assert_eq!(encoder.channels(Layer::RELU1_2).unwrap(), 64);
 
     let path = write("gap.safetensors", &[2, 5, 1, 1], [7, 3, 3, 3]);
     refused(&path, &["features.2.weight", "[7, 2, 3, 3]"]);

@@ -45,6 +45,10 @@ pub struct MemoryArgs {
     /// Refuse to start a run that needs more memory than this, such as 4GB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub memory: Option<u64>,
+    /// Compute in tiles of about N pixels on a side: the same result but for rounding, in less
+    /// memory and more time [default: the whole picture at once]
+    #[arg(long, value_name = "N")]
+    pub tile: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

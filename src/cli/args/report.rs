@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Reports")]
 pub struct ReportArgs {
-    /// Also write the picture after every N evaluations, as FILE-00N
+    /// Also write the picture after every N evaluations, with their number: out-0050.png
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub save_every: Option<u32>,
     /// Write the losses of each evaluation to this file, one JSON object on each line

@@ -29,7 +29,7 @@ pub enum WeightsCommand {
     /// Print the name of the file that --encoder auto would take
     Path {
         // Only the environment names it: an option would be printed back.
-        #[arg(long = "weights", hide = true, env = WEIGHTS_VARIABLE)]
+        #[arg(long = "weights", hide = true, value_name = "FILE", env = WEIGHTS_VARIABLE)]
         named: Option<PathBuf>,
     },
 }

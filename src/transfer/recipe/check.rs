@@ -26,12 +26,6 @@ pub enum RecipeError {
     /// Nothing to optimise.
     #[error("content, style and total variation all have weight 0: there is nothing to optimise")]
     NothingToDo,
-    /// Something that L-BFGS cannot do, whose steps build on each other.
-    #[error("{name} works with Adam only, not with L-BFGS")]
-    NeedsAdam {
-        /// What was asked for.
-        name: &'static str,
-    },
     /// No recipe of this name.
     #[error("there is no recipe `{name}`; did you mean `{nearest}`? (recipes: {known})")]
     Unknown {
@@ -101,17 +95,8 @@ impl Recipe {
             let ok = (0.0..1.0).contains(&decay);
             number(ok, "the decay of the mean image", &decay, "0 to below 1")?;
         }
-        let adam = matches!(self.optimizer, OptimizerConfig::Adam(_));
-        for (name, wanted) in [
-            ("carrying moments to the next scale", self.carry_moments),
-            ("clamping each step", self.clamp),
-        ] {
-            if wanted && !adam {
-                return Err(RecipeError::NeedsAdam { name });
-            }
-        }
         number(
-            self.ratio > 1.0,
+            self.ratio.is_finite() && self.ratio > 1.0,
             "the ratio of scales",
             &self.ratio,
             "more than 1",
@@ -166,6 +151,10 @@ impl Recipe {
                     &config.epsilon,
                     "a positive number",
                 )?;
+                if let Some(largest) = &config.clamp {
+                    let name = "the largest value of a step";
+                    number(positive(*largest), name, largest, "a positive number")?;
+                }
                 config.learning_rate
             }
         };
@@ -218,6 +207,7 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::AdamConfig;
 
     #[test]
     fn senseless_numbers_are_refused() {
@@ -244,7 +234,10 @@ mod tests {
                 ..recipe.clone()
             },
             Recipe {
-                clamp: true,
+                optimizer: OptimizerConfig::Adam(AdamConfig {
+                    clamp: Some(0.0),
+                    ..AdamConfig::default()
+                }),
                 ..recipe.clone()
             },
             Recipe {

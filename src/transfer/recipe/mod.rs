@@ -6,7 +6,7 @@ mod presets;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::{Layer, Padding, Pooling};
-use crate::loss::{ContentNormalization, GramNormalization, MomentsDistance, TotalVariation};
+use crate::loss::{ContentNormalization, GramNormalization, TotalVariation};
 use crate::optim::OptimizerConfig;
 use crate::picture::{ColorTransfer, Picture};
 
@@ -85,11 +85,6 @@ pub struct Recipe {
     pub init: Init,
     /// The optimiser of every scale.
     pub optimizer: OptimizerConfig,
-    /// Whether Adam goes on at the next scale with its moments, resized, and its count of steps,
-    /// instead of starting anew.
-    pub carry_moments: bool,
-    /// Whether each step of Adam is brought back to possible colours before the next.
-    pub clamp: bool,
     /// Decay of the mean over the images of a scale that is its result, instead of the last image:
     /// `m ← d·m + (1−d)·x`, corrected for its start (Kingma and Ba, arXiv 1412.6980, section 7.2).
     /// Grain that comes and goes from step to step is averaged away.
@@ -135,21 +130,10 @@ pub enum StyleLoss {
     /// The Gram matrices, [`StyleTerm`](crate::loss::StyleTerm).
     #[default]
     Gram,
-    /// Mean and deviation of each channel, [`MomentsDistance::MeanStd`].
+    /// Mean and deviation of each channel, [`MomentsDistance::MeanStd`](crate::loss::MomentsDistance).
     MeanStd,
-    /// Gaussians with the same moments, [`MomentsDistance::Wasserstein`].
+    /// Gaussians with the same moments, [`MomentsDistance::Wasserstein`](crate::loss::MomentsDistance).
     Wasserstein,
-}
-
-impl StyleLoss {
-    /// How moments are compared, if they are.
-    pub(crate) fn moments(self) -> Option<MomentsDistance> {
-        match self {
-            Self::Gram => None,
-            Self::MeanStd => Some(MomentsDistance::MeanStd),
-            Self::Wasserstein => Some(MomentsDistance::Wasserstein),
-        }
-    }
 }
 
 /// What a run starts from.
@@ -225,6 +209,22 @@ impl Recipe {
             self.size = self.size.min(own.round() as usize);
         }
         self
+    }
+
+    /// The settings that a run cannot change, each with whether it is the same in both.
+    pub(super) fn fixed_settings(&self, other: &Self) -> [(&'static str, bool); 7] {
+        [
+            ("the size", self.size == other.size),
+            ("what the size measures", self.measure == other.measure),
+            ("the coarsest scale", self.coarsest == other.coarsest),
+            ("the ratio of scales", self.ratio == other.ratio),
+            (
+                "whether the content is enlarged",
+                self.enlarge_content == other.enlarge_content,
+            ),
+            ("the start", self.init == other.init),
+            ("the range", self.range == other.range),
+        ]
     }
 
     fn measured(&self, width: f64, height: f64) -> f64 {

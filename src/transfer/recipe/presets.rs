@@ -49,8 +49,6 @@ impl Default for Recipe {
                 history: 20,
                 ..LbfgsConfig::default()
             }),
-            carry_moments: false,
-            clamp: false,
             averaging: None,
             range: 255.0,
         }
@@ -157,9 +155,9 @@ impl Recipe {
                 beta1: 0.9,
                 beta2: 0.99,
                 epsilon: 1e-8,
+                clamp: Some(1.0),
+                carry_moments: true,
             }),
-            carry_moments: true,
-            clamp: true,
             averaging: Some(0.99),
             range: 1.0,
             ..Self::default()
@@ -196,6 +194,7 @@ impl Recipe {
                 beta1: 0.9,
                 beta2: 0.999,
                 epsilon: 1e-8,
+                ..AdamConfig::default()
             }),
             ..Self::neural_style()
         }

@@ -3,10 +3,10 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use impasto::loss::{ContentTerm, Loss, Term};
+use impasto::loss::{ContentTerm, Loss, Part, Term};
 use impasto::optim::{Adam, AdamConfig, Evaluation, Optimizer};
 use impasto::{
-    AutodiffStyleBackend, Error, Features, Layer, Picture, Recipe, StyleTransfer, Vgg19,
+    AutodiffStyleBackend, Error, Evaluator, Layer, Picture, Recipe, StyleTransfer, Vgg19,
 };
 
 /// Paints `content` in the style of `style`, on whatever backend.
@@ -31,16 +31,23 @@ pub fn paint<B: AutodiffStyleBackend>(
 
 /// A term that the crate does not have: distance of the mean colour from a given one.
 #[derive(Debug)]
-pub struct MeanColor<B: Backend>(pub Tensor<B, 4>);
+pub struct MeanColor<B: Backend>(pub Tensor<B, 2>);
 
 impl<B: Backend> Term<B> for MeanColor<B> {
     fn layers(&self) -> Vec<Layer> {
         Vec::new()
     }
 
-    fn value(&self, image: &Tensor<B, 4>, _: &Features<B>) -> Tensor<B, 1> {
-        let mean = image.clone().mean_dim(2).mean_dim(3);
-        (mean - self.0.clone()).powi_scalar(2).sum()
+    /// The means of the channels, `[batch, 3]`.
+    fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+        let [height, width] = part.size();
+        let sums = part.image().sum_dim(2).sum_dim(3);
+        sums.reshape([part.batch(), 3]) / (height * width) as f64
+    }
+
+    fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+        let squares = (sums - self.0.clone()).powi_scalar(2);
+        squares.sum_dim(1).squeeze_dim(1)
     }
 
     fn describe(&self) -> String {
@@ -52,31 +59,32 @@ impl<B: Backend> Term<B> for MeanColor<B> {
 pub fn tint<B: AutodiffStyleBackend>(
     encoder: &Vgg19<B>,
     image: Tensor<B::InnerBackend, 4>,
-    color: Tensor<B, 4>,
+    color: Tensor<B, 2>,
     steps: usize,
 ) -> Result<(Tensor<B::InnerBackend, 4>, Vec<f64>), Error> {
     let target = encoder.features(Tensor::from_inner(image.clone()), &[Layer::RELU2_1])?;
     let target = target.get(Layer::RELU2_1).clone();
+    let channels = encoder.channels(Layer::RELU2_1)?;
     let loss = Loss::sum(
         "total",
         1.0,
         vec![
-            Loss::term("content", 1e-6, ContentTerm::new(Layer::RELU2_1, target)),
+            Loss::term(
+                "content",
+                1e-6,
+                ContentTerm::new(Layer::RELU2_1, channels, target),
+            ),
             Loss::term("color", 1.0, MeanColor(color)),
         ],
     );
-    let layers = loss.layers();
+    let evaluator = Evaluator::new(encoder.clone(), loss);
     let mut losses = Vec::new();
     let mut optimizer = Adam::new(AdamConfig::default());
     let mut image = image;
     for _ in 0..steps {
         image = optimizer.step(image, |image| {
-            let image = Tensor::<B, 4>::from_inner(image).require_grad();
-            let features = encoder.features(image.clone(), &layers)?;
-            let evaluated = loss.evaluate(&image, &features);
-            let mut gradients = evaluated.total.backward();
-            let gradient = image.grad_remove(&mut gradients).expect("it was asked for");
-            let loss = evaluated.read().weighted();
+            let found = evaluator.evaluate(&image)?;
+            let (loss, gradient) = (found.losses.weighted(), found.gradient);
             losses.push(loss);
             Ok::<_, Error>(Evaluation { loss, gradient })
         })?;
@@ -126,7 +134,7 @@ mod tests {
         let device = Default::default();
         let encoder = Vgg19::<B>::builtin(&device);
         let image = checkerboard(32, [0.5, 0.5, 0.5]).to_tensor(&device);
-        let green = Tensor::from_floats([[[[0.1f32]], [[0.6]], [[0.1]]]], &device);
+        let green = Tensor::from_floats([[0.1f32, 0.6, 0.1]], &device);
         let (_, losses) = tint(&encoder, image, green, 20).unwrap();
         assert!(losses[19] < 0.5 * losses[0], "{losses:?}");
     }

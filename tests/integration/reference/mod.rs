@@ -166,20 +166,21 @@ impl<B: StyleBackend> Targets<B> {
     fn moments(&self, distance: MomentsDistance) -> Loss<B> {
         let targets = self.grams.iter().zip(&self.means);
         let term = |((layer, gram), mean): (&(Layer, Tensor<B, 3>), &Tensor<B, 3>)| {
-            let term = MomentsTerm::new(*layer, distance, mean.clone(), gram.clone());
+            let term =
+                MomentsTerm::new(*layer, gram.dims()[1], distance, mean.clone(), gram.clone());
             Loss::term(layer.to_string(), 1.0, term)
         };
         Loss::sum("style", 1.0, targets.map(term).collect())
     }
 
     fn content(&self, weight: f64) -> Loss<B> {
-        let term = ContentTerm::new(Layer::RELU4_2, self.content.clone());
+        let term = ContentTerm::new(Layer::RELU4_2, self.content.dims()[1], self.content.clone());
         Loss::term("content", weight, term)
     }
 
     fn style(&self, weight: f64, normalization: GramNormalization) -> Loss<B> {
         let term = |(layer, gram): &(Layer, Tensor<B, 3>)| {
-            let term = StyleTerm::new(*layer, normalization, gram.clone());
+            let term = StyleTerm::new(*layer, gram.dims()[1], normalization, gram.clone());
             Loss::term(layer.to_string(), 1.0, term)
         };
         Loss::sum("style", weight, self.grams.iter().map(term).collect())

@@ -1,15 +1,17 @@
 //! Whole runs on a small network.
 
 mod moments;
+mod run;
 mod styles;
 
 use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::Tensor;
+use impasto::loss::{Part, sum_per_image};
 use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use impasto::transfer::End;
-use impasto::{Error, Init, Layer, Picture, Recipe, StyleTransfer, Vgg19};
+use impasto::{Init, Layer, Picture, Recipe, StyleTransfer, TransferError, Vgg19};
 
 use crate::data;
 
@@ -263,8 +265,12 @@ fn a_term_of_ones_own_takes_part_in_a_run() {
         fn layers(&self) -> Vec<Layer> {
             Vec::new()
         }
-        fn value(&self, image: &Tensor<B, 4>, _: &impasto::Features<B>) -> Tensor<B, 1> {
-            image.clone().powi_scalar(2).mean()
+        fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
+            let [height, width] = part.size();
+            sum_per_image(part.image().powi_scalar(2)) / (3 * height * width) as f64
+        }
+        fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
+            sums.squeeze_dim(1)
         }
         fn describe(&self) -> String {
             "mean square of the pixels".to_string()
@@ -288,16 +294,16 @@ fn what_cannot_run_says_so_before_it_begins() {
         StyleTransfer::new(&encoder)
             .style(waves(20, 20, 1.0), 1.0)
             .run(),
-        Err(Error::NoContent)
+        Err(TransferError::NoContent)
     ));
     assert!(matches!(
         StyleTransfer::new(&encoder)
             .content(waves(20, 20, 1.0))
             .run(),
-        Err(Error::NoStyle)
+        Err(TransferError::NoStyle)
     ));
     let weights = transfer(&encoder).style(waves(20, 20, 1.0), -1.0).run();
-    assert!(matches!(weights, Err(Error::StyleWeights)));
+    assert!(matches!(weights, Err(TransferError::StyleWeights)));
     // 1×2000 pixels become 1×40, which the pools cannot halve.
     let thin = Picture::from_rgb(2000, 1, vec![0.5; 6000]).unwrap();
     let error = transfer(&encoder).content(thin).run().unwrap_err();

@@ -5,11 +5,10 @@ use std::ops::ControlFlow;
 use burn::backend::Flex;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use impasto::encoder::Guide;
-use impasto::loss::gram_matrix;
+use impasto::loss::{Guide, Part, gram_matrix};
 use impasto::picture::ColorTransfer;
 use impasto::transfer::{LayerWeights, StyleCache, StyleLoss};
-use impasto::{Error, Layer, Picture, Recipe, Region, Style, StyleTransfer};
+use impasto::{Layer, Picture, Recipe, Region, Style, StyleTransfer, TransferError};
 
 use super::{encoder, recipe, transfer, waves};
 
@@ -128,22 +127,25 @@ fn guided_statistics_are_those_of_the_region() {
     let device = Default::default();
     let image = waves(24, 18, 1.0).to_tensor::<Flex>(&device);
     let layer = Layer::RELU1_2;
-    let features = encoder.features(image, &[layer]).unwrap();
+    let features = encoder.features(image.clone(), &[layer]).unwrap();
     let guide = Guide::new(&left(24, 18, 7), (24, 18), &[layer], &device).unwrap();
-    let guided = features.guided(&guide);
+    let part = Part::whole(image, features.clone());
     let region = features.get(layer).clone().narrow(3, 0, 7);
     let close = |found: Tensor<Flex, 3>, expected: Tensor<Flex, 3>| {
         let largest: f32 = expected.clone().abs().max().into_scalar();
         let error: f32 = (found - expected).abs().max().into_scalar();
         assert!(error < 1e-5 * largest, "{error} of {largest}");
     };
-    close(guided.gram(layer), gram_matrix(region.clone()));
+    close(
+        part.gram_sum(layer, guide.get(layer)),
+        gram_matrix(region.clone()),
+    );
     let [_, channels, ..] = region.dims();
     let mean = region
         .reshape([1, channels as i32, -1])
         .mean_dim(2)
         .transpose();
-    close(guided.mean(layer), mean);
+    close(part.mean_sum(layer, guide.get(layer)), mean);
 }
 
 #[test]
@@ -256,5 +258,5 @@ fn every_style_has_a_size_of_its_own() {
         first_loss(sized(Some(20), 1.0), Style::new(style.clone()))
     );
     let run = transfer(&encoder).add_style(Style::new(style).scale(0.0));
-    assert!(matches!(run.plan(), Err(Error::StyleScale(_))));
+    assert!(matches!(run.plan(), Err(TransferError::StyleScale(_))));
 }

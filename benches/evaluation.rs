@@ -1,7 +1,7 @@
 //! What a run spends its time on: the encoder, the loss with its gradient, the optimiser's own work,
 //! pictures. Random weights of VGG19's size, so that nothing needs to be downloaded.
 //!
-//! `cargo bench --bench engine` (all), `cargo bench --bench engine -- gradient` (some).
+//! `cargo bench --bench evaluation` (all), `cargo bench --bench evaluation -- gradient` (some).
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use burn::tensor::{Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
 use impasto::optim::{Evaluation, Lbfgs, LbfgsConfig, Optimizer};
-use impasto::{Layer, Picture, Recipe, Vgg19, Vgg19Config};
+use impasto::{Evaluator, Layer, Picture, Recipe, Vgg19, Vgg19Config};
 
 type B = Autodiff<Flex>;
 
@@ -26,12 +26,13 @@ fn loss(encoder: &Vgg19<B>, size: usize) -> Loss<B> {
     let recipe = Recipe::default();
     let layers = [&recipe.style_layers[..], &recipe.content_layers].concat();
     let features = encoder.valid().features(image(size), &layers).unwrap();
+    let channels = |layer| encoder.channels(layer).unwrap();
     let mut terms: Vec<Loss<B>> = recipe
         .style_layers
         .iter()
         .map(|&layer| {
             let gram = Tensor::from_inner(features.gram(layer));
-            let term = StyleTerm::new(layer, GramNormalization::PerElement, gram);
+            let term = StyleTerm::new(layer, channels(layer), GramNormalization::PerElement, gram);
             Loss::term(layer.to_string(), 1.0, term)
         })
         .collect();
@@ -39,7 +40,7 @@ fn loss(encoder: &Vgg19<B>, size: usize) -> Loss<B> {
     terms.push(Loss::term(
         "content",
         1.0,
-        ContentTerm::new(Layer::RELU4_2, target),
+        ContentTerm::new(Layer::RELU4_2, channels(Layer::RELU4_2), target),
     ));
     Loss::sum("total", 1.0, terms)
 }
@@ -61,19 +62,12 @@ fn loss_and_gradient(c: &mut Criterion) {
     let mut group = c.benchmark_group("loss_and_gradient");
     let encoder = Vgg19Config::new().init::<B>(&Default::default());
     for size in [128, 256] {
-        let loss = loss(&encoder, size);
-        let layers = loss.layers();
+        let evaluator = Evaluator::new(encoder.clone(), loss(&encoder, size));
         let image = image(size);
         group.sample_size(10);
         group.throughput(Throughput::Elements((size * size) as u64));
         group.bench_function(BenchmarkId::new("flex", size), |b| {
-            b.iter(|| {
-                let image = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
-                let features = encoder.features(image.clone(), &layers).unwrap();
-                let evaluated = loss.evaluate(&image, &features);
-                let gradients = evaluated.total.backward();
-                black_box((evaluated.read(), image.grad(&gradients)))
-            });
+            b.iter(|| black_box(evaluator.evaluate(&image).unwrap()));
         });
     }
 }

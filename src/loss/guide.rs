@@ -1,11 +1,12 @@
-//! Masks, carried through the network.
+//! Masks resized to the positions of layers.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
-use super::Layer;
+use crate::layer::Layer;
 use crate::picture::Picture;
 
-/// How much each position of some layers counts: a mask carried through the network.
+/// How much each position of some layers counts: a mask resized to each of them.
 ///
 /// At every layer the mask `m` is resized to the layer's positions, and features are multiplied by
 /// `√(m / mean(m))`; a guided Gram matrix is then the mean of `f·fᵀ` over the region, comparable between
@@ -28,7 +29,7 @@ pub struct EmptyRegion {
 const LEAST: f32 = 1e-5;
 
 impl<B: Backend> Guide<B> {
-    /// Carries a mask, white inside and black outside, to the layers of an image of `width` × `height`
+    /// Resizes a mask, white inside and black outside, to the layers of an image of `width` × `height`
     /// pixels. Masks of other sizes are stretched.
     ///
     /// # Errors
@@ -39,7 +40,7 @@ impl<B: Backend> Guide<B> {
         layers: &[Layer],
         device: &B::Device,
     ) -> Result<Self, EmptyRegion> {
-        let carry = |&layer: &Layer| {
+        let resize = |&layer: &Layer| {
             let stride = layer.stride();
             let (width, height) = ((width / stride).max(1), (height / stride).max(1));
             let resized = mask.resize(width, height);
@@ -55,8 +56,31 @@ impl<B: Backend> Guide<B> {
             let guide = Tensor::<B, 1>::from_floats(&values[..], device);
             Ok((layer, guide.reshape([1, 1, height, width])))
         };
-        let layers = layers.iter().map(carry).collect::<Result<_, _>>()?;
+        let layers = layers.iter().map(resize).collect::<Result<_, _>>()?;
         Ok(Self { layers })
+    }
+
+    /// The same guide with autodiff, through which no gradient flows.
+    pub(crate) fn from_inner<A>(guide: &Self) -> Guide<A>
+    where
+        A: AutodiffBackend<InnerBackend = B>,
+    {
+        let layers = guide.layers.iter();
+        let layers = layers.map(|(layer, guide)| (*layer, Tensor::from_inner(guide.clone())));
+        Guide {
+            layers: layers.collect(),
+        }
+    }
+
+    /// `√(m / mean(m))` at a layer that the guide was made for.
+    ///
+    /// # Panics
+    /// If it was not.
+    pub(super) fn of(&self, layer: Layer) -> Tensor<B, 4> {
+        match self.get(layer) {
+            Some(guide) => guide.clone(),
+            None => panic!("the guide was not made for {layer}"),
+        }
     }
 
     /// `√(m / mean(m))` at a layer, `[1, 1, height, width]`.

@@ -2,27 +2,28 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-/// A decaying mean, `m ← d·m + (1−d)·x`, corrected for having begun at zero.
+/// An exponential moving average, `m ← d·m + (1−d)·x`, corrected for having begun at zero (Kingma and
+/// Ba, arXiv 1412.6980, section 7.2).
 #[derive(Clone, Debug)]
-pub(super) struct Average<B: Backend> {
+pub(super) struct Ema<B: Backend> {
     decay: f64,
     sum: Tensor<B, 4>,
-    /// How much of the weights the sum lacks: dᵗ after t images.
-    missing: f64,
+    /// dᵗ after t images: the weight that the sum lacks.
+    decay_power: f64,
 }
 
-impl<B: Backend> Average<B> {
+impl<B: Backend> Ema<B> {
     /// The mean of a first image.
     pub fn new(decay: f64, image: Tensor<B, 4>) -> Self {
         Self::restore(decay, 1.0, image.zeros_like()).with(image)
     }
 
     /// Goes on from what [`parts`](Self::parts) gave.
-    pub fn restore(decay: f64, missing: f64, sum: Tensor<B, 4>) -> Self {
+    pub fn restore(decay: f64, decay_power: f64, sum: Tensor<B, 4>) -> Self {
         Self {
             decay,
             sum,
-            missing,
+            decay_power,
         }
     }
 
@@ -31,17 +32,17 @@ impl<B: Backend> Average<B> {
         Self {
             decay: self.decay,
             sum: self.sum * self.decay + image * (1.0 - self.decay),
-            missing: self.missing * self.decay,
+            decay_power: self.decay_power * self.decay,
         }
     }
 
-    /// What is kept in a checkpoint: how much of the weights is missing, and the sum.
+    /// What a checkpoint holds: the power of the decay, and the sum.
     pub fn parts(&self) -> (f64, Tensor<B, 4>) {
-        (self.missing, self.sum.clone())
+        (self.decay_power, self.sum.clone())
     }
 
     /// The mean image.
     pub fn image(&self) -> Tensor<B, 4> {
-        self.sum.clone() / (1.0 - self.missing)
+        self.sum.clone() / (1.0 - self.decay_power)
     }
 }

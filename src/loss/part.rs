@@ -1,0 +1,227 @@
+//! A part of an image with its features: what the terms of a loss read.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::encoder::{Features, Layer, channel_means};
+use crate::kernel::StyleBackend;
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rect {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Number of rows.
+    pub height: usize,
+    /// Number of columns.
+    pub width: usize,
+}
+
+impl Rect {
+    /// The row after the last.
+    pub fn bottom(&self) -> usize {
+        self.top + self.height
+    }
+
+    /// The column after the last.
+    pub fn right(&self) -> usize {
+        self.left + self.width
+    }
+}
+
+/// A rectangle of an image with the features of its positions: the whole image, or one of disjoint
+/// parts that cover it.
+///
+/// What a term reads of a part are sums over the positions that belong to it. A position of a layer of
+/// stride `s` belongs to the part that holds the first pixel of the `s × s` pixels it stands for.
+#[derive(Clone, Debug)]
+pub struct Part<B: Backend> {
+    /// The pixels of `window`, `[batch, 3, height, width]`.
+    pixels: Tensor<B, 4>,
+    /// The features of `window`.
+    features: Features<B>,
+    /// The part and what surrounds it in the image.
+    window: Rect,
+    area: Rect,
+    /// Height and width of the whole image.
+    size: [usize; 2],
+}
+
+impl<B: Backend> Part<B> {
+    /// The part that covers an image, `[batch, 3, height, width]`, RGB in `[0, 1]`, with its features.
+    pub fn whole(image: Tensor<B, 4>, features: Features<B>) -> Self {
+        let [_, _, height, width] = image.dims();
+        let area = Rect {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        };
+        Self::within(image, features, area, area, [height, width])
+    }
+
+    /// The part `area` of an image of `size` (height and width), given the pixels and the features of
+    /// the rectangle `window` around it. Corners of both lie on positions of all layers.
+    pub(crate) fn within(
+        pixels: Tensor<B, 4>,
+        features: Features<B>,
+        window: Rect,
+        area: Rect,
+        size: [usize; 2],
+    ) -> Self {
+        Self {
+            pixels,
+            features,
+            window,
+            area,
+            size,
+        }
+    }
+
+    /// Where the part lies in the image.
+    pub fn area(&self) -> Rect {
+        self.area
+    }
+
+    /// Height and width of the whole image in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// Number of images.
+    pub fn batch(&self) -> usize {
+        self.pixels.dims()[0]
+    }
+
+    /// The pixels of the part, `[batch, 3, height, width]`, RGB in `[0, 1]`.
+    pub fn image(&self) -> Tensor<B, 4> {
+        self.pixels(self.area)
+    }
+
+    /// The pixels of a rectangle of the image, which must lie within the image and not reach beyond the
+    /// part by more pixels than the term's [`margin`](super::Term::margin).
+    ///
+    /// # Panics
+    /// If it does.
+    pub fn pixels(&self, area: Rect) -> Tensor<B, 4> {
+        let rows = (area.top - self.window.top, area.height);
+        let columns = (area.left - self.window.left, area.width);
+        narrow(self.pixels.clone(), rows, columns)
+    }
+
+    /// Height and width of a layer's response to the whole image.
+    pub fn layer_size(&self, layer: Layer) -> [usize; 2] {
+        self.size.map(|side| side / layer.stride())
+    }
+
+    /// The positions of a layer that belong to the part, in the coordinates of its response to the
+    /// whole image.
+    pub fn positions(&self, layer: Layer) -> Rect {
+        let stride = layer.stride();
+        let (top, left) = (self.area.top / stride, self.area.left / stride);
+        Rect {
+            top,
+            left,
+            height: self.area.bottom() / stride - top,
+            width: self.area.right() / stride - left,
+        }
+    }
+
+    /// The share of a layer's positions that belong to the part, 0 to 1.
+    pub fn share(&self, layer: Layer) -> f64 {
+        let [height, width] = self.layer_size(layer);
+        let positions = self.positions(layer);
+        (positions.height * positions.width) as f64 / (height * width) as f64
+    }
+
+    /// The features of one layer at the positions that belong to the part,
+    /// `[batch, channels, height, width]`.
+    ///
+    /// # Panics
+    /// If the layer is none of the term's [`layers`](super::Term::layers).
+    pub fn features(&self, layer: Layer) -> Tensor<B, 4> {
+        let positions = self.positions(layer);
+        let stride = layer.stride();
+        let rows = (positions.top - self.window.top / stride, positions.height);
+        let columns = (positions.left - self.window.left / stride, positions.width);
+        narrow(self.features.get(layer).clone(), rows, columns)
+    }
+
+    /// Of a tensor with a value for each position of a layer, `[.., .., height, width]` of the whole
+    /// image, the positions that belong to the part: a target, for example.
+    ///
+    /// # Panics
+    /// If the tensor has another height or width than the layer's response to the whole image.
+    pub fn crop(&self, layer: Layer, whole: &Tensor<B, 4>) -> Tensor<B, 4> {
+        let [_, _, height, width] = whole.dims();
+        let size = self.layer_size(layer);
+        assert!(
+            [height, width] == size,
+            "{height}×{width} values for {}×{} positions of {layer}: was it made for another size?",
+            size[0],
+            size[1]
+        );
+        let positions = self.positions(layer);
+        let rows = (positions.top, positions.height);
+        let columns = (positions.left, positions.width);
+        narrow(whole.clone(), rows, columns)
+    }
+}
+
+impl<B: StyleBackend> Part<B> {
+    /// `Σ_p f_p·f_pᵀ / (H·W)` over the positions of the part, for the `H·W` positions of the whole
+    /// image: `[batch, channels, channels]`. Added up over all parts it is the
+    /// [Gram matrix](super::gram_matrix) of the image.
+    ///
+    /// With a [guide](super::Guide) of the layer, `[1, 1, height, width]`, features are multiplied by
+    /// it first.
+    pub fn gram_sum(&self, layer: Layer, guide: Option<&Tensor<B, 4>>) -> Tensor<B, 3> {
+        let features = match guide {
+            None => self.features(layer),
+            Some(guide) => self.features(layer) * self.crop(layer, guide),
+        };
+        scaled(B::gram(features), self.share(layer))
+    }
+
+    /// `Σ_p f_p / (H·W)` over the positions of the part, `[batch, 1, channels]`: added up over all
+    /// parts, the mean of each channel. With a guide, features are multiplied by its square.
+    pub fn mean_sum(&self, layer: Layer, guide: Option<&Tensor<B, 4>>) -> Tensor<B, 3> {
+        let features = match guide {
+            None => self.features(layer),
+            Some(guide) => self.features(layer) * self.crop(layer, guide).powi_scalar(2),
+        };
+        scaled(channel_means(features), self.share(layer))
+    }
+}
+
+/// The sum of all values of each image of a batch, `[batch, 1]`, in an order that does not depend on
+/// the number of threads: along each axis in turn.
+pub fn sum_per_image<B: Backend, const D: usize>(values: Tensor<B, D>) -> Tensor<B, 2> {
+    let batch = values.dims()[0];
+    let sum = (1..D).rev().fold(values, Tensor::sum_dim);
+    sum.reshape([batch, 1])
+}
+
+/// A tensor times a factor, itself where that is 1.
+fn scaled<B: Backend>(tensor: Tensor<B, 3>, factor: f64) -> Tensor<B, 3> {
+    match factor {
+        1.0 => tensor,
+        factor => tensor.mul_scalar(factor),
+    }
+}
+
+/// Rows and columns of an image, each as first and count; the image itself where these are all.
+fn narrow<B: Backend>(
+    image: Tensor<B, 4>,
+    rows: (usize, usize),
+    columns: (usize, usize),
+) -> Tensor<B, 4> {
+    let mut image = image;
+    for (axis, (first, count)) in [(2, rows), (3, columns)] {
+        if (first, count) != (0, image.dims()[axis]) {
+            image = image.narrow(axis, first, count);
+        }
+    }
+    image
+}

@@ -1,0 +1,221 @@
+//! What a run will do, found out and checked before it begins.
+
+use burn::tensor::backend::Backend;
+
+use super::{Recipe, Request, Style, TransferError};
+use crate::encoder::{EncoderError, Vgg19};
+use crate::eval::{EvalError, Tile};
+use crate::kernel::AutodiffStyleBackend;
+use crate::layer::Layer;
+use crate::loss::Guide;
+use crate::picture::Picture;
+
+/// Most pixels along a side of a resized picture.
+const LARGEST_SIDE: usize = 1 << 16;
+
+/// What a run will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The scales, coarse to fine. Those of the recipe at which the pictures would be too small for
+    /// its layers are left out.
+    pub scales: Vec<PlannedScale>,
+    /// The layers of the encoder that are read.
+    pub layers: Vec<Layer>,
+    /// The share of the picture that each style's region covers, 0 to 1; `None` for styles without
+    /// a region.
+    pub coverage: Vec<Option<f64>>,
+}
+
+/// One scale of a [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedScale {
+    /// The size of the scale as the recipe measures it.
+    pub size: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Steps of the optimiser.
+    pub iterations: usize,
+    /// How many tiles the image is computed in; 1 is the whole image at once.
+    pub tiles: usize,
+    /// About how many bytes the process needs on a CPU, give or take a quarter.
+    pub memory: u64,
+}
+
+/// The masks of one style, resized to the style layers at one scale.
+#[derive(Clone, Debug)]
+pub(super) struct RegionGuides<B: Backend> {
+    pub content: Guide<B>,
+    pub style: Option<Guide<B>>,
+}
+
+/// The guides of every style at every scale, where it has a region.
+pub(super) type Guides<B> = Vec<Vec<Option<RegionGuides<B>>>>;
+
+impl<B: AutodiffStyleBackend> Request<B> {
+    /// Checks everything about a run that can be checked without running it, but for the masks.
+    pub fn plan(&self, recipe: &Recipe) -> Result<Plan, TransferError> {
+        recipe.check()?;
+        let content = self.content()?;
+        self.check_styles(recipe)?;
+        self.check_tiles()?;
+        let layers = self.layers(recipe);
+        let mut scales = Vec::new();
+        let sizes = recipe.scales();
+        for (index, scale) in sizes.iter().enumerate() {
+            let last = index + 1 == sizes.len();
+            let (width, height) = recipe.dimensions(content, scale.size);
+            if width.max(height) > LARGEST_SIDE {
+                return Err(TransferError::TooLarge { width, height });
+            }
+            let styles = self.style_sizes(recipe, scale.size)?;
+            let fits = check_sizes(&self.encoder, (width, height), &styles, &layers, recipe);
+            match fits {
+                Err(EncoderError::ImageTooSmall { .. }) if !last => continue,
+                fits => fits?,
+            }
+            scales.push(PlannedScale {
+                size: scale.size,
+                width,
+                height,
+                iterations: scale.iterations,
+                tiles: self.tiles([height, width], &layers).len(),
+                memory: self.memory(recipe, [height, width], &styles),
+            });
+        }
+        let coverage = |style: &Style| {
+            let rgb = style.region.as_ref()?.content.rgb();
+            Some(rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / rgb.len() as f64)
+        };
+        Ok(Plan {
+            scales,
+            layers,
+            coverage: self.styles.iter().map(coverage).collect(),
+        })
+    }
+
+    /// The tiles of an image of `size` (height and width).
+    pub fn tiles(&self, size: [usize; 2], layers: &[Layer]) -> Vec<Tile> {
+        // Total variation looks one pixel further.
+        let margin = self.own_terms.margin.max(1);
+        Tile::grid(size, self.tile_size, layers, margin)
+    }
+
+    fn check_styles(&self, recipe: &Recipe) -> Result<(), TransferError> {
+        if self.styles.is_empty() && recipe.style_weight > 0.0 {
+            return Err(TransferError::NoStyle);
+        }
+        let total: f64 = self.styles.iter().map(|style| style.weight).sum();
+        let negative = self.styles.iter().any(|style| style.weight < 0.0);
+        if !self.styles.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
+            return Err(TransferError::StyleWeights);
+        }
+        let sensible = |style: &&Style| (1e-3..=1e3).contains(&style.scale);
+        match self.styles.iter().find(|style| !sensible(style)) {
+            Some(style) => Err(TransferError::StyleScale(style.scale)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_tiles(&self) -> Result<(), EvalError> {
+        match (self.tile_size, &self.own_terms.needs_whole_image) {
+            (Some(0), _) => Err(EvalError::NoTileSize),
+            (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term: term.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Width and height of every style picture at a scale of this size.
+    fn style_sizes(
+        &self,
+        recipe: &Recipe,
+        size: usize,
+    ) -> Result<Vec<(usize, usize)>, TransferError> {
+        let size = |style: &Style| {
+            let (width, height) = recipe.style_dimensions(&style.picture, size, style.scale);
+            match width.max(height) > LARGEST_SIDE {
+                true => Err(TransferError::StyleTooLarge { width, height }),
+                false => Ok((width, height)),
+            }
+        };
+        self.styles.iter().map(size).collect()
+    }
+
+    /// The masks of all styles, resized to the style layers at every scale.
+    pub fn guides(
+        &self,
+        recipe: &Recipe,
+        plan: &Plan,
+    ) -> Result<Guides<B::InnerBackend>, TransferError> {
+        let scales = plan.scales.iter();
+        scales.map(|scale| self.guides_at(recipe, scale)).collect()
+    }
+
+    fn guides_at(
+        &self,
+        recipe: &Recipe,
+        scale: &PlannedScale,
+    ) -> Result<Vec<Option<RegionGuides<B::InnerBackend>>>, TransferError> {
+        let (layers, device) = (style_layers(recipe), self.encoder.device());
+        let sizes = self.style_sizes(recipe, scale.size)?;
+        let numbered = self.styles.iter().zip(sizes).enumerate();
+        let guides = numbered.map(|(index, (style, size))| {
+            let Some(region) = &style.region else {
+                return Ok(None);
+            };
+            let guide = |mask: &Picture, size| {
+                let guide = Guide::new(mask, size, &layers, &device);
+                guide.map_err(|source| {
+                    let style = index + 1;
+                    TransferError::Region { style, source }
+                })
+            };
+            let mask = region.style.as_ref();
+            Ok(Some(RegionGuides {
+                content: guide(&region.content, (scale.width, scale.height))?,
+                style: mask.map(|mask| guide(mask, size)).transpose()?,
+            }))
+        });
+        guides.collect()
+    }
+
+    /// All layers that the loss reads.
+    pub fn layers(&self, recipe: &Recipe) -> Vec<Layer> {
+        let own = self.own_terms.layers.clone();
+        let mut layers = [content_layers(recipe), style_layers(recipe), own].concat();
+        layers.sort();
+        layers.dedup();
+        layers
+    }
+}
+
+/// Checks that the encoder reaches all layers at all of these sizes (width and height).
+fn check_sizes<B: Backend>(
+    encoder: &Vgg19<B>,
+    (width, height): (usize, usize),
+    styles: &[(usize, usize)],
+    layers: &[Layer],
+    recipe: &Recipe,
+) -> Result<(), EncoderError> {
+    encoder.check(width, height, layers)?;
+    let layers = style_layers(recipe);
+    let mut styles = styles.iter();
+    styles.try_for_each(|&(width, height)| encoder.check(width, height, &layers))
+}
+
+/// Style layers that are really used.
+pub(super) fn style_layers(recipe: &Recipe) -> Vec<Layer> {
+    match recipe.style_weight > 0.0 {
+        true => recipe.style_layers.clone(),
+        false => Vec::new(),
+    }
+}
+
+/// Content layers that are really used.
+pub(super) fn content_layers(recipe: &Recipe) -> Vec<Layer> {
+    match recipe.content_weight > 0.0 {
+        true => recipe.content_layers.clone(),
+        false => Vec::new(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The pictures, the recipe and all else that a run is asked for.
+
+use super::fingerprint::Fingerprint;
+use super::{Checkpoint, Recipe, Style, StyleCache, TransferError};
+use crate::encoder::Vgg19;
+use crate::kernel::AutodiffStyleBackend;
+use crate::layer::Layer;
+use crate::loss::Loss;
+use crate::picture::Picture;
+
+/// What a run is asked to do.
+#[derive(Debug)]
+pub(super) struct Request<B: AutodiffStyleBackend> {
+    pub encoder: Vgg19<B>,
+    pub content: Option<Picture>,
+    pub styles: Vec<Style>,
+    pub start: Option<Picture>,
+    pub recipe: Recipe,
+    pub seed: u64,
+    pub own_terms: OwnTerms<B>,
+    pub cache: StyleCache<B::InnerBackend>,
+    pub tile_size: Option<usize>,
+    pub resume: Option<Checkpoint>,
+}
+
+/// Terms of the user's own. While a scale is under way they are part of its loss; what else is asked of
+/// them stays here.
+#[derive(Debug)]
+pub(super) struct OwnTerms<B: AutodiffStyleBackend> {
+    pub losses: Vec<Loss<B>>,
+    pub count: usize,
+    pub layers: Vec<Layer>,
+    /// The largest margin, in pixels.
+    pub margin: usize,
+    /// Names, weights and descriptions, a line each.
+    pub description: String,
+    /// The name of one that needs the whole image.
+    pub needs_whole_image: Option<String>,
+}
+
+impl<B: AutodiffStyleBackend> OwnTerms<B> {
+    pub fn push(&mut self, term: Loss<B>) {
+        self.count += 1;
+        self.layers.extend(term.layers());
+        self.margin = self.margin.max(term.margin());
+        self.description.push_str(&format!("{term}\n"));
+        let name = term.needs_whole_image().map(str::to_string);
+        self.needs_whole_image = self.needs_whole_image.take().or(name);
+        self.losses.push(term);
+    }
+}
+
+impl<B: AutodiffStyleBackend> Request<B> {
+    pub fn new(encoder: Vgg19<B>) -> Self {
+        Self {
+            encoder,
+            content: None,
+            styles: Vec::new(),
+            start: None,
+            recipe: Recipe::default(),
+            seed: 0,
+            own_terms: OwnTerms {
+                losses: Vec::new(),
+                count: 0,
+                layers: Vec::new(),
+                margin: 0,
+                description: String::new(),
+                needs_whole_image: None,
+            },
+            cache: StyleCache::default(),
+            tile_size: None,
+            resume: None,
+        }
+    }
+
+    pub fn content(&self) -> Result<&Picture, TransferError> {
+        self.content.as_ref().ok_or(TransferError::NoContent)
+    }
+
+    /// Content and styles at their own sizes, in the colours that the recipe gives them.
+    pub fn recolored(&self, recipe: &Recipe) -> Result<(Picture, Vec<Picture>), TransferError> {
+        let (colors, content) = (recipe.colors, self.content()?);
+        let styles = self.styles.iter();
+        let styles = styles.map(|style| colors.preprocess_style(&style.picture, content));
+        let styles = styles.map(|style| style.into_owned()).collect();
+        Ok((colors.preprocess_content(content).into_owned(), styles))
+    }
+
+    /// A check sum of everything that the course of a run depends on.
+    pub fn fingerprint(&self) -> u128 {
+        let mut sum = Fingerprint::default();
+        let recipe = Recipe {
+            // Prose.
+            name: String::new(),
+            source: String::new(),
+            ..self.recipe.clone()
+        };
+        sum.add(&recipe);
+        sum.add(&(self.seed, self.tile_size, &self.own_terms.description));
+        let encoder = &self.encoder;
+        sum.add(&(
+            encoder.normalization(),
+            encoder.pooling(),
+            encoder.padding(),
+        ));
+        let styles = self.styles.iter().flat_map(|style| {
+            let region = style.region.iter();
+            let masks = region.flat_map(|region| [Some(&region.content), region.style.as_ref()]);
+            [Some(&style.picture)].into_iter().chain(masks).flatten()
+        });
+        for picture in self.content.iter().chain(styles).chain(&self.start) {
+            sum.picture(picture);
+        }
+        for style in &self.styles {
+            let region = style.region.as_ref().map(|region| region.style.is_some());
+            sum.add(&(style.weight, style.scale, region));
+        }
+        for parameter in encoder.parameters() {
+            sum.tensor(&parameter);
+        }
+        sum.sum()
+    }
+}

@@ -1,0 +1,280 @@
+//! From scale to scale: where each begins, what it minimises, and what comes of it.
+
+use std::time::Instant;
+
+use burn::tensor::{Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::outcome::End;
+use super::state::{Run, ScaleProgress, ScaleState};
+use crate::encoder::Vgg19;
+use crate::eval::Evaluator;
+use crate::kernel::AutodiffStyleBackend;
+use crate::loss::{Loss, ScaleView};
+use crate::optim::Optimizer;
+use crate::picture::Picture;
+use crate::transfer::error::TransferError;
+use crate::transfer::objective::ScaleInputs;
+use crate::transfer::plan::PlannedScale;
+use crate::transfer::recipe::Init;
+
+impl<B: AutodiffStyleBackend> Run<B> {
+    /// Leaves scales whose steps are all taken, and begins the next. Afterwards a scale is under way,
+    /// or the run has ended.
+    pub(super) fn advance(&mut self) -> Result<Option<End>, TransferError> {
+        loop {
+            if let Some(end) = &self.end {
+                return Ok(Some(end.clone()));
+            }
+            match &self.scale {
+                Some(scale) if !self.is_complete(&scale.progress) => return Ok(None),
+                _ => self.advance_once()?,
+            }
+        }
+    }
+
+    pub(super) fn advance_once(&mut self) -> Result<(), TransferError> {
+        match self.scale {
+            Some(_) => self.finish_scale(),
+            None => self.begin_scale(),
+        }
+    }
+
+    pub(super) fn is_complete(&self, progress: &ScaleProgress<B::InnerBackend>) -> bool {
+        let planned = self.setup.plan.scales[progress.index].iterations;
+        progress.done >= planned || progress.optimizer.converged()
+    }
+
+    pub(super) fn begin_scale(&mut self) -> Result<(), TransferError> {
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+            self.request.cache.begin_run();
+        }
+        // Nothing is taken before the evaluator is made, which may fail.
+        let (evaluator, progress) = match self.resume.take() {
+            Some(progress) => {
+                let unit = progress.image.clone().div_scalar(self.setup.recipe.range);
+                match self.evaluator(progress.index, unit) {
+                    Ok(evaluator) => (evaluator, progress),
+                    Err(error) => {
+                        self.resume = Some(progress);
+                        return Err(error);
+                    }
+                }
+            }
+            None => {
+                let index = self.coarser.as_ref().map_or(0, |(index, _)| index + 1);
+                let start = self.start_of(index);
+                let evaluator = self.evaluator(index, start.clone())?;
+                let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
+                let carried = self.carried.take();
+                let optimizer = match carried {
+                    Some(optimizer) => optimizer.resized(width, height),
+                    None => self.setup.recipe.optimizer.init(),
+                };
+                let image = start.mul_scalar(self.setup.recipe.range);
+                let progress = ScaleProgress::new(&self.setup.recipe, index, 0, optimizer, image);
+                (evaluator, progress)
+            }
+        };
+        self.setup.guides[progress.index].clear();
+        self.scale = Some(ScaleState {
+            evaluator,
+            progress,
+        });
+        Ok(())
+    }
+
+    /// Ends a scale whose steps are all taken with its last image, its best or its mean.
+    pub(super) fn finish_scale(&mut self) -> Result<(), TransferError> {
+        let scale = self.scale.as_ref().expect("a scale is under way");
+        let progress = &scale.progress;
+        let (index, averaged) = (progress.index, progress.ema.is_some());
+        let image = progress.mean_or(&progress.image);
+        if progress.optimizer.converged() {
+            return self.leave_scale(index, image, None);
+        }
+        // The last step has not been evaluated, and without a line search it may have gone too far.
+        let unit = image.clone().div_scalar(self.setup.recipe.range);
+        let losses = scale.evaluator.loss_only(&unit)?;
+        let (last, (least, best)) = (losses.weighted(), progress.best.clone());
+        if !last.is_finite() {
+            let evaluation = self.evaluations + 1;
+            return self.leave_scale(index, best, Some(End::Diverged { losses, evaluation }));
+        }
+        match least < last && !averaged {
+            true => self.leave_scale(index, best, None),
+            false => self.leave_scale(index, image, None),
+        }
+    }
+
+    /// Keeps an image as the result of a scale, and ends the run if it was the last or if it has an
+    /// end.
+    pub(super) fn leave_scale(
+        &mut self,
+        index: usize,
+        image: Tensor<B::InnerBackend, 4>,
+        end: Option<End>,
+    ) -> Result<(), TransferError> {
+        let picture = Picture::from_tensor(image.div_scalar(self.setup.recipe.range))?;
+        self.coarser = Some((index, picture));
+        let last = index + 1 == self.setup.plan.scales.len();
+        self.end = end.or(last.then_some(End::Finished));
+        if let Some(scale) = self.scale.take() {
+            self.take_terms_back(scale.evaluator.into_loss());
+            self.carried = Some(scale.progress.optimizer).filter(|_| self.end.is_none());
+        }
+        Ok(())
+    }
+
+    /// Goes on with the current scale, if there is one, as the recipe has it now: the optimiser's
+    /// history, the best loss and the mean start anew.
+    pub(super) fn restart_scale(&mut self) -> Result<(), TransferError> {
+        if let Some(ScaleProgress {
+            index, done, image, ..
+        }) = self.resume.take()
+        {
+            self.resume = Some(self.restarted(index, done, image));
+            return Ok(());
+        }
+        let Some(mut scale) = self.scale.take() else {
+            // Between two scales.
+            self.carried = None;
+            return Ok(());
+        };
+        let encoder = scale.evaluator.encoder().clone();
+        let mut parts = self.take_terms_back(scale.evaluator.into_loss());
+        let (index, done) = (scale.progress.index, scale.progress.done);
+        let image = scale.progress.image.clone();
+        let unit = image.clone().div_scalar(self.setup.recipe.range);
+        let failed = match self.evaluator(index, unit) {
+            Ok(evaluator) => {
+                scale.evaluator = evaluator;
+                scale.progress = self.restarted(index, done, image);
+                self.setup.guides[index].clear();
+                Ok(())
+            }
+            Err(error) => {
+                parts.append(&mut self.request.own_terms.losses);
+                let before = Evaluator::new(encoder, Loss::sum("total", 1.0, parts));
+                scale.evaluator = before.with_tile_size(self.request.tile_size)?;
+                Err(error)
+            }
+        };
+        self.scale = Some(scale);
+        failed
+    }
+
+    fn restarted(
+        &self,
+        index: usize,
+        done: usize,
+        image: Tensor<B::InnerBackend, 4>,
+    ) -> ScaleProgress<B::InnerBackend> {
+        ScaleProgress::new(
+            &self.setup.recipe,
+            index,
+            done,
+            self.setup.recipe.optimizer.init(),
+            image,
+        )
+    }
+
+    /// Loss and network of a scale, at an image with values in `[0, 1]`. After an error the terms of
+    /// the user's own are where they were.
+    fn evaluator(
+        &mut self,
+        index: usize,
+        image: Tensor<B::InnerBackend, 4>,
+    ) -> Result<Evaluator<B>, TransferError> {
+        let PlannedScale {
+            size,
+            width,
+            height,
+            ..
+        } = self.setup.plan.scales[index];
+        let content = self.setup.content.resize(width, height);
+        let encoder = self.network();
+        let mut parts = self.request.loss_parts(&ScaleInputs {
+            encoder: &encoder,
+            recipe: &self.setup.recipe,
+            size,
+            content: &content,
+            styles: &self.setup.styles,
+            guides: &self.setup.guides[index],
+        })?;
+        parts.append(&mut self.request.own_terms.losses);
+        let mut loss = Loss::sum("total", 1.0, parts);
+        let view = ScaleView {
+            encoder: &encoder,
+            content: &content,
+            image: Tensor::from_inner(image),
+            scale: index,
+            scales: self.setup.plan.scales.len(),
+        };
+        if let Err(error) = loss.begin_scale(&view) {
+            self.take_terms_back(loss);
+            return Err(error.into());
+        }
+        let evaluator = Evaluator::new(encoder, loss);
+        // That no term needs the whole image was checked when the run was planned.
+        Ok(evaluator.with_tile_size(self.request.tile_size)?)
+    }
+
+    /// Takes the terms of the user's own out of the loss of a scale; returns the others.
+    fn take_terms_back(&mut self, loss: Loss<B>) -> Vec<Loss<B>> {
+        let mut parts = loss.into_parts();
+        let own = parts.len() - self.request.own_terms.count;
+        self.request.own_terms.losses = parts.split_off(own);
+        parts
+    }
+
+    /// The encoder with the pooling and padding that the recipe asks for.
+    fn network(&self) -> Vgg19<B> {
+        let encoder = &self.request.encoder;
+        // Before a copy without autodiff is made, which shares what is packed by then.
+        encoder.prepare(&self.setup.plan.layers);
+        let (pooling, padding) = (encoder.pooling(), encoder.padding());
+        let encoder = encoder.clone();
+        encoder
+            .with_pooling(self.setup.recipe.pooling.unwrap_or(pooling))
+            .with_padding(self.setup.recipe.padding.unwrap_or(padding))
+    }
+
+    /// The image that a scale starts from, RGB in `[0, 1]`.
+    pub(super) fn start_of(&self, index: usize) -> Tensor<B::InnerBackend, 4> {
+        let device = self.request.encoder.device();
+        let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
+        let fitted = |picture: &Picture| picture.resize(width, height).to_tensor(&device);
+        if let Some((_, coarser)) = &self.coarser {
+            return fitted(coarser);
+        }
+        if let Some(start) = &self.request.start {
+            return fitted(start);
+        }
+        match (self.setup.recipe.init, self.setup.styles.first()) {
+            (Init::Style, Some(style)) => fitted(style),
+            (Init::Noise { deviation }, _) => self.noise(deviation, width, height),
+            (Init::Content | Init::Style, _) => fitted(&self.setup.content),
+        }
+    }
+
+    /// The encoder's mean colour with Gaussian noise.
+    fn noise(&self, deviation: f64, width: usize, height: usize) -> Tensor<B::InnerBackend, 4> {
+        // Drawn on the host, so that a seed means the same on every backend.
+        let mut rng = StdRng::seed_from_u64(self.request.seed);
+        let mean = self.request.encoder.normalization().mean_color();
+        let values = (0..3 * width * height)
+            .map(|index| {
+                let noise: f32 = StandardNormal.sample(&mut rng);
+                mean[index / (width * height)] + deviation as f32 * noise
+            })
+            .collect();
+        Tensor::from_data(
+            TensorData::new::<f32, _>(values, [1, 3, height, width]),
+            &self.request.encoder.device(),
+        )
+    }
+}
