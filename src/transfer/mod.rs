@@ -130,7 +130,7 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
     }
 
     /// Computes in tiles of about this many pixels on a side instead of the whole image at once: the
-    /// same result but for rounding, in less memory and more time; see [`eval`](crate::eval).
+    /// same gradient but for rounding, which an optimiser may magnify, in less memory and more time; see [`eval`](crate::eval).
     pub fn tile_size(mut self, pixels: usize) -> Self {
         self.request.tile_size = Some(pixels);
         self

@@ -13,14 +13,14 @@ mod eval;
 mod hostile;
 #[cfg(feature = "flex")]
 mod kernels;
-#[cfg(all(feature = "cli", unix))]
-mod kill;
 #[cfg(feature = "flex")]
 mod pictures;
 #[cfg(all(feature = "cli", feature = "flex"))]
 mod pretrained;
 #[cfg(feature = "flex")]
 mod reference;
+#[cfg(feature = "cli")]
+mod resume;
 #[cfg(all(feature = "cli", feature = "flex"))]
 mod server;
 #[cfg(feature = "flex")]

@@ -45,7 +45,7 @@ pub struct MemoryArgs {
     /// Refuse to start a run that needs more memory than this, such as 4GB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub memory: Option<u64>,
-    /// Compute in tiles of about N pixels on a side: the same result but for rounding, in less
+    /// Compute in tiles of about N pixels on a side: the same gradient but for rounding, in less
     /// memory and more time [default: the whole picture at once]
     #[arg(long, value_name = "N")]
     pub tile: Option<usize>,
