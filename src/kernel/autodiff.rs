@@ -6,9 +6,9 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
 
-use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, StyleBackend};
+use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, SamplePoints, StyleBackend};
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
@@ -110,6 +110,45 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
+
+    fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3> {
+        let node = features.clone().into_primitive().tensor().node;
+        let samples = B::sample(features.inner(), points);
+        let samples = samples.into_primitive().tensor();
+        let output = match SampleBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish(points.clone(), samples),
+            OpsKind::UnTracked(prepared) => prepared.finish(samples),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn column_products(columns: Tensor<Self, 3>, target: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        let node = columns.clone().into_primitive().tensor().node;
+        let (columns, target) = (columns.inner(), target.inner());
+        let products = B::column_products(columns.clone(), target.clone());
+        let products = products.into_primitive().tensor();
+        let output = match ColumnProductsBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish([columns, target], products),
+            OpsKind::UnTracked(prepared) => prepared.finish(products),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn nearest(
+        queries: Tensor<Self, 2>,
+        candidates: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
+        let (indices, products) = B::nearest(queries.inner(), candidates.inner());
+        (Tensor::from_inner(indices), Tensor::from_inner(products))
+    }
 }
 
 fn tensor<B: burn::tensor::backend::Backend, const D: usize>(
@@ -157,10 +196,10 @@ impl<B: ConvOps> Backward<B, 1> for PoolBackward {
 /// Removes the parent's gradient so far, from other uses of it, so that the next one is added in
 /// place: features of large images are large, and a separate sum would be a third such tensor. `any`
 /// tensor will do; its values are not used.
-fn take_gradient<B: ConvOps, S>(
+fn take_gradient<B: ConvOps, S, const D: usize>(
     grads: &mut Gradients,
     ops: &Ops<S, 1>,
-    any: &Tensor<B, 4>,
+    any: &Tensor<B, D>,
 ) -> Option<Tensor<B, 4>> {
     let parent = ops.parents[0].as_ref()?;
     let mut known = Autodiff::<B>::from_inner(any.clone().into_primitive().tensor());
@@ -175,7 +214,7 @@ impl<B: ConvOps> Backward<B, 1> for Conv1x1Backward {
     type State = Tensor<B, 2>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = tensor(grads.consume::<B>(&ops.node));
+        let gradient = tensor::<B, 4>(grads.consume::<B>(&ops.node));
         let sum = take_gradient(grads, &ops, &gradient);
         let [Some(parent)] = ops.parents else {
             return;
@@ -199,5 +238,38 @@ impl<B: ConvOps> Backward<B, 1> for GramBackward {
         };
         let sum = B::gram_backward(ops.state, gradient, sum);
         grads.register::<B>(parent.id, sum.into_primitive().tensor());
+    }
+}
+
+#[derive(Debug)]
+struct SampleBackward;
+
+impl<B: ConvOps> Backward<B, 1> for SampleBackward {
+    type State = SamplePoints;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = tensor::<B, 3>(grads.consume::<B>(&ops.node));
+        let sum = take_gradient(grads, &ops, &gradient);
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        let sum = B::sample_backward(gradient, &ops.state, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
+    }
+}
+
+#[derive(Debug)]
+struct ColumnProductsBackward;
+
+impl<B: ConvOps> Backward<B, 1> for ColumnProductsBackward {
+    /// Columns and target.
+    type State = [Tensor<B, 3>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [columns, target] = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            let gradient = B::column_products_backward(tensor(gradient), columns, target);
+            gradient.into_primitive().tensor()
+        });
     }
 }

@@ -2,13 +2,13 @@
 
 use std::ops::Deref;
 
-use burn::tensor::{Tensor, backend};
+use burn::tensor::{Int, Tensor, TensorData, backend};
 
 use super::cpu::buffer_pool::PooledBuffer;
 use super::cpu::conv1x1::PackedMatrix;
 use super::cpu::convolution::{self, Geometry, Weights};
-use super::cpu::{gram as grams, pool as pools, winograd};
-use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, reference};
+use super::cpu::{columns, gram as grams, nearest, pool as pools, sample, winograd};
+use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints, reference};
 
 /// A backend whose tensors the CPU kernels can read and make.
 pub(super) trait CpuBackend: backend::Backend {
@@ -106,6 +106,43 @@ macro_rules! impl_conv_ops {
                 sum: Option<Tensor<Self, 4>>,
             ) -> Tensor<Self, 4> {
                 $crate::kernel::cpu_backend::gram_backward(features, gradient, sum)
+            }
+
+            fn sample(
+                features: Tensor<Self, 4>,
+                points: &$crate::kernel::SamplePoints,
+            ) -> Tensor<Self, 3> {
+                $crate::kernel::cpu_backend::sample(features, points)
+            }
+
+            fn sample_backward(
+                gradient: Tensor<Self, 3>,
+                points: &$crate::kernel::SamplePoints,
+                sum: Option<Tensor<Self, 4>>,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::cpu_backend::sample_backward(gradient, points, sum)
+            }
+
+            fn column_products(
+                columns: Tensor<Self, 3>,
+                target: Tensor<Self, 3>,
+            ) -> Tensor<Self, 3> {
+                $crate::kernel::cpu_backend::column_products(columns, target)
+            }
+
+            fn column_products_backward(
+                gradient: Tensor<Self, 3>,
+                columns: Tensor<Self, 3>,
+                target: Tensor<Self, 3>,
+            ) -> Tensor<Self, 3> {
+                $crate::kernel::cpu_backend::column_products_backward(gradient, columns, target)
+            }
+
+            fn nearest(
+                queries: Tensor<Self, 2>,
+                candidates: Tensor<Self, 2>,
+            ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
+                $crate::kernel::cpu_backend::nearest(queries, candidates)
             }
         }
     };
@@ -332,4 +369,98 @@ pub(super) fn gram_backward<B: CpuBackend>(
             add(output);
         }),
     }
+}
+
+/// The values of a tensor, if they are `f32` and there are any.
+fn some_floats<B: CpuBackend, const D: usize>(x: &Tensor<B, D>) -> Option<B::Floats> {
+    match x.shape().num_elements() {
+        0 => None,
+        _ => B::floats(x),
+    }
+}
+
+pub(super) fn sample<B: CpuBackend>(features: Tensor<B, 4>, points: &SamplePoints) -> Tensor<B, 3> {
+    let values = match points.is_empty() {
+        true => None,
+        false => some_floats(&features),
+    };
+    let Some(values) = values else {
+        return reference::sample(features, points);
+    };
+    let [batch, channels, height, width] = features.dims();
+    assert_eq!([height, width], points.size());
+    filled([batch, channels, points.len()], |output| {
+        sample::forward(&values, height * width, points.corners(), output);
+    })
+}
+
+pub(super) fn sample_backward<B: CpuBackend>(
+    gradient: Tensor<B, 3>,
+    points: &SamplePoints,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let Some(values) = some_floats(&gradient) else {
+        return reference::sample_backward(gradient, points, sum);
+    };
+    let [batch, channels, _] = gradient.dims();
+    let [height, width] = points.size();
+    let backward = |planes: &mut [f32], add| {
+        sample::backward(&values, points.corners(), planes, height * width, add);
+    };
+    match sum {
+        Some(sum) => B::modify(sum, |planes| backward(planes, true)),
+        None => filled([batch, channels, height, width], |planes| {
+            backward(planes, false);
+        }),
+    }
+}
+
+pub(super) fn column_products<B: CpuBackend>(
+    columns: Tensor<B, 3>,
+    target: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let (Some(values), Some(targets)) = (some_floats(&columns), some_floats(&target)) else {
+        return reference::column_products(columns, target);
+    };
+    let [batch, channels, samples] = columns.dims();
+    assert_eq!(target.dims(), [1, channels, samples]);
+    filled([batch, 2, samples], |output| {
+        columns::products(&values, &targets, samples, output);
+    })
+}
+
+pub(super) fn column_products_backward<B: CpuBackend>(
+    gradient: Tensor<B, 3>,
+    columns: Tensor<B, 3>,
+    target: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let gradients = some_floats(&gradient);
+    let (Some(gradients), Some(values), Some(targets)) =
+        (gradients, some_floats(&columns), some_floats(&target))
+    else {
+        return reference::column_products_backward(gradient, columns, target);
+    };
+    let [batch, channels, samples] = columns.dims();
+    assert_eq!(gradient.dims(), [batch, 2, samples]);
+    assert_eq!(target.dims(), [1, channels, samples]);
+    filled(columns.dims(), |output| {
+        columns::backward(&gradients, &values, &targets, samples, output);
+    })
+}
+
+pub(super) fn nearest<B: CpuBackend>(
+    queries: Tensor<B, 2>,
+    candidates: Tensor<B, 2>,
+) -> (Tensor<B, 1, Int>, Tensor<B, 1>) {
+    let (Some(columns), Some(others)) = (some_floats(&queries), some_floats(&candidates)) else {
+        return reference::nearest(queries, candidates);
+    };
+    let [values, n] = queries.dims();
+    assert_eq!(candidates.dims()[0], values);
+    let mut indices = vec![0; n];
+    let products = filled([n], |products| {
+        nearest::nearest(&columns, &others, values, &mut indices, products);
+    });
+    let indices = TensorData::new(indices, [n]);
+    (Tensor::from_data(indices, &queries.device()), products)
 }

@@ -5,12 +5,15 @@
 //! - a 2×2 pool
 //! - a 1×1 convolution
 //! - the Gram matrix
+//! - features at [`SamplePoints`], between positions by bilinear interpolation
+//! - for columns of features, inner products with those of a target and squared norms
+//! - the column with the largest inner product, among many
 //!
 //! Weights are frozen, so backward keeps no activations: the gradient of a convolution with respect to
 //! its input is a convolution with the kernel rotated by 180° and its channels swapped, which is packed
 //! once. For a convolution, backward keeps one bit for each value before the pool (whether it passes
 //! its gradient on), for a max pool two bits for each value after it (which pixel was the largest).
-//! Only the Gram matrix keeps its features.
+//! Only the Gram matrix and the products of columns keep their features.
 //!
 //! [`ConvOps`] has these operations on a concrete backend. Its methods have defaults in ordinary Burn
 //! operations ([`mod@reference`]), so that `impl ConvOps for MyBackend {}` is enough for any backend. For
@@ -30,11 +33,14 @@ mod flex;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 pub mod reference;
+mod sample_points;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
 
-use burn::tensor::{Int, Tensor, backend};
+use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
+
+pub use sample_points::SamplePoints;
 
 /// How a 2×2 pool reduces its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +183,59 @@ pub trait ConvOps: backend::Backend {
     ) -> Tensor<Self, 4> {
         reference::gram_backward(features, gradient, sum)
     }
+
+    /// The features, `[batch, channels, height, width]`, at some points:
+    /// `[batch, channels, samples]`.
+    ///
+    /// # Panics
+    /// If the points are those of a layer of another size.
+    fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3> {
+        reference::sample(features, points)
+    }
+
+    /// The gradient with respect to the features, from that with respect to the samples, added to
+    /// `sum`, the gradient so far from other uses of the features.
+    fn sample_backward(
+        gradient: Tensor<Self, 3>,
+        points: &SamplePoints,
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        reference::sample_backward(gradient, points, sum)
+    }
+
+    /// For columns `[batch, channels, samples]` and those of a target, `[1, channels, samples]`:
+    /// `[batch, 2, samples]`, the inner products `Σ_c X[b,c,p]·T[c,p]` and the squared norms
+    /// `Σ_c X[b,c,p]²`.
+    ///
+    /// Sums over channels in parts are sums of the results.
+    fn column_products(columns: Tensor<Self, 3>, target: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        reference::column_products(columns, target)
+    }
+
+    /// The gradient with respect to the columns, `dA[b,p]·T[c,p] + 2·dB[b,p]·X[b,c,p]`, from that with
+    /// respect to both results of [`column_products`](Self::column_products), `[batch, 2, samples]`.
+    fn column_products_backward(
+        gradient: Tensor<Self, 3>,
+        columns: Tensor<Self, 3>,
+        target: Tensor<Self, 3>,
+    ) -> Tensor<Self, 3> {
+        reference::column_products_backward(gradient, columns, target)
+    }
+
+    /// For each column of `queries`, `[values, n]`, the index of the column of `candidates`,
+    /// `[values, m]`, with the largest inner product, the smallest index if several are equal, and that
+    /// product; both `[n]`. The n×m products are never stored.
+    ///
+    /// Products that are NaN have no order: where there are some, any candidate may be found.
+    ///
+    /// # Panics
+    /// If there are queries, but no candidates.
+    fn nearest(
+        queries: Tensor<Self, 2>,
+        candidates: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
+        reference::nearest(queries, candidates)
+    }
 }
 
 /// A backend that the crate runs on: one with [`ConvOps`], or `Autodiff` around one.
@@ -205,6 +264,18 @@ pub trait StyleBackend: backend::Backend {
 
     /// See [`ConvOps::gram`].
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3>;
+
+    /// See [`ConvOps::sample`].
+    fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3>;
+
+    /// See [`ConvOps::column_products`]. The target is a constant: it has no gradient.
+    fn column_products(columns: Tensor<Self, 3>, target: Tensor<Self, 3>) -> Tensor<Self, 3>;
+
+    /// See [`ConvOps::nearest`]. The result is a constant: there is no gradient.
+    fn nearest(
+        queries: Tensor<Self, 2>,
+        candidates: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>);
 }
 
 impl<B: ConvOps> StyleBackend for B {
@@ -234,6 +305,21 @@ impl<B: ConvOps> StyleBackend for B {
 
     fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
         <B as ConvOps>::gram(features)
+    }
+
+    fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3> {
+        <B as ConvOps>::sample(features, points)
+    }
+
+    fn column_products(columns: Tensor<Self, 3>, target: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        <B as ConvOps>::column_products(columns, target)
+    }
+
+    fn nearest(
+        queries: Tensor<Self, 2>,
+        candidates: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
+        <B as ConvOps>::nearest(queries, candidates)
     }
 }
 
@@ -275,6 +361,16 @@ where
 pub fn release_idle_memory() {
     #[cfg(any(feature = "flex", feature = "ndarray"))]
     cpu::buffer_pool::release_idle();
+}
+
+/// Indices on the device.
+pub(crate) fn indices<B: backend::Backend>(
+    indices: &[usize],
+    device: &B::Device,
+) -> Tensor<B, 1, Int> {
+    let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
+    let count = indices.len();
+    Tensor::from_data(TensorData::new(indices, [count]), device)
 }
 
 /// The sum of all elements, shape `[1]`, in an order that does not depend on the number of threads:

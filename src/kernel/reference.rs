@@ -7,12 +7,15 @@ use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{BackwardMask, Epilogue, PackedConv2d, Pooling};
+use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints};
 
 /// Bits in an element of a mask, whatever the width of the backend's integers.
 const BITS: usize = 32;
+
+/// Queries and candidates whose products are in memory at once, for [`nearest`].
+const BLOCK: [usize; 2] = [1024, 8192];
 
 /// The kernel of the backward convolution: rotated by 180°, channels swapped.
 pub fn pack<B: Backend>(weight: Tensor<B, 4>) -> Tensor<B, 1> {
@@ -210,6 +213,129 @@ pub fn gram_backward<B: Backend>(
         Some(sum) => sum + product,
         None => product,
     }
+}
+
+/// See [`ConvOps::sample`](super::ConvOps::sample).
+pub fn sample<B: Backend>(features: Tensor<B, 4>, points: &SamplePoints) -> Tensor<B, 3> {
+    let [batch, channels, height, width] = features.dims();
+    assert_eq!([height, width], points.size());
+    let samples = Tensor::zeros(
+        [batch, channels, points.len()],
+        (&features.device(), features.dtype()),
+    );
+    let rows = features.reshape([batch, channels, height * width]);
+    corners_of(points, &rows)
+        .into_iter()
+        .fold(samples, |samples, (positions, weights)| {
+            samples + rows.clone().select(2, positions) * weights
+        })
+}
+
+/// See [`ConvOps::sample_backward`](super::ConvOps::sample_backward).
+pub fn sample_backward<B: Backend>(
+    gradient: Tensor<B, 3>,
+    points: &SamplePoints,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let [batch, channels, _] = gradient.dims();
+    let [height, width] = points.size();
+    let flat = [batch, channels, height * width];
+    let start = match sum {
+        Some(sum) => sum.reshape(flat),
+        None => Tensor::zeros(flat, (&gradient.device(), gradient.dtype())),
+    };
+    let sum = corners_of(points, &gradient)
+        .into_iter()
+        .fold(start, |sum, (positions, weights)| {
+            let parts = gradient.clone() * weights;
+            sum.select_assign(2, positions, parts, IndexingUpdateOp::Add)
+        });
+    sum.reshape([batch, channels, height, width])
+}
+
+/// For each of the four corners its positions and its weights, `[1, 1, samples]`, on the device and of
+/// the type of a tensor. No corners if there are no points.
+fn corners_of<B: Backend>(
+    points: &SamplePoints,
+    like: &Tensor<B, 3>,
+) -> Vec<(Tensor<B, 1, Int>, Tensor<B, 3>)> {
+    let device = like.device();
+    let count = points.len();
+    let corners = points.corners();
+    let ways = if count == 0 { 0..0 } else { 0..4 };
+    ways.map(|way| {
+        let positions = corners.iter().map(|corner| corner[way].position as i32);
+        let weights = corners.iter().map(|corner| corner[way].weight);
+        let positions = TensorData::new(positions.collect::<Vec<_>>(), [count]);
+        let weights = TensorData::new(weights.collect::<Vec<_>>(), [1, 1, count]);
+        (
+            Tensor::from_data(positions, &device),
+            Tensor::from_data(weights, (&device, like.dtype())),
+        )
+    })
+    .collect()
+}
+
+/// See [`ConvOps::column_products`](super::ConvOps::column_products).
+pub fn column_products<B: Backend>(columns: Tensor<B, 3>, target: Tensor<B, 3>) -> Tensor<B, 3> {
+    let products = (columns.clone() * target).sum_dim(1);
+    let norms = (columns.clone() * columns).sum_dim(1);
+    Tensor::cat(vec![products, norms], 1)
+}
+
+/// See [`ConvOps::column_products_backward`](super::ConvOps::column_products_backward).
+pub fn column_products_backward<B: Backend>(
+    gradient: Tensor<B, 3>,
+    columns: Tensor<B, 3>,
+    target: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let products = gradient.clone().narrow(1, 0, 1);
+    let norms = gradient.narrow(1, 1, 1);
+    target * products + columns * norms * 2.0
+}
+
+/// See [`ConvOps::nearest`](super::ConvOps::nearest).
+pub fn nearest<B: Backend>(
+    queries: Tensor<B, 2>,
+    candidates: Tensor<B, 2>,
+) -> (Tensor<B, 1, Int>, Tensor<B, 1>) {
+    let [_, n] = queries.dims();
+    let [_, m] = candidates.dims();
+    let device = queries.device();
+    if n == 0 {
+        let none = Tensor::zeros([0], (&device, queries.dtype()));
+        return (Tensor::zeros([0], &device), none);
+    }
+    assert_ne!(m, 0, "no candidates");
+    let blocks = |count: usize, block: usize| {
+        (0..count)
+            .step_by(block)
+            .map(move |first| (first, block.min(count - first)))
+    };
+    let (indices, products) = blocks(n, BLOCK[0])
+        .map(|(first, count)| {
+            let queries = queries.clone().narrow(1, first, count).transpose();
+            blocks(m, BLOCK[1])
+                .map(|(first, count)| {
+                    let candidates = candidates.clone().narrow(1, first, count);
+                    let products = queries.clone().matmul(candidates);
+                    let (largest, index) = products.max_dim_with_indices(1);
+                    (index + first as i64, largest)
+                })
+                .reduce(|(index, largest), (later_index, later)| {
+                    let larger = later.clone().greater(largest.clone());
+                    (
+                        index.mask_where(larger.clone(), later_index),
+                        largest.mask_where(larger, later),
+                    )
+                })
+                .expect("at least one block of candidates")
+        })
+        .unzip();
+    (
+        Tensor::cat(indices, 0).squeeze_dim(1),
+        Tensor::cat(products, 0).squeeze_dim(1),
+    )
 }
 
 /// Whether a pixel is the first largest of its 2×2 window; false in an odd last row or column.

@@ -1,5 +1,7 @@
 //! The CPU kernels against the reference implementations, on random shapes.
 
+mod samples;
+
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};

@@ -45,6 +45,13 @@ pub struct Output {
     pub add: bool,
 }
 
+/// How many panels one step computes together, with one reading of the left factor.
+#[inline(always)]
+pub fn together<S: Simd>() -> usize {
+    // With AVX-512 a register holds a whole panel, and one panel alone would wait for its own sums.
+    if S::F32_LANES == NR { 4 } else { 1 }
+}
+
 /// `output[i, lane] = Σ_k left[k, i] · right[k, lane]` for up to [`MR`] rows and any number of
 /// panels. Each element is summed in the order of `k` in one accumulator, so the result does not
 /// depend on how rows and panels are divided.
@@ -61,10 +68,8 @@ pub unsafe fn matmul<S: Simd, const STEP: usize, const ROW: usize>(
     mut right: Right,
     mut output: Output,
 ) {
-    // With AVX-512 a register holds a whole panel, and one panel alone would wait for its own sums.
-    let together = if S::F32_LANES == NR { 4 } else { 1 };
     while right.panels > 0 {
-        let panels = match right.panels.min(together) {
+        let panels = match right.panels.min(together::<S>()) {
             2 | 3 => 2,
             panels => panels,
         };

@@ -11,6 +11,8 @@
 //! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
 //! | [`convolution`] | the 3×3 convolution with its epilogue and projection, and its gradient |
 //! | [`pool`], [`conv1x1`], [`gram`] | the 2×2 pool, 1×1 convolutions, Gram matrices |
+//! | [`sample`], [`columns`] | features at points, products of columns |
+//! | [`nearest`] | the column with the largest inner product, among many |
 //! | [`buffer_pool`] | reuse of memory |
 //!
 //! All functions on vectors are `#[inline(always)]`, called from a `WithSimd::with_simd`, and pass no
@@ -21,6 +23,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod buffer_pool;
+pub mod columns;
 pub mod conv1x1;
 pub mod convolution;
 pub mod gram;
@@ -28,9 +31,11 @@ mod interleave;
 mod lanes;
 mod masks;
 mod microkernel;
+pub mod nearest;
 mod output_tiles;
 mod patches;
 pub mod pool;
+pub mod sample;
 mod tiles;
 pub mod winograd;
 
