@@ -21,9 +21,9 @@ fn image(size: usize) -> Tensor<Flex, 4> {
     Tensor::random(shape, Distribution::Uniform(0.0, 1.0), &Default::default())
 }
 
-/// The loss of the default recipe, with random targets.
+/// The loss of the Gram recipe, with random targets.
 fn loss(encoder: &Vgg19<B>, size: usize) -> Loss<B> {
-    let recipe = Recipe::default();
+    let recipe = Recipe::gram();
     let layers = [&recipe.style_layers[..], &recipe.content_layers].concat();
     let features = encoder.valid().features(image(size), &layers).unwrap();
     let channels = |layer| encoder.channels(layer).unwrap();

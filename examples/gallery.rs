@@ -31,12 +31,31 @@ fn main() -> Result<(), Failure> {
     };
     std::fs::create_dir_all(&gallery.folder)?;
     gallery.styles()?;
-    gallery.row("style-weight", [10.0, 50.0, 200.0, 1000.0], |recipe| {
-        &mut recipe.style_weight
-    })?;
-    gallery.row("style-scale", [0.5, 1.0, 2.0, 3.0], |recipe| {
-        &mut recipe.style_scale
-    })?;
+    gallery.matching()?;
+    gallery.row(
+        "strength",
+        Recipe::default(),
+        [0.0, 0.25, 0.5, 1.0],
+        Recipe::with_strength,
+    )?;
+    gallery.row(
+        "style-scale",
+        Recipe::default(),
+        [0.5, 1.0, 2.0, 3.0],
+        |recipe, style_scale| Recipe {
+            style_scale,
+            ..recipe
+        },
+    )?;
+    gallery.row(
+        "style-weight",
+        Recipe::gram(),
+        [500.0, 2000.0, 7500.0, 30000.0],
+        |recipe, style_weight| Recipe {
+            style_weight,
+            ..recipe
+        },
+    )?;
     gallery.colors()?;
     gallery.losses()?;
     gallery.sizes()?;
@@ -60,6 +79,11 @@ fn crop(picture: &Picture, [x, y]: [f64; 2], share: f64) -> Result<Picture, Fail
     Ok(Picture::from_rgb(columns, rows, pixels.collect())?)
 }
 
+/// The default recipe at the size of the sheets.
+fn base() -> Recipe {
+    Recipe::default().with_size(SIZE)
+}
+
 struct Gallery {
     folder: PathBuf,
     encoder: Encoder,
@@ -71,8 +95,9 @@ impl Gallery {
         Ok(Picture::open(format!("assets/{name}.jpg"))?)
     }
 
-    fn paint(&self, encoder: &Encoder, style: &str, recipe: Recipe) -> Result<Picture, Failure> {
-        let outcome = StyleTransfer::new(encoder)
+    /// The scene in one style.
+    fn paint(&self, style: &str, recipe: Recipe) -> Result<Picture, Failure> {
+        let outcome = StyleTransfer::new(&self.encoder)
             .content(self.scene.clone())
             .style(self.style(style)?, 1.0)
             .recipe(recipe)
@@ -80,17 +105,10 @@ impl Gallery {
         Ok(outcome.picture)
     }
 
-    /// The scene in one style with one thing changed.
-    fn with(&self, style: &str, change: impl FnOnce(&mut Recipe)) -> Result<Picture, Failure> {
-        let mut recipe = Recipe::default().with_size(SIZE);
-        change(&mut recipe);
-        self.paint(&self.encoder, style, recipe)
-    }
-
     fn save(&self, name: &str, picture: &Picture) -> Result<(), Failure> {
         let path = self.folder.join(name);
         let options = SaveOptions {
-            jpeg_quality: 85,
+            jpeg_quality: 78,
             ..SaveOptions::default()
         };
         picture.save_with(&path, options)?;
@@ -113,22 +131,38 @@ impl Gallery {
         let mut rows = vec![Vec::new(), Vec::new()];
         for name in names {
             rows[0].push((name.to_string(), self.style(name)?));
-            rows[1].push((format!("scene in {name}"), self.with(name, |_| ())?));
+            rows[1].push((format!("scene in {name}"), self.paint(name, base())?));
         }
         self.sheet("styles.jpg", &rows)
     }
 
-    /// The scene with one number of the recipe changed, a picture for each value.
+    /// Gram matrices beside nearest neighbours, whole and in a detail.
+    fn matching(&self) -> Result<(), Failure> {
+        let mut rows = vec![Vec::new(); 4];
+        for style in ["swirls", "glass", "woodcut", "dots"] {
+            for (index, recipe) in [Recipe::gram(), Recipe::default()].into_iter().enumerate() {
+                let label = format!("{style}, {}", recipe.name);
+                let picture = self.paint(style, recipe.with_size(2 * SIZE))?;
+                let detail = crop(&picture, [0.3, 0.3], 0.5)?;
+                rows[2 * index].push((label, picture));
+                rows[2 * index + 1].push(("a detail".to_string(), detail));
+            }
+        }
+        self.sheet("matching.jpg", &rows)
+    }
+
+    /// The scene with one number of a recipe changed, a picture for each value.
     fn row(
         &self,
         option: &str,
+        recipe: Recipe,
         values: [f64; 4],
-        number: fn(&mut Recipe) -> &mut f64,
+        change: fn(Recipe, f64) -> Recipe,
     ) -> Result<(), Failure> {
         let mut row = Vec::new();
         for value in values {
-            let picture = self.with("swirls", |recipe| *number(recipe) = value)?;
-            row.push((format!("--{option} {value}"), picture));
+            let recipe = change(recipe.clone().with_size(SIZE), value);
+            row.push((format!("--{option} {value}"), self.paint("swirls", recipe)?));
         }
         self.sheet(&format!("{option}.jpg"), &[row])
     }
@@ -136,7 +170,7 @@ impl Gallery {
     fn colors(&self) -> Result<(), Failure> {
         let mut cells = vec![("content".to_string(), self.scene.clone())];
         for colors in ColorTransfer::ALL {
-            let picture = self.with("glass", |recipe| recipe.colors = colors)?;
+            let picture = self.paint("glass", Recipe { colors, ..base() })?;
             cells.push((format!("--colors {colors}"), picture));
         }
         let rows: Vec<_> = cells.chunks(4).map(<[_]>::to_vec).collect();
@@ -144,30 +178,38 @@ impl Gallery {
     }
 
     fn losses(&self) -> Result<(), Failure> {
+        let gram = Recipe::gram().with_size(SIZE);
+        let mean_std = Recipe {
+            style_loss: StyleLoss::MeanStd,
+            ..gram.clone()
+        };
+        let max = Recipe {
+            pooling: Some(Pooling::Max),
+            ..gram.clone()
+        };
         let mut losses = Vec::new();
-        for (name, loss, weight) in [
-            ("gram", StyleLoss::Gram, 200.0),
-            ("wasserstein", StyleLoss::Wasserstein, 200.0),
-            ("mean-std", StyleLoss::MeanStd, 200.0),
+        for (name, recipe) in [
+            ("--recipe gram", gram.clone()),
+            (
+                "--recipe wasserstein",
+                Recipe::wasserstein().with_size(SIZE),
+            ),
+            ("--style-loss mean-std", mean_std),
+            ("--pooling max", max),
         ] {
-            let picture = self.with("swirls", |recipe| {
-                recipe.style_loss = loss;
-                recipe.style_weight = weight;
-            })?;
-            losses.push((format!("--style-loss {name}"), picture));
+            losses.push((name.to_string(), self.paint("swirls", recipe)?));
         }
-        let recipe = || Recipe::default().with_size(SIZE);
-        let average = self.encoder.clone().with_pooling(Pooling::Average);
-        let picture = self.paint(&average, "swirls", recipe())?;
-        losses.push(("--pooling average".to_string(), picture));
         let mut borders = Vec::new();
         for (name, padding) in [
             ("zero", Padding::Zero),
             ("replicate", Padding::Replicate),
             ("reflect", Padding::Reflect),
         ] {
-            let encoder = self.encoder.clone().with_padding(padding);
-            let picture = self.paint(&encoder, "woodcut", recipe())?;
+            let recipe = Recipe {
+                padding: Some(padding),
+                ..gram.clone()
+            };
+            let picture = self.paint("woodcut", recipe)?;
             borders.push((format!("--padding {name}"), picture));
         }
         self.sheet("losses.jpg", &[losses, borders])
@@ -178,18 +220,19 @@ impl Gallery {
     fn sizes(&self) -> Result<(), Failure> {
         let mut rows = vec![Vec::new(), Vec::new()];
         for (name, size, coarsest) in [
-            ("--size 512", 512, 128),
-            ("--size 1024", 1024, 128),
-            ("--size 2048", 2048, 128),
-            ("2048, one scale", 2048, 2048),
+            ("--size 256", 256, base().coarsest),
+            ("--size 512", 512, base().coarsest),
+            ("--size 1024", 1024, base().coarsest),
+            ("1024, one scale", 1024, 1024),
         ] {
-            let picture = self.with("swirls", |recipe| {
-                recipe.size = size;
-                recipe.coarsest = coarsest;
-                if coarsest == size {
-                    recipe.iterations = 110;
-                }
-            })?;
+            let mut recipe = Recipe {
+                coarsest,
+                ..base().with_size(size)
+            };
+            if coarsest == size {
+                recipe.iterations = 80;
+            }
+            let picture = self.paint("swirls", recipe)?;
             let detail = crop(&picture, [0.3, 0.4], 0.25)?;
             rows[0].push((name.to_string(), picture));
             rows[1].push(("a quarter of it".to_string(), detail));
@@ -216,7 +259,7 @@ impl Gallery {
         for (first, second) in [("swirls", "woodcut"), ("dots", "swirls")] {
             let mut transfer = StyleTransfer::new(&self.encoder)
                 .content(self.scene.clone())
-                .recipe(Recipe::default().with_size(SIZE));
+                .recipe(base());
             let maps = [above.clone(), below.clone()];
             let regions = Region::by_color(&content, &maps)?;
             for (name, regions) in [first, second].into_iter().zip(regions) {
@@ -238,15 +281,17 @@ impl Gallery {
             ("--averaging 0.9", 0.9, false),
             ("and --carry-moments", 0.9, true),
         ] {
-            let picture = self.with("swirls", |recipe| {
-                recipe.optimizer = OptimizerConfig::Adam(AdamConfig {
-                    learning_rate: 0.04 * recipe.range,
+            let recipe = Recipe {
+                optimizer: OptimizerConfig::Adam(AdamConfig {
                     carry_moments: carry,
                     ..AdamConfig::default()
-                });
-                recipe.iterations = 60;
-                recipe.averaging = Some(averaging);
-            })?;
+                }),
+                coarse_iterations: vec![60],
+                iterations: 60,
+                averaging: Some(averaging),
+                ..base()
+            };
+            let picture = self.paint("swirls", recipe)?;
             let detail = crop(&picture, [0.3, 0.4], 0.25)?;
             rows[0].push((name.to_string(), picture));
             rows[1].push(("a quarter of it".to_string(), detail));
@@ -254,25 +299,29 @@ impl Gallery {
         self.sheet("averaging.jpg", &rows)
     }
 
-    /// The recipes of other programs, at one size and with fewer steps where theirs would take long.
+    /// All recipes, at one size and with fewer steps where theirs would take long.
     fn recipes(&self) -> Result<(), Failure> {
         let mut cells = Vec::new();
         for mut recipe in Recipe::all() {
-            // conv4_2 before its ReLU is VGG19's alone.
+            // conv4_2 before its ReLU and relu5_3 are VGG19's alone.
             recipe.content_layers = vec![Layer::RELU4_2];
+            if let Some(deepest) = recipe.transport.layers.last_mut() {
+                *deepest = Layer::RELU5_1;
+            }
             recipe.measure = Measure::LongestSide;
             recipe.coarsest = recipe.coarsest.min(SIZE);
             recipe.size = SIZE;
             recipe.enlarge_content = true;
-            for count in recipe
-                .coarse_iterations
-                .iter_mut()
-                .chain([&mut recipe.iterations])
-            {
-                *count = (*count).min(200);
+            let gram = recipe.style_weight > 0.0;
+            let most = if gram { 200 } else { 100 };
+            for count in recipe.coarse_iterations.iter_mut().chain([
+                &mut recipe.iterations,
+                &mut recipe.neighbors.final_iterations,
+            ]) {
+                *count = (*count).min(most);
             }
             let name = recipe.name.clone();
-            cells.push((name, self.paint(&self.encoder, "swirls", recipe)?));
+            cells.push((name, self.paint("swirls", recipe)?));
         }
         let rows: Vec<_> = cells.chunks(4).map(<[_]>::to_vec).collect();
         self.sheet("recipes.jpg", &rows)
@@ -297,23 +346,30 @@ impl Gallery {
         self.save("layers.jpg", &all)
     }
 
+    /// The image in the course of a run, and the losses of one that has several.
     fn course(&self) -> Result<(), Failure> {
         let (mut evolution, mut curves) = (Evolution::new(), Curves::new());
-        let outcome = StyleTransfer::new(&self.encoder)
-            .content(self.scene.clone())
-            .style(self.style("swirls")?, 1.0)
-            .recipe(Recipe::default().with_size(SIZE))
-            .on_step(|step| {
-                curves.record(step);
-                match evolution.record(step) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
+        let transfer = |recipe| -> Result<_, Failure> {
+            Ok(StyleTransfer::new(&self.encoder)
+                .content(self.scene.clone())
+                .style(self.style("swirls")?, 1.0)
+                .recipe(recipe))
+        };
+        let outcome = transfer(base())?
+            .on_step(|step| match evolution.record(step) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
             })
             .run()?;
         evolution.finish(outcome.evaluations, &outcome.picture);
         let strip = evolution.strip().ok_or("nothing was recorded")?;
         self.save("evolution.jpg", &strip)?;
+        transfer(Recipe::gram().with_size(SIZE))?
+            .on_step(|step| {
+                curves.record(step);
+                ControlFlow::Continue(())
+            })
+            .run()?;
         curves.save(Path::new(&self.folder).join("curves.svg"))?;
         Ok(())
     }

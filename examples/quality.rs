@@ -67,7 +67,7 @@ fn main() -> Result<(), Failure> {
                         .content(content.clone())
                         .style(style.clone(), 1.0)
                 };
-                let recipe = Recipe::default().with_size(size);
+                let recipe = Recipe::gram().with_size(size);
                 let paint = |encoder| transfer(encoder).recipe(recipe.clone()).run();
                 let results = [paint(&vgg19)?.picture, paint(&student)?.picture];
                 let mut losses = Vec::new();
@@ -170,7 +170,7 @@ fn square(picture: &Picture, side: usize, place: f64) -> Picture {
 
 /// Gram and content losses between all pairs of pictures, the student's against VGG19's.
 fn compare_pairs(vgg19: &Encoder, student: &Encoder, pictures: &[&Picture]) -> Result<(), Failure> {
-    let recipe = Recipe::default();
+    let recipe = Recipe::gram();
     let layers = [&recipe.style_layers[..], &recipe.content_layers].concat();
     let squares: Vec<Picture> = pictures
         .iter()

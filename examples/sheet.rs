@@ -19,7 +19,7 @@ const GAP: usize = 8;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let output = arguments.next().unwrap_or("assets/sheet.jpg".to_string());
-    let size: usize = arguments.next().map_or(Ok(320), |size| size.parse())?;
+    let size: usize = arguments.next().map_or(Ok(288), |size| size.parse())?;
 
     let device = Default::default();
     let encoder = match std::env::var_os("IMPASTO_WEIGHTS") {

@@ -20,9 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}/{}: {}", step.iteration, step.iterations, step.losses);
         // Halfway through the last scale, more of the photograph.
         if step.scale == last && step.iteration == step.iterations / 2 {
-            let mut recipe = run.recipe().clone();
-            recipe.style_weight /= 8.0;
-            run.set_recipe(recipe)?;
+            let recipe = run.recipe().clone();
+            run.set_recipe(recipe.with_strength(0.1))?;
         }
     }
     let outcome = run.finish()?;

@@ -31,7 +31,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Weights(command) => weights::run(&command),
         Command::Layers { size, json } => lists::layers(size.into(), json),
-        Command::Recipes => lists::recipes(),
+        Command::Recipes { name, json } => lists::recipes(name.as_deref(), json),
         Command::Devices => lists::devices(),
         Command::Completions { shell } => lists::completions(shell),
     }

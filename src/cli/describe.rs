@@ -5,8 +5,8 @@ use std::path::Path;
 use impasto::loss::{
     ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
 };
-use impasto::optim::{LineSearch, OptimizerConfig};
-use impasto::transfer::{Measure, Plan, StyleLoss};
+use impasto::optim::{AdamConfig, LineSearch, OptimizerConfig};
+use impasto::transfer::{Measure, Neighbors, Plan, Search, StyleLoss, Transport};
 use impasto::{Init, Layer, Padding, Pooling, Recipe};
 
 /// The settings of a recipe, each with its name.
@@ -23,6 +23,8 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("scales", scales(recipe)),
         ("content", content(recipe)),
         ("style", style(recipe)),
+        ("neighbours", neighbors(&recipe.neighbors)),
+        ("transport", transport(&recipe.transport)),
         ("style pictures", style_pictures(recipe)),
         (
             "total variation",
@@ -35,10 +37,10 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("errors", errors.to_string()),
         ("colours", recipe.colors.to_string()),
         ("network", network(recipe)),
-        ("start", start(recipe.init)),
+        ("start", start(recipe)),
         ("optimiser", optimizer(recipe)),
         ("result", averaging),
-        ("pixel values", format!("0 to {}", recipe.range)),
+        ("variables", variables(recipe)),
     ]
 }
 
@@ -46,7 +48,10 @@ fn scales(recipe: &Recipe) -> String {
     let scales = recipe.scales();
     let scales: Vec<String> = scales
         .iter()
-        .map(|scale| format!("{} px × {} steps", scale.size, scale.iterations))
+        .map(|scale| {
+            let pass = if scale.final_pass { " (last pass)" } else { "" };
+            format!("{} px × {} steps{pass}", scale.size, scale.iterations)
+        })
         .collect();
     let measure = match recipe.measure {
         Measure::LongestSide => "longest side",
@@ -63,7 +68,9 @@ fn scales(recipe: &Recipe) -> String {
 }
 
 fn content(recipe: &Recipe) -> String {
-    let layers: Vec<String> = recipe.content_layers.iter().map(Layer::to_string).collect();
+    if recipe.content_weight == 0.0 {
+        return "0".to_string();
+    }
     let normalization = match recipe.content_normalization {
         ContentNormalization::Mean => "mean squared error",
         ContentNormalization::HalfOfSum => "sum of squared errors ÷ 2",
@@ -72,10 +79,16 @@ fn content(recipe: &Recipe) -> String {
         }
     };
     let weight = number(recipe.content_weight);
-    format!("{weight} × {} ({normalization})", layers.join(" "))
+    format!(
+        "{weight} × {} ({normalization})",
+        names(&recipe.content_layers)
+    )
 }
 
 fn style(recipe: &Recipe) -> String {
+    if recipe.style_weight == 0.0 {
+        return "0".to_string();
+    }
     let layers = recipe.weighted_style_layers();
     let layers: Vec<String> = layers
         .iter()
@@ -99,6 +112,48 @@ fn style(recipe: &Recipe) -> String {
     };
     let weight = number(recipe.style_weight);
     format!("{weight} × {} ({loss})", layers.join(" "))
+}
+
+fn names(layers: &[Layer]) -> String {
+    let layers: Vec<String> = layers.iter().map(Layer::to_string).collect();
+    layers.join(" ")
+}
+
+fn neighbors(neighbors: &Neighbors) -> String {
+    if neighbors.weight == 0.0 {
+        return "0".to_string();
+    }
+    let search = match neighbors.search {
+        Search::Exact => "exact search".to_string(),
+        Search::Projected { dimensions } => format!("search in {dimensions} dimensions"),
+    };
+    let rotations = match neighbors.rotations {
+        true => ", style turned in four ways",
+        false => "",
+    };
+    format!(
+        "{} × {} (hypercolumns, {} distance, {search}{rotations}, {} of the content)",
+        number(neighbors.weight),
+        names(&neighbors.layers),
+        neighbors.distance,
+        number(neighbors.content_share),
+    )
+}
+
+fn transport(transport: &Transport) -> String {
+    if transport.weight == 0.0 {
+        return "0".to_string();
+    }
+    format!(
+        "{} × {} (relaxed optimal transport of {} pixels to {} of the style, content {}, × {} from \
+         scale to scale)",
+        number(transport.weight),
+        names(&transport.layers),
+        transport.samples,
+        transport.style_samples,
+        number(transport.content),
+        number(transport.content_ratio),
+    )
 }
 
 fn style_pictures(recipe: &Recipe) -> String {
@@ -147,18 +202,41 @@ fn network(recipe: &Recipe) -> String {
     format!("pooling {pooling}, padding {padding}")
 }
 
-fn start(init: Init) -> String {
-    match init {
+fn start(recipe: &Recipe) -> String {
+    let start = match recipe.init {
         Init::Content => "the content picture".to_string(),
         Init::Style => "the first style picture".to_string(),
+        Init::StyleColor => "the mean colour of the first style picture".to_string(),
         Init::Noise { deviation } => format!(
             "noise around the mean colour, standard deviation {} of the range",
             number(deviation)
+        ),
+    };
+    match recipe.content_detail {
+        true => format!("{start}, with the content's finest details at all scales but the last"),
+        false => start,
+    }
+}
+
+fn variables(recipe: &Recipe) -> String {
+    match recipe.pyramid {
+        0 => format!("pixels, values from 0 to {}", recipe.range),
+        levels => format!(
+            "a Laplacian pyramid of {levels} levels at most, values from 0 to {}",
+            recipe.range
         ),
     }
 }
 
 fn optimizer(recipe: &Recipe) -> String {
+    let text = method(recipe);
+    match recipe.last_rate {
+        1.0 => text,
+        rate => format!("{text}, learning rate × {rate} at the last scale"),
+    }
+}
+
+fn method(recipe: &Recipe) -> String {
     match recipe.optimizer {
         OptimizerConfig::Lbfgs(config) => {
             let search = match config.line_search {
@@ -175,8 +253,20 @@ fn optimizer(recipe: &Recipe) -> String {
             text
         }
         OptimizerConfig::Adam(config) => {
+            let name = match config {
+                AdamConfig {
+                    beta1: 0.0,
+                    bias_correction: false,
+                    ..
+                } => "RMSprop (Adam without bias correction)",
+                AdamConfig {
+                    bias_correction: false,
+                    ..
+                } => "Adam without bias correction",
+                _ => "Adam",
+            };
             let mut text = format!(
-                "Adam, learning rate {}, β₁ {}, β₂ {}, ε {}",
+                "{name}, learning rate {}, β₁ {}, β₂ {}, ε {}",
                 config.learning_rate,
                 config.beta1,
                 config.beta2,
@@ -208,10 +298,11 @@ pub fn plan(recipe: &Recipe, start: Option<&Path>, plan: &Plan) -> Vec<(String, 
             1 => String::new(),
             count => format!(" in {count} tiles"),
         };
+        let pass = if scale.final_pass { ", last pass" } else { "" };
         lines.push((
             format!("scale {}", index + 1),
             format!(
-                "{}×{} pixels{tiles}, {} steps, about {} of memory",
+                "{}×{} pixels{tiles}{pass}, {} steps, about {} of memory",
                 scale.width,
                 scale.height,
                 scale.iterations,

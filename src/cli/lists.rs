@@ -12,9 +12,21 @@ use super::describe;
 use super::device::Device;
 use super::failure::Failure;
 
-/// All recipes.
-pub fn recipes() -> Result<ExitCode, Failure> {
-    for recipe in Recipe::all() {
+/// All recipes, or the one of this name; as JSON, one as `--recipe` reads it.
+pub fn recipes(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+    let recipes = match name {
+        Some(name) => vec![Recipe::named(name).map_err(Failure::usage)?],
+        None => Recipe::all(),
+    };
+    if json {
+        let text = match &recipes[..] {
+            [recipe] => serde_json::to_string_pretty(recipe),
+            recipes => serde_json::to_string_pretty(recipes),
+        };
+        print(&format!("{}\n", text.map_err(Failure::other)?));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for recipe in recipes {
         print(&format!("{}\n  {}\n", recipe.name, recipe.source));
         for (key, value) in describe::recipe(&recipe) {
             print(&format!("  {key:16} {value}\n"));

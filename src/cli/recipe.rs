@@ -1,5 +1,6 @@
 //! The recipe that the options of a command ask for.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
@@ -16,7 +17,7 @@ pub fn from_style_args<'a>(
     args: &'a StyleArgs,
     device: &DeviceArgs,
 ) -> Result<(Recipe, Option<&'a Path>), Failure> {
-    let mut recipe = Recipe::named(&args.recipe).map_err(Failure::usage)?;
+    let mut recipe = named_or_read(&args.recipe)?;
     let mut start = None;
     if let Some(init) = args.init.as_deref() {
         match init.to_str() {
@@ -36,6 +37,20 @@ pub fn from_style_args<'a>(
     set(&mut recipe.content_weight, args.content_weight);
     set(&mut recipe.style_weight, args.style_weight);
     set(&mut recipe.tv_weight, args.tv_weight);
+    set(&mut recipe.neighbors.weight, args.neighbors_weight);
+    if let Some(strength) = args.strength {
+        if recipe.neighbors.weight == 0.0 {
+            return Err(Failure::usage(
+                "--strength works with recipes that match neighbours, such as impasto; with this one \
+                 use --style-weight and --content-weight, or add --neighbors-weight",
+            ));
+        }
+        if !(0.0..=1.0).contains(&strength) {
+            let message = format!("--strength is {strength}, expected 0 to 1");
+            return Err(Failure::usage(message));
+        }
+        recipe = recipe.with_strength(strength);
+    }
     if let Some([scale]) = args.style_scale.as_deref() {
         recipe.style_scale = *scale;
     }
@@ -59,8 +74,57 @@ pub fn from_style_args<'a>(
         recipe.content_layers = layers.clone();
     }
     set_network(&mut recipe, device);
+    check_weights(&recipe, args)?;
     recipe.check().map_err(Failure::usage)?;
     Ok((recipe, start))
+}
+
+/// Refuses what is said of a loss that has no weight.
+fn check_weights(recipe: &Recipe, args: &StyleArgs) -> Result<(), Failure> {
+    let (content, style) = (recipe.content_weight, recipe.style_weight);
+    let unused = [
+        (
+            "--content-layers",
+            args.content_layers.is_some(),
+            content,
+            "--content-weight",
+        ),
+        (
+            "--style-layers",
+            args.style_layers.is_some(),
+            style,
+            "--style-weight",
+        ),
+        (
+            "--style-loss",
+            args.style_loss.is_some(),
+            style,
+            "--style-weight",
+        ),
+    ];
+    let mut unused = unused.into_iter();
+    match unused.find(|(_, given, weight, _)| *given && *weight == 0.0) {
+        None => Ok(()),
+        Some((option, _, _, needed)) => Err(Failure::usage(format!(
+            "{option} has no effect, since this loss has no weight in the recipe `{}`; add {needed}, \
+             or choose another one, such as --recipe gram",
+            recipe.name
+        ))),
+    }
+}
+
+/// The recipe of this name, or in this JSON file.
+fn named_or_read(name: &str) -> Result<Recipe, Failure> {
+    let path = Path::new(name);
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return Recipe::named(name).map_err(Failure::usage);
+    }
+    let problem = |error: &dyn Display| {
+        let path = path.display();
+        Failure::usage(format!("{path}: cannot read the recipe: {error}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
+    Recipe::from_json(&text).map_err(|error| problem(&error))
 }
 
 /// A recipe of a reconstruction with the options that override it.

@@ -36,7 +36,7 @@ fn content(args: &ReconstructContentArgs) -> Result<Job, Failure> {
 }
 
 fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
-    let mut recipe = Recipe::style_reconstruction(&Recipe::default().style_layers);
+    let mut recipe = Recipe::style_reconstruction(&Recipe::gram().style_layers);
     if let Some(layers) = &args.layers {
         set_style_layers(&mut recipe, layers);
     }

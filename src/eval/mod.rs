@@ -125,6 +125,11 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         &self.loss
     }
 
+    /// Tells the terms that a step of the optimiser begins, see [`Term::begin_step`](crate::loss::Term).
+    pub fn begin_step(&mut self, step: usize) {
+        self.loss.begin_step(step);
+    }
+
     /// Gives the loss back.
     pub fn into_loss(self) -> Loss<B> {
         self.loss

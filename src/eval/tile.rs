@@ -25,8 +25,8 @@ impl Tile {
     /// begin at such multiples: there neither pooling windows nor the 4×4 tiles of a Winograd
     /// convolution are cut, so that features differ from those of the whole image by rounding at most.
     /// What is left over at the right and at the bottom is a tile of its own only if it has a position
-    /// at every layer. The halo is the receptive field of the deepest layer beyond its own pixels, or `margin`
-    /// where that is more.
+    /// at every layer. The halo is the receptive field of the deepest layer beyond its own pixels, and
+    /// `margin` beyond that.
     pub fn grid(
         size: [usize; 2],
         side: Option<usize>,
@@ -35,7 +35,7 @@ impl Tile {
     ) -> Vec<Self> {
         let stride = layers.iter().map(|layer| layer.stride()).max().unwrap_or(1);
         let halo = layers.iter().map(|&layer| reach(layer)).max().unwrap_or(0);
-        let halo = halo.max(margin).next_multiple_of(stride);
+        let halo = (halo + margin).next_multiple_of(stride);
         let [rows, columns] = size.map(|length| cuts(length, side, stride, halo));
         let around = |(start, end): (usize, usize), length: usize| {
             (start.saturating_sub(halo), (end + halo).min(length))

@@ -43,9 +43,7 @@ impl<B: Backend> Guide<B> {
         let resize = |&layer: &Layer| {
             let stride = layer.stride();
             let (width, height) = ((width / stride).max(1), (height / stride).max(1));
-            let resized = mask.resize(width, height);
-            let values = resized.rgb().chunks_exact(3);
-            let mut values: Vec<f32> = values.map(|rgb| (rgb[0] + rgb[1] + rgb[2]) / 3.0).collect();
+            let mut values = mask.resize(width, height).mean_of_channels();
             let mean = values.iter().sum::<f32>() / values.len() as f32;
             if mean < LEAST {
                 return Err(EmptyRegion { layer });

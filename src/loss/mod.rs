@@ -39,11 +39,17 @@
 
 mod content;
 mod guide;
+mod hypercolumn;
+mod layer_neighbors;
 mod moments;
+mod neighbors;
 mod part;
+mod pixel_sample;
 mod relative;
+mod similarity;
 mod style;
 mod term;
+mod transport;
 mod values;
 mod variation;
 
@@ -57,11 +63,17 @@ use crate::readback;
 
 pub use content::{ContentNormalization, ContentTerm};
 pub use guide::{EmptyRegion, Guide};
+pub use hypercolumn::Hypercolumns;
+pub use layer_neighbors::LayerNeighborsTerm;
 pub use moments::{MomentsDistance, MomentsTerm};
+pub use neighbors::{Distance, NeighborsTerm};
 pub use part::{Part, Rect, sum_per_image};
+pub use pixel_sample::{PixelSample, pixel_colors, pixel_columns};
 pub use relative::RelativeTerm;
+pub use similarity::SelfSimilarityTerm;
 pub use style::{GramNormalization, StyleTerm, gram_matrix};
 pub use term::{ScaleView, Term, TermError};
+pub use transport::{PaletteTerm, SampledMomentsTerm, TransportTerm};
 pub use values::LossValues;
 pub use variation::{Reduction, Stencil, TotalVariation, VariationNorm};
 
@@ -96,6 +108,16 @@ impl<B: Backend> Loss<B> {
             weight,
             kind: Kind::Sum(parts),
         }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the value is multiplied with in the sum above.
+    pub fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// The parts of a sum, to be put into another one; empty for a single term, which is dropped.
@@ -139,6 +161,19 @@ impl<B: Backend> Loss<B> {
             }),
             Kind::Sum(parts) => parts.iter_mut().try_for_each(|part| part.begin_scale(view)),
         }
+    }
+
+    /// Tells every term that a step begins, see [`Term::begin_step`].
+    pub fn begin_step(&mut self, step: usize) {
+        match &mut self.kind {
+            Kind::Term(term) => term.begin_step(step),
+            Kind::Sum(parts) => parts.iter_mut().for_each(|part| part.begin_step(step)),
+        }
+    }
+
+    /// Whether the value of a term changes from step to step, see [`Term::is_sampled`].
+    pub fn is_sampled(&self) -> bool {
+        self.terms().any(|(_, term)| term.is_sampled())
     }
 
     /// The sums of every term over a part of the image, depth-first.

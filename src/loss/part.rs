@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::encoder::{Features, Layer, channel_means};
-use crate::kernel::StyleBackend;
+use crate::kernel::{SamplePoints, StyleBackend};
 
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +170,21 @@ impl<B: Backend> Part<B> {
 }
 
 impl<B: StyleBackend> Part<B> {
+    /// The features of one layer at some points, each row and column in its response to the whole
+    /// image, between positions by bilinear interpolation: `[batch, channels, points]`. Positions that
+    /// are read must not lie farther beyond the part than the term's [`margin`](super::Term::margin).
+    ///
+    /// # Panics
+    /// If the layer is none of the term's [`layers`](super::Term::layers).
+    pub fn sample(&self, layer: Layer, points: &[[f32; 2]]) -> Tensor<B, 3> {
+        let features = self.features.get(layer).clone();
+        let [_, _, height, width] = features.dims();
+        let first = [self.window.top, self.window.left].map(|at| (at / layer.stride()) as f32);
+        let point = |point: &[f32; 2]| [point[0] - first[0], point[1] - first[1]];
+        let points = points.iter().map(point).collect();
+        B::sample(features, &SamplePoints::new([height, width], points))
+    }
+
     /// `Σ_p f_p·f_pᵀ / (H·W)` over the positions of the part, for the `H·W` positions of the whole
     /// image: `[batch, channels, channels]`. Added up over all parts it is the
     /// [Gram matrix](super::gram_matrix) of the image.

@@ -48,6 +48,14 @@ impl<B: Backend, T: Term<B>> Term<B> for RelativeTerm<B, T> {
         self.term.needs_whole_image()
     }
 
+    fn is_sampled(&self) -> bool {
+        self.term.is_sampled()
+    }
+
+    fn begin_step(&mut self, step: usize) {
+        self.term.begin_step(step);
+    }
+
     fn begin_scale(
         &mut self,
         view: &super::ScaleView<'_, B>,

@@ -33,7 +33,7 @@ pub trait Term<B: Backend>: fmt::Debug + Send {
     fn describe(&self) -> String;
 
     /// How many pixels beyond the part on each side [`sums`](Self::sums) reads by
-    /// [`Part::pixels`].
+    /// [`Part::pixels`] and [`Part::sample`].
     fn margin(&self) -> usize {
         0
     }
@@ -43,6 +43,17 @@ pub trait Term<B: Backend>: fmt::Debug + Send {
     fn needs_whole_image(&self) -> bool {
         false
     }
+
+    /// Whether the value changes from step to step, because [`begin_step`](Self::begin_step) draws
+    /// what it looks at. The losses of two steps cannot be compared then.
+    fn is_sampled(&self) -> bool {
+        false
+    }
+
+    /// Called before each step of the optimiser, with the number of steps taken at this scale: the
+    /// place to draw a sample of positions. What is drawn must depend on nothing but the step, so that
+    /// a resumed run draws the same.
+    fn begin_step(&mut self, _: usize) {}
 
     /// Called when a scale of a run begins, again when the recipe is changed during the scale, and when a
     /// run is resumed in it: the place to make a target of the scale's size.
@@ -61,10 +72,9 @@ pub struct ScaleView<'a, B: Backend> {
     pub encoder: &'a Vgg19<B>,
     /// The content picture at the size of the scale, in the colours that the run works in.
     pub content: &'a Picture,
-    /// The image as it stands, `[1, 3, height, width]`, RGB in `[0, 1]`: the start of the scale, or the
-    /// current image after a change of the recipe or when a run is resumed. A target made of it
-    /// differs after resuming.
-    pub image: Tensor<B, 4>,
+    /// The image that the scale started from, `[1, 3, height, width]`, RGB in `[0, 1]`; the same when a
+    /// run is resumed.
+    pub start: Tensor<B, 4>,
     /// Index of the scale, from 0.
     pub scale: usize,
     /// How many scales there are.

@@ -9,6 +9,7 @@ use super::{Evaluation, Optimizer, OptimizerState};
 
 /// Settings of [`Adam`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AdamConfig {
     /// Step size, in the units of the image's values.
     pub learning_rate: f64,
@@ -18,6 +19,9 @@ pub struct AdamConfig {
     pub beta2: f64,
     /// What keeps the division finite, ε.
     pub epsilon: f64,
+    /// Whether the moments are corrected for having begun at zero. Without, and with β₁ = 0, this is
+    /// RMSprop, equal to `torch.optim.RMSprop` with `alpha` = β₂.
+    pub bias_correction: bool,
     /// Clamps the image to 0 to this after each step; `None`: no clamping. The range of the image's
     /// values makes sense.
     pub clamp: Option<f64>,
@@ -35,6 +39,7 @@ impl Default for AdamConfig {
             beta1: 0.9,
             beta2: 0.99,
             epsilon: 1e-8,
+            bias_correction: true,
             clamp: None,
             carry_moments: false,
         }
@@ -44,7 +49,7 @@ impl Default for AdamConfig {
 /// Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1), equal to `torch.optim.Adam`.
 ///
 /// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
-/// `x ← x − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`.
+/// `x ← x − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`, without the divisions by `1−βᵗ` if the settings say so.
 #[derive(Clone, Debug)]
 pub struct Adam<B: Backend> {
     config: AdamConfig,
@@ -93,6 +98,7 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
             beta1,
             beta2,
             epsilon,
+            bias_correction,
             clamp,
             ..
         } = self.config;
@@ -104,8 +110,12 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
             None => (first, second),
         };
         self.steps += 1;
-        let mean_scale = learning_rate / (1.0 - beta1.powi(self.steps));
-        let square_scale = 1.0 / (1.0 - beta2.powi(self.steps));
+        let correction = |decay: f64| match bias_correction {
+            true => 1.0 / (1.0 - decay.powi(self.steps)),
+            false => 1.0,
+        };
+        let mean_scale = learning_rate * correction(beta1);
+        let square_scale = correction(beta2);
         let deviation = (square.clone() * square_scale).sqrt() + epsilon;
         let step = mean.clone() * mean_scale / deviation;
         self.moments = Some((mean, square));

@@ -16,6 +16,7 @@ const MIN_CURVATURE: f64 = 1e-10;
 
 /// Settings of [`Lbfgs`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LbfgsConfig {
     /// Pairs of steps and gradient changes that are remembered; each holds two images.
     pub history: usize,

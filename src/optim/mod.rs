@@ -25,6 +25,7 @@
 
 mod adam;
 mod lbfgs;
+mod variables;
 mod wolfe;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::kernel;
 
 pub use adam::{Adam, AdamConfig};
 pub use lbfgs::{Lbfgs, LbfgsConfig, LineSearch};
+pub use variables::{Variables, finest_band};
 
 /// Loss and gradient at an image.
 #[derive(Clone, Debug)]
@@ -162,6 +164,11 @@ pub enum AnyOptimizer<B: Backend> {
 }
 
 impl<B: Backend> AnyOptimizer<B> {
+    /// Whether its settings [carry the moments](AdamConfig::carry_moments) to the next scale.
+    pub fn carries_moments(&self) -> bool {
+        matches!(self, Self::Adam(adam) if adam.carries_moments())
+    }
+
     /// The optimiser for the same image at another size: [`Adam::resized`] where its settings
     /// [carry the moments](AdamConfig::carry_moments), else one without history. That of L-BFGS does
     /// not outlive a change of the loss.

@@ -84,6 +84,12 @@ impl Picture {
         )
     }
 
+    /// The mean of red, green and blue at each pixel, row by row: how white a mask is.
+    pub(crate) fn mean_of_channels(&self) -> Vec<f32> {
+        let colors = self.rgb.chunks_exact(3);
+        colors.map(|rgb| (rgb[0] + rgb[1] + rgb[2]) / 3.0).collect()
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width

@@ -29,10 +29,13 @@ pub struct Checkpoint {
     pub(super) fingerprint: u128,
     /// The recipe in force, which may have been changed during the run.
     pub(super) recipe: Recipe,
-    pub(super) image: TensorData,
-    /// The image of least loss at the scale, with its loss.
+    /// The image that the scale started from.
+    pub(super) start: TensorData,
+    /// What the optimiser has changed so far: pixels or coefficients.
+    pub(super) variables: TensorData,
+    /// Those of least loss at the scale, with their loss.
     pub(super) best: (f64, TensorData),
-    /// The mean of the scale's images: the power of its decay, and its sum; see
+    /// The mean of the scale's variables: the power of its decay, and its sum; see
     /// [`Ema::parts`](super::ema::Ema::parts).
     pub(super) average: Option<(f64, TensorData)>,
     pub(super) optimizer: OptimizerState<TensorData>,
@@ -86,9 +89,13 @@ impl Checkpoint {
         self.fingerprint == fingerprint
     }
 
-    /// Whether all its images have this shape.
-    pub(super) fn fits(&self, shape: [usize; 4]) -> bool {
-        self.tensors().all(|(_, data)| data.shape.to_vec() == shape)
+    /// Whether its image and its variables have these shapes.
+    pub(super) fn fits(&self, image: [usize; 4], variables: [usize; 4]) -> bool {
+        let mut tensors = self.tensors();
+        tensors.all(|(name, data)| match &name[..] {
+            "start" => data.shape.to_vec() == image,
+            _ => data.shape.to_vec() == variables,
+        })
     }
 
     /// Writes the file, whole or not at all.
@@ -102,7 +109,7 @@ impl Checkpoint {
             source,
         };
         let mut metadata = HashMap::from([
-            (VERSION.to_string(), "2".to_string()),
+            (VERSION.to_string(), "3".to_string()),
             (NOTE.to_string(), self.note.clone()),
             (
                 FINGERPRINT.to_string(),
@@ -164,7 +171,8 @@ impl Checkpoint {
         let optimizer = self.optimizer.tensors.iter();
         let average = self.average.iter();
         [
-            ("image".to_string(), &self.image),
+            ("start".to_string(), &self.start),
+            ("variables".to_string(), &self.variables),
             ("best".to_string(), &self.best.1),
         ]
         .into_iter()
@@ -176,7 +184,7 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
-        if metadata.get(VERSION).map(String::as_str) != Some("2") {
+        if metadata.get(VERSION).map(String::as_str) != Some("3") {
             return Err("it is of another kind or version".to_string());
         }
         let text = |key: &str| match metadata.get(key) {
@@ -224,7 +232,8 @@ impl Checkpoint {
                 .map_err(|_| format!("`{FINGERPRINT}` is damaged"))?,
             recipe: serde_json::from_str(text(RECIPE)?)
                 .map_err(|error| format!("`{RECIPE}` is damaged: {error}"))?,
-            image: images.remove("image").ok_or("`image` is missing")?,
+            start: images.remove("start").ok_or("`start` is missing")?,
+            variables: images.remove("variables").ok_or("`variables` is missing")?,
             best: (
                 f64::from_bits(number("best.loss")?),
                 images.remove("best").ok_or("`best` is missing")?,

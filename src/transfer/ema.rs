@@ -1,4 +1,4 @@
-//! The mean of the images of a scale.
+//! The mean of the images of a scale, or of the variables that they are made of.
 
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -41,8 +41,8 @@ impl<B: Backend> Ema<B> {
         (self.decay_power, self.sum.clone())
     }
 
-    /// The mean image.
-    pub fn image(&self) -> Tensor<B, 4> {
+    /// The mean.
+    pub fn mean(&self) -> Tensor<B, 4> {
         self.sum.clone() / (1.0 - self.decay_power)
     }
 }

@@ -29,7 +29,7 @@ pub enum TransferError {
     #[error("no content picture was given")]
     NoContent,
     /// No style picture was given, but the style has a weight.
-    #[error("no style picture was given; add one or set the style weight to 0")]
+    #[error("no style picture was given; add one or set the weights of its losses to 0")]
     NoStyle,
     /// A result beyond reason, of a picture far longer than wide.
     #[error("the result would have {width}×{height} pixels; choose a smaller size")]

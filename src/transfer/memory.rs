@@ -1,10 +1,12 @@
 //! How much memory a run needs, before it is begun.
 
+use super::matching::POOL_SIDE;
 use super::plan::content_layers;
 use super::{Recipe, Request};
 use crate::eval::Tile;
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::{Layer, LayerKind};
+use crate::loss::Hypercolumns;
 use crate::optim::OptimizerConfig;
 
 /// The program, its threads and the pictures.
@@ -14,6 +16,10 @@ const BASE: u64 = 30 << 20;
 /// convolution or of its gradient, and memory that waits to be used again (fitted to the measurements
 /// in `BENCHMARKS.md`).
 const ON_TOP: u64 = 5;
+
+/// Sets of hypercolumns that are there together while neighbours are searched: of the style, the
+/// targets so far, and what they become (fitted to measurements).
+const COLUMNS: u64 = 3;
 
 /// Bytes that a weight needs: itself, and its transform by Winograd's F(4×4, 3×3).
 const WEIGHT: u64 = 4 + 4 * 36 / 9;
@@ -40,7 +46,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             .map(|picture| 4 * picture.rgb().len() as u64)
             .sum();
         let layers = self.layers(recipe);
-        let tiles = |size| self.tiles(size, &layers);
+        let tiles = |size| self.tiles(recipe, size, &layers);
         let window = Tile::largest(&tiles(size));
         let style_windows = styles.iter();
         let style_windows = style_windows.map(|&(w, h)| Tile::largest(&tiles([h, w])));
@@ -55,7 +61,33 @@ impl<B: AutodiffStyleBackend> Request<B> {
             false => 0,
         };
         let features = features.max(largest.unwrap_or(0));
-        BASE + WEIGHT * weights + originals + images * 12 * pixels + targets + features
+        let styles = styles.iter().map(|&(width, height)| width * height);
+        let columns = self.columns(recipe, styles.fold(size[0] * size[1], usize::max));
+        BASE + WEIGHT * weights + originals + images * 12 * pixels + targets + features + columns
+    }
+
+    /// The columns of losses by matching, for a picture of this many pixels.
+    fn columns(&self, recipe: &Recipe, pixels: usize) -> u64 {
+        let widths = self.encoder.widths();
+        let channels = |layers: &[Layer]| -> usize {
+            let widths = layers
+                .iter()
+                .filter_map(|layer| widths.get(layer.depth() - 1));
+            widths.map(|width| width.projected).sum()
+        };
+        let (neighbors, transport) = (&recipe.neighbors, &recipe.transport);
+        let mut bytes = 0;
+        if neighbors.weight > 0.0 {
+            let channels = channels(&neighbors.layers);
+            bytes += COLUMNS * values(Hypercolumns::GRID_LAYER, 4 * channels, pixels as u64);
+        }
+        if transport.weight > 0.0 {
+            let known = pixels.min(POOL_SIDE * POOL_SIDE) + 2 * transport.style_samples;
+            let drawn = transport.samples.min(pixels);
+            let pairs = drawn * (transport.style_samples + drawn);
+            bytes += 4 * (channels(&transport.layers) * (known + 4 * drawn) + 6 * pairs) as u64;
+        }
+        bytes
     }
 
     /// The features that the losses read, one bit for each other ReLU output, and the tensors that are

@@ -5,6 +5,7 @@ mod checkpoint;
 mod ema;
 mod error;
 mod fingerprint;
+mod matching;
 mod memory;
 mod objective;
 mod plan;
@@ -12,6 +13,7 @@ mod recipe;
 mod regions;
 mod request;
 mod run;
+mod search;
 mod style;
 mod style_cache;
 
@@ -26,7 +28,10 @@ use crate::picture::Picture;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::TransferError;
 pub use plan::{Plan, PlannedScale};
-pub use recipe::{Init, LayerWeights, Measure, Recipe, RecipeError, Scale, StyleLoss};
+pub use recipe::{
+    Init, LayerWeights, Measure, Neighbors, Recipe, RecipeError, Scale, Search, StyleLoss,
+    Transport,
+};
 pub use regions::{Region, RegionsError};
 use request::Request;
 pub use run::{End, Outcome, Run, Status, Step, StepReport};
@@ -86,8 +91,8 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
         self
     }
 
-    /// Adds a picture that gives the style. With several, their Gram matrices are averaged with
-    /// these weights.
+    /// Adds a picture that gives the style. With several, their statistics and their nearest neighbours
+    /// are averaged with these weights.
     pub fn style(self, picture: Picture, weight: f64) -> Self {
         self.add_style(Style::new(picture).weight(weight))
     }
@@ -153,8 +158,8 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
         self
     }
 
-    /// Shares style statistics between runs: with the same styles and recipe, the styles of further
-    /// contents cost nothing.
+    /// Shares style statistics (Gram matrices and means) between runs: with the same styles and recipe,
+    /// those of further contents cost nothing. Nearest neighbours are searched for each content.
     pub fn share(mut self, cache: &StyleCache<B::InnerBackend>) -> Self {
         self.request.cache = cache.clone();
         self

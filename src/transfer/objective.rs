@@ -3,7 +3,7 @@
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 
-use super::plan::{RegionGuides, content_layers, style_layers};
+use super::plan::{PlannedScale, RegionGuides, content_layers, style_layers};
 use super::style_cache::{Statistics, StyleInputs};
 use super::{Recipe, Request, Style, StyleLoss, TransferError};
 use crate::encoder::Vgg19;
@@ -21,10 +21,15 @@ pub(super) struct ScaleInputs<'a, B: AutodiffStyleBackend> {
     pub encoder: &'a Vgg19<B>,
     /// Of the size that the content picture gives it.
     pub recipe: &'a Recipe,
-    /// The size of the scale as the recipe measures it.
-    pub size: usize,
+    /// Index of the scale, from 0.
+    pub index: usize,
+    pub scale: PlannedScale,
     /// The content picture at the scale, in the colours that the recipe gives it.
     pub content: &'a Picture,
+    /// Whether the start has the content's finest band.
+    pub has_detail: bool,
+    /// The image that the scale starts from, RGB in `[0, 1]`.
+    pub start: &'a Tensor<B::InnerBackend, 4>,
     /// The style pictures, in the colours that the recipe gives them.
     pub styles: &'a [Picture],
     /// The guides of each style, where it has a region.
@@ -45,6 +50,12 @@ impl<B: AutodiffStyleBackend> Request<B> {
         if recipe.style_weight > 0.0 {
             let terms = self.style_terms(inputs)?;
             parts.push(Loss::sum("style", recipe.style_weight, terms));
+        }
+        if recipe.neighbors.weight > 0.0 {
+            parts.push(self.neighbors_loss(inputs)?);
+        }
+        if recipe.transport.weight > 0.0 {
+            parts.push(self.transport_loss(inputs)?);
         }
         if recipe.tv_weight > 0.0 {
             parts.push(Loss::term("tv", recipe.tv_weight, recipe.tv));
@@ -156,7 +167,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let guides = inputs.guides[index].as_ref();
             let size = inputs
                 .recipe
-                .style_dimensions(picture, inputs.size, style.scale);
+                .style_dimensions(picture, inputs.scale.size, style.scale);
             let statistics = self.cache.statistics(
                 &encoder,
                 StyleInputs {

@@ -7,7 +7,7 @@ use crate::encoder::{EncoderError, Vgg19};
 use crate::eval::{EvalError, Tile};
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::Layer;
-use crate::loss::Guide;
+use crate::loss::{Guide, Hypercolumns};
 use crate::picture::Picture;
 
 /// Most pixels along a side of a resized picture.
@@ -26,6 +26,15 @@ pub struct Plan {
     pub coverage: Vec<Option<f64>>,
 }
 
+impl Plan {
+    /// Whether a scale, or the last pass, has the size of the result, and there are coarser ones.
+    pub(super) fn is_finest_of_several(&self, index: usize) -> bool {
+        let size = |scale: Option<&PlannedScale>| scale.map(|scale| (scale.width, scale.height));
+        let (first, last) = (size(self.scales.first()), size(self.scales.last()));
+        first != last && size(self.scales.get(index)) == last
+    }
+}
+
 /// One scale of a [`Plan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedScale {
@@ -37,6 +46,8 @@ pub struct PlannedScale {
     pub height: usize,
     /// Steps of the optimiser.
     pub iterations: usize,
+    /// Whether this is the last pass of [`Neighbors`](super::Neighbors), at the size of the scale before.
+    pub final_pass: bool,
     /// How many tiles the image is computed in; 1 is the whole image at once.
     pub tiles: usize,
     /// About how many bytes the process needs on a CPU, give or take a quarter.
@@ -59,12 +70,12 @@ impl<B: AutodiffStyleBackend> Request<B> {
         recipe.check()?;
         let content = self.content()?;
         self.check_styles(recipe)?;
-        self.check_tiles()?;
+        self.check_tiles(recipe)?;
         let layers = self.layers(recipe);
         let mut scales = Vec::new();
         let sizes = recipe.scales();
-        for (index, scale) in sizes.iter().enumerate() {
-            let last = index + 1 == sizes.len();
+        for scale in &sizes {
+            let last = scale.size == recipe.size;
             let (width, height) = recipe.dimensions(content, scale.size);
             if width.max(height) > LARGEST_SIDE {
                 return Err(TransferError::TooLarge { width, height });
@@ -80,7 +91,8 @@ impl<B: AutodiffStyleBackend> Request<B> {
                 width,
                 height,
                 iterations: scale.iterations,
-                tiles: self.tiles([height, width], &layers).len(),
+                final_pass: scale.final_pass,
+                tiles: self.tiles(recipe, [height, width], &layers).len(),
                 memory: self.memory(recipe, [height, width], &styles),
             });
         }
@@ -96,14 +108,17 @@ impl<B: AutodiffStyleBackend> Request<B> {
     }
 
     /// The tiles of an image of `size` (height and width).
-    pub fn tiles(&self, size: [usize; 2], layers: &[Layer]) -> Vec<Tile> {
+    pub fn tiles(&self, recipe: &Recipe, size: [usize; 2], layers: &[Layer]) -> Vec<Tile> {
         // Total variation looks one pixel further.
-        let margin = self.own_terms.margin.max(1);
+        let mut margin = self.own_terms.margin.max(1);
+        if recipe.neighbors.weight > 0.0 {
+            margin = margin.max(Hypercolumns::margin_of(&recipe.neighbors.layers));
+        }
         Tile::grid(size, self.tile_size, layers, margin)
     }
 
     fn check_styles(&self, recipe: &Recipe) -> Result<(), TransferError> {
-        if self.styles.is_empty() && recipe.style_weight > 0.0 {
+        if self.styles.is_empty() && recipe.needs_style() {
             return Err(TransferError::NoStyle);
         }
         let total: f64 = self.styles.iter().map(|style| style.weight).sum();
@@ -118,10 +133,14 @@ impl<B: AutodiffStyleBackend> Request<B> {
         }
     }
 
-    fn check_tiles(&self) -> Result<(), EvalError> {
-        match (self.tile_size, &self.own_terms.needs_whole_image) {
+    fn check_tiles(&self, recipe: &Recipe) -> Result<(), EvalError> {
+        let term = match &self.own_terms.needs_whole_image {
+            Some(term) => Some(term.clone()),
+            None => recipe.needs_whole_image().map(str::to_string),
+        };
+        match (self.tile_size, term) {
             (Some(0), _) => Err(EvalError::NoTileSize),
-            (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term: term.clone() }),
+            (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term }),
             _ => Ok(()),
         }
     }
@@ -157,7 +176,10 @@ impl<B: AutodiffStyleBackend> Request<B> {
         recipe: &Recipe,
         scale: &PlannedScale,
     ) -> Result<Vec<Option<RegionGuides<B::InnerBackend>>>, TransferError> {
-        let (layers, device) = (style_layers(recipe), self.encoder.device());
+        let (mut layers, device) = (style_layers(recipe), self.encoder.device());
+        if recipe.neighbors.weight > 0.0 && !layers.contains(&Hypercolumns::GRID_LAYER) {
+            layers.push(Hypercolumns::GRID_LAYER);
+        }
         let sizes = self.style_sizes(recipe, scale.size)?;
         let numbered = self.styles.iter().zip(sizes).enumerate();
         let guides = numbered.map(|(index, (style, size))| {
@@ -183,7 +205,13 @@ impl<B: AutodiffStyleBackend> Request<B> {
     /// All layers that the loss reads.
     pub fn layers(&self, recipe: &Recipe) -> Vec<Layer> {
         let own = self.own_terms.layers.clone();
-        let mut layers = [content_layers(recipe), style_layers(recipe), own].concat();
+        let mut layers = [
+            content_layers(recipe),
+            style_layers(recipe),
+            matched_layers(recipe),
+            own,
+        ]
+        .concat();
         layers.sort();
         layers.dedup();
         layers
@@ -199,7 +227,7 @@ fn check_sizes<B: Backend>(
     recipe: &Recipe,
 ) -> Result<(), EncoderError> {
     encoder.check(width, height, layers)?;
-    let layers = style_layers(recipe);
+    let layers = [style_layers(recipe), matched_layers(recipe)].concat();
     let mut styles = styles.iter();
     styles.try_for_each(|&(width, height)| encoder.check(width, height, &layers))
 }
@@ -210,6 +238,18 @@ pub(super) fn style_layers(recipe: &Recipe) -> Vec<Layer> {
         true => recipe.style_layers.clone(),
         false => Vec::new(),
     }
+}
+
+/// Layers of the losses by matching that are really used.
+pub(super) fn matched_layers(recipe: &Recipe) -> Vec<Layer> {
+    let (neighbors, transport) = (&recipe.neighbors, &recipe.transport);
+    let used = [
+        (neighbors.weight, &neighbors.layers),
+        (transport.weight, &transport.layers),
+    ];
+    let used = used.into_iter().filter(|(weight, _)| *weight > 0.0);
+    used.flat_map(|(_, layers)| layers.iter().copied())
+        .collect()
 }
 
 /// Content layers that are really used.

@@ -53,7 +53,8 @@ fn a_batch_paints_each_picture_as_stylize_would() {
 
     // Tiles of 16 pixels suit shallow layers only.
     let shallow = ["--content-layers", "relu2_1", "--style-layers", "relu1_1"];
-    let options = [&shallow[..], &["--tile", "16", "--dry-run"]].concat();
+    let gram = ["--recipe", "gram", "--tile", "16", "--dry-run"];
+    let options = [&shallow[..], &gram].concat();
     let planned = batch(&files, &contents, "{name}-tiled.png", &options);
     let plans = String::from_utf8(planned.stdout).unwrap();
     assert_eq!(plans.matches(" tiles, ").count(), 3, "{plans}");

@@ -206,11 +206,73 @@ fn intermediate_pictures_are_kept_on_request() {
     assert_eq!(files.listing(), ["out-0002.png", "out-0004.png", "out.png"]);
 }
 
+/// A recipe can be printed, changed and read; what it leaves out is as in the default recipe.
+#[test]
+fn recipes_are_files_too() {
+    let files = Files::new();
+    let printed = run(&["recipes", "impasto", "--json"]);
+    let whole = files.path("whole.json");
+    fs::write(&whole, &printed.stdout).unwrap();
+    let part = files.path("part.json");
+    fs::write(&part, r#"{"neighbors": {"rotations": false}}"#).unwrap();
+    let painted = |name: &str, options: &[&str]| {
+        let result = files.stylize(name, options);
+        assert!(result.status.success(), "{}", stderr(&result));
+        fs::read(files.path(name)).unwrap()
+    };
+    let expected = painted("default.png", &[]);
+    assert!(painted("whole.png", &["--recipe", &whole]) == expected);
+    assert!(painted("part.png", &["--recipe", &part]) != expected);
+    for (text, words) in [
+        (r#"{"neighbours": {}}"#, "unknown field `neighbours`"),
+        ("{", "cannot read the recipe"),
+        (r#"{"neighbors": {"content_share": 2}}"#, "expected 0 to 1"),
+    ] {
+        fs::write(&part, text).unwrap();
+        let refused = files.stylize("refused.png", &["--recipe", &part]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn the_strength_is_a_dial_and_has_limits() {
+    let files = Files::new();
+    let painted = |strength: &str| {
+        let options = ["--size", "130", "--strength", strength];
+        let result = files.stylize("out.png", &options);
+        assert!(result.status.success(), "{}", stderr(&result));
+        fs::read(files.path("out.png")).unwrap()
+    };
+    assert!(painted("0") != painted("1"));
+    for (options, words) in [
+        (
+            &["--strength", "1.5"][..],
+            "--strength is 1.5, expected 0 to 1",
+        ),
+        (
+            &["--strength", "0.5", "--recipe", "gram"],
+            "--strength works with",
+        ),
+        (&["--style-loss", "gram"], "--style-loss has no effect"),
+        (
+            &["--recipe", "nnst", "--tile", "32"],
+            "needs the whole image",
+        ),
+    ] {
+        let refused = files.stylize("refused.png", options);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+}
+
 #[test]
 fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let files = Files::new();
     let options = [
         "--dry-run",
+        "--recipe",
+        "gram",
         "--style-layers",
         "relu1_1,relu3_1:0.5",
         "--size",

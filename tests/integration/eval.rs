@@ -5,9 +5,9 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use impasto::eval::{EvalError, Evaluator, add, add_to_window};
 use impasto::loss::{
-    ContentNormalization, ContentTerm, GramNormalization, Guide, Loss, MomentsDistance,
-    MomentsTerm, Part, Reduction, RelativeTerm, Stencil, StyleTerm, Term, TotalVariation,
-    VariationNorm, sum_per_image,
+    ContentNormalization, ContentTerm, Distance, GramNormalization, Guide, Hypercolumns, Loss,
+    MomentsDistance, MomentsTerm, NeighborsTerm, Part, Reduction, RelativeTerm, Stencil, StyleTerm,
+    Term, TotalVariation, VariationNorm, sum_per_image,
 };
 use impasto::{Layer, Padding, Picture, Pooling, Vgg19};
 use proptest::prelude::*;
@@ -74,7 +74,33 @@ impl<B: burn::tensor::backend::Backend> Term<B> for Echo {
     }
 }
 
-/// Every term that the crate has, with masks and without, each of a size that shows in the sum.
+/// Hypercolumns with targets that differ everywhere.
+fn neighbors(
+    encoder: &Vgg19<B>,
+    distance: Distance,
+    height: usize,
+    width: usize,
+) -> NeighborsTerm<B> {
+    let layers = [
+        Layer::RELU1_2,
+        Layer::RELU2_1,
+        Layer::RELU3_3,
+        Layer::RELU4_1,
+    ];
+    let hypercolumns = Hypercolumns::new(encoder, &layers, [height, width]).unwrap();
+    let count = hypercolumns.count();
+    let targets = layers.iter().zip(0..).map(|(&layer, seed)| {
+        let channels = encoder.channels(layer).unwrap();
+        let values = image(1, channels, count.div_ceil(3), seed).reshape([-1]);
+        let values = values.narrow(0, 0, channels * count);
+        Tensor::from_inner(values.reshape([channels, count]))
+    });
+    let weights = Tensor::ones([count], &Default::default());
+    NeighborsTerm::new(hypercolumns, distance, &Default::default())
+        .with_targets(targets.collect(), weights)
+}
+
+/// Every term that can be computed in tiles, with masks and without, each of a size that shows in the sum.
 fn every_term(encoder: &Vgg19<B>, height: usize, width: usize) -> Loss<B> {
     let device = Default::default();
     let style = image(1, 48, 56, 99);
@@ -170,6 +196,16 @@ fn every_term(encoder: &Vgg19<B>, height: usize, width: usize) -> Loss<B> {
                 "tv mean",
                 0.5,
                 variation(VariationNorm::L2, Reduction::Mean, Stencil::NinePoints),
+            ),
+            Loss::term(
+                "neighbors",
+                0.5,
+                neighbors(encoder, Distance::Cosine, height, width),
+            ),
+            Loss::term(
+                "neighbors squared",
+                1e-2,
+                neighbors(encoder, Distance::Squared, height, width),
             ),
             Loss::term("echo", 0.5, Echo),
         ],

@@ -211,12 +211,14 @@ fn the_evolution_and_the_curves_of_a_run_are_written() {
         files.path("m.gif"),
         files.path("c.svg"),
     );
-    let result = files.stylize("out.png", &["--evolution", &strip, "--plot", &curves]);
+    let gram = ["--style-weight", "1e-6"];
+    let reports = ["--evolution", &strip, "--plot", &curves];
+    let result = files.stylize("out.png", &[&gram[..], &reports].concat());
     assert_eq!(result.status.code(), Some(0), "{}", stderr(&result));
     let strip = Picture::open(strip).unwrap();
     assert!(strip.width() > 3 * 48, "{}", strip.width());
     let curves = fs::read_to_string(curves).unwrap();
-    for name in ["total", "content", "style relu4_1"] {
+    for name in ["total", "neighbors", "style relu4_1"] {
         assert!(curves.contains(name), "{name}");
     }
     let result = files.stylize("out.png", &["--evolution", &movie]);
@@ -245,8 +247,10 @@ fn colours_pools_and_borders_are_chosen_on_the_command_line() {
         &[][..],
         &["--colors", "luminance-yuv"],
         &["--colors", "cholesky"],
-        &["--style-loss", "mean-std"],
-        &["--style-loss", "wasserstein"],
+        &["--neighbors-weight", "9", "--tv-weight", "1e-3"],
+        &["--recipe", "gram"],
+        &["--recipe", "gram", "--style-loss", "mean-std"],
+        &["--recipe", "wasserstein"],
         &["--pooling", "average"],
         &["--padding", "reflect"],
     ]

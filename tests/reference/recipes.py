@@ -3,14 +3,15 @@
     python recipes.py        # writes ../data/recipes.reference.json
 
 Images and the small network are those of `make.py`. Every function below spells out what one
-published program computes; the only thing they share is the network. Weights are the programs'
-defaults. Computed in float64.
+published program computes; the only thing they share is the network, and the recipes by matching
+have their formulas from `matching.py`. Weights are the programs' defaults. Computed in float64.
 """
 
 import torch
 import torch.nn.functional as F
 
 import make
+import matching
 from make import CAFFE, STYLE_LAYERS, TORCHVISION, Vgg
 
 CHANNELS = {"relu1_1": 64, "relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu5_1": 512}
@@ -147,6 +148,39 @@ def gordicaleksa(x, c, s, image):
     return content, 3e4 * (style / 5), tv
 
 
+def nnst(vgg, content, style, image):
+    """nkolkin13/NeuralNeighborStyleTransfer: hypercolumns at the first scale, where those of the
+    content alone are matched, with the style and its three rotations."""
+    among = matching.candidates(vgg, style)
+    indices, _, margin = matching.match(matching.positions(matching.hypercolumns(vgg, content)), among)
+    assert margin > 1e-6, margin  # float32 has the same nearest
+    return {"neighbors": matching.neighbours_loss(vgg, image, among[indices])}
+
+
+def strotss(vgg, content, style, image):
+    """nkolkin13/STROTSS: the first scale, from `image` with the content's finest band.
+
+    The program draws pixels; here it is all of them. It reads the style at the position before a
+    pixel; here, as the recipe does, between positions like the image. Parts of a sum, `sum/part`, have
+    the weight that they have within it.
+    """
+    alpha = 16
+
+    def columns(picture):
+        h, w = picture.shape[2:]
+        return matching.image_columns(vgg, picture, [[row, column] for row in range(h) for column in range(w)])
+
+    x, c, s = (columns(v) for v in (image + matching.decompose(content, 1)[0], content, style))
+    parts = {
+        "content": alpha * matching.self_similarity(x, c),
+        "transport": matching.remd(x, s),
+        "moments": matching.moments(x, s),
+        "palette": matching.palette(x[:, :3], s[:, :3]) / max(alpha, 1),
+    }
+    weighted = {"transport": sum(parts.values()) / (alpha + 2)}
+    return weighted | {f"transport/{name}": value for name, value in parts.items()}
+
+
 RECIPES = {
     "neural-style": (neural_style, Vgg, CAFFE, F.max_pool2d),
     "gatys": (gatys, Vgg, CAFFE, F.max_pool2d),
@@ -156,6 +190,9 @@ RECIPES = {
     "pystiche": (pystiche, Vgg, TORCHVISION, F.max_pool2d),
     "gordicaleksa": (gordicaleksa, Vgg, CAFFE, F.max_pool2d),
 }
+
+# These read more of the pictures than one set of features, with torchvision's weights and zero padding.
+BY_MATCHING = {"nnst": nnst, "strotss": strotss}
 
 
 def main():
@@ -173,6 +210,14 @@ def main():
             "normalisation": "caffe" if normalisation is CAFFE else "torchvision",
             "weighted": terms,
             "total": sum(terms.values()),
+        }
+    for name, losses in BY_MATCHING.items():
+        terms = losses(Vgg(weights, TORCHVISION), *images)
+        terms = {k: v.item() for k, v in terms.items()}
+        report["recipes"][name] = {
+            "normalisation": "torchvision",
+            "weighted": terms,
+            "total": sum(v for k, v in terms.items() if "/" not in k),
         }
     # What happens to Adam's moments between two scales.
     resized = {}

@@ -44,7 +44,7 @@ pub enum Command {
         after_help = "Example:\n  impasto stylize photo.jpg painting.jpg -o out.png --size 768"
     )]
     Stylize(Box<StylizeArgs>),
-    /// Paint many pictures in the same style, which is analysed only once
+    /// Paint many pictures in the same style
     #[command(
         after_help = "Example:\n  impasto batch photos/*.jpg --style painting.jpg -o 'painted/{name}.png'"
     )]
@@ -74,7 +74,13 @@ pub enum Command {
         json: bool,
     },
     /// List the recipes with all their settings and where these come from
-    Recipes,
+    Recipes {
+        /// Only this recipe
+        name: Option<String>,
+        /// Print JSON; that of one recipe is a file for --recipe
+        #[arg(long)]
+        json: bool,
+    },
     /// List the devices that this build can use
     Devices,
     /// Print the completion script for a shell

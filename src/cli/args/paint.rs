@@ -64,8 +64,9 @@ pub struct BatchArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Picture")]
 pub struct StyleArgs {
-    /// Start from this recipe; `impasto recipes` lists them. The options below override it
-    #[arg(long, value_name = "NAME", default_value_t = Recipe::default().name)]
+    /// Start from this recipe, or the one in a JSON file; `impasto recipes` lists them, with --json as
+    /// such files. The options below override it
+    #[arg(long, value_name = "NAME|FILE.json", default_value_t = Recipe::default().name)]
     pub recipe: String,
     /// Longest side of the result in pixels [default: the recipe's, 512 in most]
     #[arg(long, value_name = "N")]
@@ -83,12 +84,21 @@ pub struct StyleArgs {
     /// Seed of the noise; the same seed gives the same picture
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// How much of the style, from 0 (the scene as it is, in the style's colours and strokes) to 1 (forms
+    /// are painted freely), with recipes that match neighbours, such as impasto. It acts from the second scale on, so not
+    /// on results under 128 pixels [default: the recipe's, 0.5]
+    #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
+    pub strength: Option<f64>,
     /// Weight of the content: a higher one keeps more of it [default: the recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub content_weight: Option<f64>,
-    /// Weight of the style: a higher one paints more freely [default: the recipe's]
+    /// Weight of the style's statistics: a higher one paints more freely [default: the recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub style_weight: Option<f64>,
+    /// Weight of the nearest neighbours in the style: a higher one puts each stroke in its place [default:
+    /// the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub neighbors_weight: Option<f64>,
     /// Weight of smoothness (total variation): a higher one removes more fine noise [default: the
     /// recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]

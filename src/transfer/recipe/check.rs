@@ -1,7 +1,7 @@
 //! What makes no sense in a recipe.
 
-use super::{Init, LayerWeights, Recipe};
-use crate::optim::OptimizerConfig;
+use super::{Init, LayerWeights, Recipe, Search};
+use crate::optim::{LineSearch, OptimizerConfig};
 
 /// A choice that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +20,26 @@ pub enum RecipeError {
     /// A weight without layers to apply it to.
     #[error("{name} has a weight but no layers; name some or set the weight to 0")]
     NoLayers {
-        /// Content or style.
+        /// Which loss.
+        name: &'static str,
+    },
+    /// A line search along a loss that changes from step to step.
+    #[error(
+        "a line search needs a loss that is the same at each step; the last pass and optimal transport \
+         look at other positions each time: choose Adam, or L-BFGS without a line search"
+    )]
+    LineSearch,
+    /// Moments that are carried to a scale with another learning rate.
+    #[error("Adam's moments cannot be carried to a last scale with another learning rate")]
+    CarriedRate,
+    /// Something that makes sense for pixels but not for coefficients of a pyramid.
+    #[error("{name} works on pixels only; set the levels of the pyramid to 0")]
+    PixelsOnly {
+        /// What.
         name: &'static str,
     },
     /// Nothing to optimise.
-    #[error("content, style and total variation all have weight 0: there is nothing to optimise")]
+    #[error("all losses have weight 0: there is nothing to optimise")]
     NothingToDo,
     /// No recipe of this name.
     #[error("there is no recipe `{name}`; did you mean `{nearest}`? (recipes: {known})")]
@@ -59,6 +74,13 @@ impl Recipe {
             ("the content weight", self.content_weight),
             ("the style weight", self.style_weight),
             ("the total variation weight", self.tv_weight),
+            ("the weight of nearest neighbours", self.neighbors.weight),
+            ("the weight of optimal transport", self.transport.weight),
+            (
+                "the content weight of optimal transport",
+                self.transport.content,
+            ),
+            ("the ratio of content weights", self.transport.content_ratio),
         ];
         for (name, weight) in weights {
             let ok = weight.is_finite() && weight >= 0.0;
@@ -118,6 +140,62 @@ impl Recipe {
             let ok = deviation.is_finite() && deviation >= 0.0;
             number(ok, "the noise", &deviation, "a number of 0 or more")?;
         }
+        let share = self.neighbors.content_share;
+        let name = "the share of the content";
+        number((0.0..=1.0).contains(&share), name, &share, "0 to 1")?;
+        if let Search::Projected { dimensions } = &self.neighbors.search {
+            let name = "the number of dimensions of the search";
+            let ok = (1..=1024).contains(dimensions);
+            number(ok, name, dimensions, "1 to 1024")?;
+        }
+        for (name, count) in [
+            ("the number of sampled pixels", &self.transport.samples),
+            (
+                "the number of sampled style pixels",
+                &self.transport.style_samples,
+            ),
+        ] {
+            let ok = (1..=1 << 16).contains(count);
+            number(ok, name, count, "1 to 65536")?;
+        }
+        let name = "the ratio of content weights";
+        let ratio = &self.transport.content_ratio;
+        number(*ratio <= 1e3, name, ratio, "0 to 1000")?;
+        let name = "the number of levels of the pyramid";
+        number(self.pyramid <= 32, name, &self.pyramid, "32 at most")?;
+        let name = "the factor of the last learning rate";
+        number(
+            positive(self.last_rate),
+            name,
+            &self.last_rate,
+            "a positive number",
+        )?;
+        if let OptimizerConfig::Lbfgs(config) = self.optimizer
+            && config.line_search != LineSearch::None
+            && (self.has_final_pass() || self.transport.weight > 0.0)
+        {
+            return Err(RecipeError::LineSearch);
+        }
+        if let OptimizerConfig::Adam(config) = self.optimizer
+            && config.carry_moments
+            && self.last_rate != 1.0
+        {
+            return Err(RecipeError::CarriedRate);
+        }
+        if let OptimizerConfig::Adam(config) = self.optimizer
+            && self.pyramid > 0
+        {
+            if config.clamp.is_some() {
+                return Err(RecipeError::PixelsOnly {
+                    name: "keeping values in range",
+                });
+            }
+            if config.carry_moments {
+                return Err(RecipeError::PixelsOnly {
+                    name: "carrying moments from scale to scale",
+                });
+            }
+        }
         let rate = match self.optimizer {
             OptimizerConfig::Lbfgs(config) => {
                 let history = &config.history;
@@ -173,6 +251,16 @@ impl Recipe {
         for (name, weight, layers) in [
             ("content", self.content_weight, &self.content_layers),
             ("style", self.style_weight, &self.style_layers),
+            (
+                "nearest neighbours",
+                self.neighbors.weight,
+                &self.neighbors.layers,
+            ),
+            (
+                "optimal transport",
+                self.transport.weight,
+                &self.transport.layers,
+            ),
         ] {
             if weight > 0.0 && layers.is_empty() {
                 return Err(RecipeError::NoLayers { name });
@@ -197,7 +285,7 @@ impl Recipe {
                 )?;
             }
         }
-        if self.content_weight == 0.0 && self.style_weight == 0.0 && self.tv_weight == 0.0 {
+        if self.content_weight == 0.0 && !self.needs_style() && self.tv_weight == 0.0 {
             return Err(RecipeError::NothingToDo);
         }
         Ok(())
@@ -211,7 +299,7 @@ mod tests {
 
     #[test]
     fn senseless_numbers_are_refused() {
-        let recipe = Recipe::default();
+        let recipe = Recipe::gram();
         for broken in [
             Recipe {
                 style_weight: -1.0,

@@ -1,16 +1,19 @@
 //! Everything that is chosen before a run, in one place, and the sizes that follow from it.
 
 mod check;
+mod matching;
 mod presets;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::encoder::{Layer, Padding, Pooling};
 use crate::loss::{ContentNormalization, GramNormalization, TotalVariation};
-use crate::optim::OptimizerConfig;
+use crate::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
 use crate::picture::{ColorTransfer, Picture};
 
 pub use check::RecipeError;
+pub use matching::{Neighbors, Search, Transport};
 
 /// All hyper-parameters of a run.
 ///
@@ -20,10 +23,11 @@ pub use check::RecipeError;
 /// ```
 /// use impasto::Recipe;
 ///
-/// let recipe = Recipe { style_weight: 3e3, ..Recipe::default() }.with_size(768);
+/// let recipe = Recipe { iterations: 40, ..Recipe::default() }.with_size(768);
 /// assert_eq!(recipe.scales().last().unwrap().size, 768);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Recipe {
     /// Name by which the recipe is asked for.
     pub name: String,
@@ -66,6 +70,10 @@ pub struct Recipe {
     /// Whether each layer's error counts relative to what it would be for an image without any
     /// response, so that 1 is all and 0 nothing at any depth.
     pub relative: bool,
+    /// Style by nearest neighbours.
+    pub neighbors: Neighbors,
+    /// Style by relaxed optimal transport.
+    pub transport: Transport,
     /// Size of the style pictures at the last scale, in pixels as `measure` has them, whatever the
     /// size of the result; smaller in proportion at the scales before. `None`: as large as the result.
     pub style_size: Option<usize>,
@@ -83,8 +91,16 @@ pub struct Recipe {
     pub padding: Option<Padding>,
     /// What the first scale starts from.
     pub init: Init,
+    /// Whether the start of the first scale, and of every other but the last, gets the finest band of the
+    /// content's Laplacian pyramid, which its size just allows.
+    pub content_detail: bool,
     /// The optimiser of every scale.
     pub optimizer: OptimizerConfig,
+    /// What its learning rate is multiplied with at the last scale, if there are several.
+    pub last_rate: f64,
+    /// Levels of the Laplacian pyramid whose coefficients the optimiser changes, see
+    /// [`Variables`](crate::optim::Variables); 0 for the pixels themselves.
+    pub pyramid: usize,
     /// Decay of the mean over the images of a scale that is its result, instead of the last image:
     /// `m ← d·m + (1−d)·x`, corrected for its start (Kingma and Ba, arXiv 1412.6980, section 7.2).
     /// Grain that comes and goes from step to step is averaged away.
@@ -149,6 +165,8 @@ pub enum Init {
     },
     /// The first style picture, stretched to the size of the result.
     Style,
+    /// The mean colour of the first style picture.
+    StyleColor,
 }
 
 impl Init {
@@ -163,9 +181,23 @@ pub struct Scale {
     pub size: usize,
     /// Steps of the optimiser.
     pub iterations: usize,
+    /// Whether this is the last pass of [`Neighbors`], at the size of the scale before.
+    pub final_pass: bool,
 }
 
 impl Recipe {
+    /// The recipe in a JSON text; what is left out, in the groups of settings too, is as in the default
+    /// recipe.
+    ///
+    /// # Errors
+    /// For a text that is no JSON object, or settings that do not exist or have another form.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        let mut recipe = serde_json::to_value(Self::default())?;
+        let changes: serde_json::Map<String, Value> = serde_json::from_str(text)?;
+        merge(&mut recipe, Value::Object(changes));
+        serde_json::from_value(recipe)
+    }
+
     /// The same recipe for a result of another size.
     pub fn with_size(mut self, size: usize) -> Self {
         self.size = size;
@@ -173,11 +205,12 @@ impl Recipe {
     }
 
     /// The scales from coarse to fine: `size / ratioⁱ` as long as that is at least `coarsest`, and
-    /// always `size` itself.
+    /// always `size` itself; then a last pass at that size if the recipe has one.
     pub fn scales(&self) -> Vec<Scale> {
         let mut scales = vec![Scale {
             size: self.size,
             iterations: self.iterations,
+            final_pass: false,
         }];
         for step in 1.. {
             let size = (self.size as f64 / self.ratio.powi(step)).round() as usize;
@@ -187,6 +220,7 @@ impl Recipe {
             scales.push(Scale {
                 size,
                 iterations: self.iterations,
+                final_pass: false,
             });
         }
         scales.reverse();
@@ -199,7 +233,48 @@ impl Recipe {
         for (scale, count) in scales.iter_mut().take(coarse).zip(counts) {
             scale.iterations = *count;
         }
+        if self.has_final_pass() {
+            scales.push(Scale {
+                size: self.size,
+                iterations: self.neighbors.final_iterations,
+                final_pass: true,
+            });
+        }
         scales
+    }
+
+    pub(super) fn has_final_pass(&self) -> bool {
+        self.neighbors.weight > 0.0 && self.neighbors.final_iterations > 0
+    }
+
+    /// Whether anything is taken from a style picture.
+    pub(super) fn needs_style(&self) -> bool {
+        let weights = [
+            self.style_weight,
+            self.neighbors.weight,
+            self.transport.weight,
+        ];
+        weights.iter().any(|&weight| weight > 0.0)
+    }
+
+    /// The name of a loss that cannot be computed in tiles.
+    pub(super) fn needs_whole_image(&self) -> Option<&'static str> {
+        match (self.has_final_pass(), self.transport.weight > 0.0) {
+            (true, _) => Some("neighbors"),
+            (_, true) => Some("transport"),
+            _ => None,
+        }
+    }
+
+    /// The optimiser of a scale, the last or another.
+    pub(super) fn optimizer_at(&self, last: bool) -> OptimizerConfig {
+        let mut optimizer = self.optimizer;
+        if last {
+            let (OptimizerConfig::Lbfgs(LbfgsConfig { learning_rate, .. })
+            | OptimizerConfig::Adam(AdamConfig { learning_rate, .. })) = &mut optimizer;
+            *learning_rate *= self.last_rate;
+        }
+        optimizer
     }
 
     /// The same recipe with the size that it gives to this content picture.
@@ -212,7 +287,7 @@ impl Recipe {
     }
 
     /// The settings that a run cannot change, each with whether it is the same in both.
-    pub(super) fn fixed_settings(&self, other: &Self) -> [(&'static str, bool); 7] {
+    pub(super) fn fixed_settings(&self, other: &Self) -> [(&'static str, bool); 9] {
         [
             ("the size", self.size == other.size),
             ("what the size measures", self.measure == other.measure),
@@ -224,6 +299,11 @@ impl Recipe {
             ),
             ("the start", self.init == other.init),
             ("the range", self.range == other.range),
+            ("the pyramid", self.pyramid == other.pyramid),
+            (
+                "whether there is a last pass",
+                self.has_final_pass() == other.has_final_pass(),
+            ),
         ]
     }
 
@@ -276,9 +356,51 @@ impl Recipe {
     }
 }
 
+/// Replaces settings of the first by those of the second. Groups are merged where they have the same
+/// settings; another choice, such as of the optimiser, replaces the first.
+fn merge(settings: &mut Value, changes: Value) {
+    match (settings, changes) {
+        (Value::Object(settings), Value::Object(changes))
+            if changes.keys().all(|key| settings.contains_key(key)) =>
+        {
+            for (key, change) in changes {
+                if let Some(setting) = settings.get_mut(&key) {
+                    merge(setting, change);
+                }
+            }
+        }
+        (settings, changes) => *settings = changes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_need_not_say_everything() {
+        let recipe = Recipe::from_json(
+            r#"{"size": 300, "neighbors": {"rotations": false}, "optimizer": {"adam": {}}}"#,
+        );
+        let mut expected = Recipe::default().with_size(300);
+        expected.neighbors.rotations = false;
+        expected.optimizer = OptimizerConfig::Adam(AdamConfig::default());
+        assert_eq!(recipe.unwrap(), expected);
+        let recipe = Recipe::from_json(r#"{"optimizer": {"lbfgs": {"learning_rate": 0.5}}}"#);
+        let OptimizerConfig::Lbfgs(lbfgs) = recipe.unwrap().optimizer else {
+            panic!("another optimiser");
+        };
+        assert_eq!((lbfgs.history, lbfgs.learning_rate), (20, 0.5));
+        for wrong in [
+            r#"{"sise": 300}"#,
+            r#"{"neighbors": {"rotation": false}}"#,
+            r#"{"optimizer": "adam"}"#,
+            "[]",
+            "{",
+        ] {
+            assert!(Recipe::from_json(wrong).is_err(), "{wrong}");
+        }
+    }
 
     fn sizes(recipe: &Recipe) -> Vec<(usize, usize)> {
         let scales = recipe.scales();
@@ -292,7 +414,7 @@ mod tests {
             ratio: 2.0,
             coarse_iterations: vec![7],
             iterations: 5,
-            ..Recipe::default()
+            ..Recipe::gram()
         };
         assert_eq!(sizes(&recipe), [(128, 7), (256, 7), (512, 5)]);
         assert_eq!(sizes(&recipe.clone().with_size(255)), [(128, 7), (255, 5)]);

@@ -1,20 +1,57 @@
 //! Recipes with a name: this crate's own, those of well-known programs, and those of the reconstructions.
 
-use super::{Init, LayerWeights, Measure, Recipe, RecipeError, StyleLoss};
+use super::{
+    Init, LayerWeights, Measure, Neighbors, Recipe, RecipeError, Search, StyleLoss, Transport,
+};
 use crate::encoder::{Layer, Padding, Pooling};
 use crate::loss::{
-    ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
+    ContentNormalization, Distance, GramNormalization, Reduction, Stencil, TotalVariation,
+    VariationNorm,
 };
 use crate::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use crate::picture::ColorTransfer;
 
 impl Default for Recipe {
-    /// Coarse to fine in steps of 2 from the content picture, with L-BFGS; see the page
+    /// What this crate recommends: hypercolumns of ten layers, each with the nearest of the style as its
+    /// target, in squared distance, coarse to fine from the content picture with L-BFGS. See the page
     /// `docs/recipe.md` of the repository for how the numbers were chosen.
     fn default() -> Self {
         Self {
             name: "impasto".to_string(),
             source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            coarsest: 64,
+            iterations: 20,
+            coarse_iterations: vec![40, 40, 30],
+            content_weight: 0.0,
+            style_weight: 0.0,
+            neighbors: Neighbors {
+                weight: 1.0,
+                distance: Distance::Squared,
+                content_share: 0.5,
+                search: Search::Projected { dimensions: 64 },
+                ..Neighbors::default()
+            },
+            range: 1.0,
+            ..Self::plain()
+        }
+    }
+}
+
+/// The style layers of nearly every implementation since Gatys et al. (2016).
+const STYLE_LAYERS: [Layer; 5] = [
+    Layer::RELU1_1,
+    Layer::RELU2_1,
+    Layer::RELU3_1,
+    Layer::RELU4_1,
+    Layer::RELU5_1,
+];
+
+impl Recipe {
+    /// What most recipes have in common.
+    fn plain() -> Self {
+        Self {
+            name: String::new(),
+            source: String::new(),
             size: 512,
             measure: Measure::LongestSide,
             coarsest: 128,
@@ -32,6 +69,8 @@ impl Default for Recipe {
             style_loss: StyleLoss::Gram,
             gram: GramNormalization::PerElement,
             relative: false,
+            neighbors: Neighbors::default(),
+            transport: Transport::default(),
             style_size: None,
             style_scale: 1.0,
             tv_weight: 0.0,
@@ -45,26 +84,73 @@ impl Default for Recipe {
             pooling: None,
             padding: None,
             init: Init::Content,
+            content_detail: false,
             optimizer: OptimizerConfig::Lbfgs(LbfgsConfig {
                 history: 20,
                 ..LbfgsConfig::default()
             }),
+            last_rate: 1.0,
+            pyramid: 0,
             averaging: None,
             range: 255.0,
         }
     }
-}
 
-/// The style layers of nearly every implementation since Gatys et al. (2016).
-const STYLE_LAYERS: [Layer; 5] = [
-    Layer::RELU1_1,
-    Layer::RELU2_1,
-    Layer::RELU3_1,
-    Layer::RELU4_1,
-    Layer::RELU5_1,
-];
+    /// This crate's recipe for Gram matrices: coarse to fine in steps of 2 from the content picture, with
+    /// L-BFGS; layer weights that fall 2:1 with depth, average pooling, and a little total variation. See
+    /// the page `docs/recipe.md` of the repository for how the numbers were chosen.
+    pub fn gram() -> Self {
+        Self {
+            name: "gram".to_string(),
+            source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            iterations: 25,
+            coarse_iterations: vec![60],
+            style_weight: 7500.0,
+            layer_weights: LayerWeights::Each(
+                [16.0, 8.0, 4.0, 2.0, 1.0].map(|w| w / 31.0).to_vec(),
+            ),
+            pooling: Some(Pooling::Average),
+            ..Self::smoothed()
+        }
+    }
 
-impl Recipe {
+    /// This crate's recipe for Gaussians' Wasserstein distances: like [`gram`](Self::gram), with layer
+    /// weights that fall 4:1 with depth, as in crowsonkb/style-transfer-pytorch.
+    pub fn wasserstein() -> Self {
+        Self {
+            name: "wasserstein".to_string(),
+            source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
+            style_loss: StyleLoss::Wasserstein,
+            style_weight: 1500.0,
+            layer_weights: LayerWeights::Each(
+                [256.0, 64.0, 16.0, 4.0, 1.0].map(|w| w / 341.0).to_vec(),
+            ),
+            ..Self::smoothed()
+        }
+    }
+
+    /// A little total variation, against coloured fringes.
+    fn smoothed() -> Self {
+        Self {
+            tv_weight: 5e6,
+            tv: TotalVariation {
+                norm: VariationNorm::L2,
+                reduction: Reduction::MeanOfEach,
+                stencil: Stencil::Axes,
+                range: 1.0,
+            },
+            ..Self::plain()
+        }
+    }
+
+    /// The same recipe with more or less of the style, 0 to 1: the share of what the coarser scale painted
+    /// in the image whose nearest neighbours are searched, instead of the content picture. It is 0.5 in
+    /// the default recipe. A run of a single scale has nothing coarser, and looks for the content's.
+    pub fn with_strength(mut self, strength: f64) -> Self {
+        self.neighbors.content_share = 1.0 - strength;
+        self
+    }
+
     /// jcjohnson/neural-style and its port ProGamerGov/neural-style-pt, defaults of
     /// `neural_style.py`: one scale, Gram matrices ÷ CHW, weights 5 / 100 / 0.001, L-BFGS without
     /// line search on values of 0 to 255, from faint noise around the mean colour. One iteration is
@@ -75,7 +161,7 @@ impl Recipe {
             source: "ProGamerGov/neural-style-pt, neural_style.py; jcjohnson/neural-style"
                 .to_string(),
             size: 512,
-            coarsest: usize::MAX,
+            coarsest: 1 << 16,
             iterations: 1000,
             content_weight: 5.0,
             style_weight: 100.0,
@@ -89,7 +175,7 @@ impl Recipe {
                 line_search: LineSearch::None,
                 tolerance: 0.0,
             }),
-            ..Self::default()
+            ..Self::plain()
         }
     }
 
@@ -154,13 +240,13 @@ impl Recipe {
                 learning_rate: 0.02,
                 beta1: 0.9,
                 beta2: 0.99,
-                epsilon: 1e-8,
                 clamp: Some(1.0),
                 carry_moments: true,
+                ..AdamConfig::default()
             }),
             averaging: Some(0.99),
             range: 1.0,
-            ..Self::default()
+            ..Self::plain()
         }
     }
 
@@ -281,6 +367,73 @@ impl Recipe {
         }
     }
 
+    /// nkolkin13/NeuralNeighborStyleTransfer, defaults of `styleTransfer.py` (Kolkin et al., arXiv
+    /// 2203.13215): hypercolumns of ten layers with fixed targets at 64, 128, 256 and 512 pixels, 200
+    /// steps of Adam (0.002) each on the coefficients of a Laplacian pyramid of 8 levels, then 200 steps
+    /// with each layer matched by itself. VGG16 with torchvision's weights there; its layers exist in
+    /// VGG19. The colours there are the content's, moved to the style's mean and covariance; here they
+    /// are those that were painted.
+    pub fn nnst() -> Self {
+        Self {
+            name: "nnst".to_string(),
+            source: "nkolkin13/NeuralNeighborStyleTransfer, styleTransfer.py; for torchvision's \
+                     weights"
+                .to_string(),
+            coarsest: 64,
+            iterations: 200,
+            coarse_iterations: vec![200],
+            content_weight: 0.0,
+            style_weight: 0.0,
+            neighbors: Neighbors {
+                weight: 1.0,
+                final_iterations: 200,
+                ..Neighbors::default()
+            },
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 2e-3,
+                beta2: 0.999,
+                ..AdamConfig::default()
+            }),
+            pyramid: 8,
+            range: 1.0,
+            ..Self::plain()
+        }
+    }
+
+    /// nkolkin13/STROTSS, defaults of `styleTransfer.py` (Kolkin et al., arXiv 1904.12785): relaxed earth
+    /// mover's distance, moments and palette of 1,024 sampled pixels against 5,000 of the style, content
+    /// by self-similarity with α = 16, halved at each scale; 64, 128, 256 and 512 pixels, 250 steps of
+    /// RMSprop (0.002, at the last scale 0.001) each on a Laplacian pyramid of 5 levels. VGG16 with
+    /// torchvision's weights there; its layers exist in VGG19. A style pixel is read between positions
+    /// of the layers here, at the nearest before it there.
+    pub fn strotss() -> Self {
+        Self {
+            name: "strotss".to_string(),
+            source: "nkolkin13/STROTSS, styleTransfer.py; for torchvision's weights".to_string(),
+            coarsest: 64,
+            iterations: 250,
+            coarse_iterations: vec![250],
+            content_weight: 0.0,
+            style_weight: 0.0,
+            transport: Transport {
+                weight: 1.0,
+                ..Transport::default()
+            },
+            init: Init::StyleColor,
+            content_detail: true,
+            optimizer: OptimizerConfig::Adam(AdamConfig {
+                learning_rate: 2e-3,
+                beta1: 0.0,
+                bias_correction: false,
+                ..AdamConfig::default()
+            }),
+            last_rate: 0.5,
+            pyramid: 5,
+            range: 1.0,
+            ..Self::plain()
+        }
+    }
+
     /// Rebuilds a picture, given as content, from the responses of one layer alone, from noise
     /// (Mahendran and Vedaldi, arXiv 1412.0035; Gatys et al., arXiv 1508.06576): relative error of
     /// the responses, and as much total variation as keeps noise out that the layer does not see.
@@ -312,7 +465,7 @@ impl Recipe {
         Self {
             source: "this crate; chosen by looking at results, see docs/recipe.md".to_string(),
             size: 256,
-            coarsest: usize::MAX,
+            coarsest: 1 << 16,
             iterations: 200,
             coarse_iterations: vec![200],
             relative: true,
@@ -331,7 +484,7 @@ impl Recipe {
                 line_search: LineSearch::StrongWolfe,
                 ..LbfgsConfig::default()
             }),
-            ..Self::default()
+            ..Self::plain()
         }
     }
 
@@ -339,6 +492,8 @@ impl Recipe {
     pub fn all() -> Vec<Self> {
         vec![
             Self::default(),
+            Self::gram(),
+            Self::wasserstein(),
             Self::neural_style(),
             Self::gatys(),
             Self::crowsonkb(),
@@ -346,6 +501,8 @@ impl Recipe {
             Self::cysmith(),
             Self::pystiche(),
             Self::gordicaleksa(),
+            Self::nnst(),
+            Self::strotss(),
         ]
     }
 

@@ -10,13 +10,13 @@ use super::outcome::{End, Outcome, Status, StepReport};
 use super::state::{Run, ScaleProgress, Setup};
 use super::step::{Interruption, Restore, Step};
 use crate::kernel::AutodiffStyleBackend;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Variables};
 use crate::picture::Picture;
 use crate::transfer::checkpoint::{Checkpoint, CheckpointError, to_data};
 use crate::transfer::ema::Ema;
 use crate::transfer::error::TransferError;
 use crate::transfer::plan::Plan;
-use crate::transfer::recipe::Recipe;
+use crate::transfer::recipe::{Neighbors, Recipe};
 use crate::transfer::request::Request;
 
 impl<B: AutodiffStyleBackend> Run<B> {
@@ -97,21 +97,21 @@ impl<B: AutodiffStyleBackend> Run<B> {
         let mut scale = self.scale.take().expect("a scale is under way");
         // What an interrupted step goes back to; tensors are shared, not copied.
         let before = (
-            scale.progress.image.clone(),
+            scale.progress.variables.clone(),
             scale.progress.optimizer.clone(),
         );
         let taken = self.take_step(&mut scale, &mut on_evaluation);
         if taken.is_err() {
-            (scale.progress.image, scale.progress.optimizer) = before;
+            (scale.progress.variables, scale.progress.optimizer) = before;
         }
         let progress = &mut self.scale.insert(scale).progress;
         match taken {
-            Ok(image) => {
-                progress.image = image;
+            Ok(variables) => {
+                progress.variables = variables;
                 progress.done += 1;
                 if !progress.optimizer.converged() {
                     let ema = progress.ema.take();
-                    progress.ema = ema.map(|ema| ema.with(progress.image.clone()));
+                    progress.ema = ema.map(|ema| ema.with(progress.variables.clone()));
                 }
                 self.evaluations = self.attempted;
                 Ok(Status::Running(self.report()?))
@@ -135,9 +135,12 @@ impl<B: AutodiffStyleBackend> Run<B> {
     /// [`TransferError::Picture`], which does not happen in a run.
     pub fn picture(&self) -> Result<Picture, TransferError> {
         let image = match (self.progress(), &self.coarser) {
-            (Some(progress), _) => progress.mean_or(&progress.image),
+            (Some(progress), _) => {
+                let variables = progress.mean_or(&progress.variables);
+                self.variables(progress.index).image(variables)
+            }
             (None, Some((_, picture))) => return Ok(self.restore().finish(picture.clone())),
-            (None, None) => self.start_of(0).mul_scalar(self.setup.recipe.range),
+            (None, None) => self.start_of(0),
         };
         Ok(self.restore().picture(image)?)
     }
@@ -161,7 +164,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
             fingerprint: *self.fingerprint.get_or_init(|| self.request.fingerprint()),
             recipe: self.setup.recipe.clone(),
             best: (progress.best.0, to_data(progress.best.1.clone())),
-            image: to_data(progress.image.clone()),
+            start: to_data(progress.start.clone()),
+            variables: to_data(progress.variables.clone()),
             average: progress.ema.as_ref().map(|ema| {
                 let (decay_power, sum) = ema.parts();
                 (decay_power, to_data(sum))
@@ -171,8 +175,9 @@ impl<B: AutodiffStyleBackend> Run<B> {
         })
     }
 
-    /// Changes the recipe for the steps to come. The size of the result, its scales, the range of the
-    /// values and the start cannot be changed, everything else can. If anything but the number of steps
+    /// Changes the recipe for the steps to come. The size of the result, its scales, whether there is a
+    /// last pass, the range of the values, the pyramid and the start cannot be changed, everything else
+    /// can. If anything but the number of steps
     /// changes, the optimiser's history, the best loss and the mean image start anew. A checkpoint keeps
     /// the change.
     ///
@@ -198,6 +203,10 @@ impl<B: AutodiffStyleBackend> Run<B> {
             return Err(TransferError::FixedSetting { name });
         }
         let only_steps = Recipe {
+            neighbors: Neighbors {
+                final_iterations: recipe.neighbors.final_iterations,
+                ..self.setup.recipe.neighbors.clone()
+            },
             iterations: recipe.iterations,
             coarse_iterations: recipe.coarse_iterations.clone(),
             name: recipe.name.clone(),
@@ -230,7 +239,11 @@ impl<B: AutodiffStyleBackend> Run<B> {
             self.finish_scale()?;
         }
         let picture = match self.progress() {
-            Some(progress) => self.restore().picture(progress.mean_or(&progress.best.1))?,
+            Some(progress) => {
+                let variables = progress.mean_or(&progress.best.1);
+                let image = self.variables(progress.index).image(variables);
+                self.restore().picture(image)?
+            }
             None => self.picture()?,
         };
         Ok(Outcome {
@@ -248,7 +261,6 @@ impl<B: AutodiffStyleBackend> Run<B> {
 
     pub(super) fn restore(&self) -> Restore<'_> {
         Restore {
-            range: self.setup.recipe.range,
             colors: self.setup.recipe.colors,
             // A run without content is not planned.
             content: self.request.content.as_ref().unwrap_or(&self.setup.content),
@@ -262,7 +274,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             Some(losses) => losses.clone(),
             // Resumed with an evaluation at hand that was enough.
             None => {
-                let image = progress.image.clone().div_scalar(self.setup.recipe.range);
+                let image = scale.map.image(progress.variables.clone());
                 scale.evaluator.loss_only(&image)?
             }
         };
@@ -284,12 +296,15 @@ fn resumed<B: AutodiffStyleBackend>(
 ) -> Result<ScaleProgress<B::InnerBackend>, CheckpointError> {
     let scale = plan.scales.get(checkpoint.scale);
     let scale = scale.ok_or(CheckpointError::OtherRun)?;
-    if !checkpoint.fits([1, 3, scale.height, scale.width]) {
+    let device = request.encoder.device();
+    let (size, recipe) = ([scale.height, scale.width], &checkpoint.recipe);
+    let variables = Variables::<B::InnerBackend>::new(size, recipe.pyramid, recipe.range, &device);
+    if !checkpoint.fits([1, 3, scale.height, scale.width], variables.shape()) {
         return Err(CheckpointError::OtherRun);
     }
-    let device = request.encoder.device();
     let tensor = |data: TensorData| Tensor::from_data(data, &device);
-    let mut optimizer = checkpoint.recipe.optimizer.init();
+    let last = plan.is_finest_of_several(checkpoint.scale);
+    let mut optimizer = recipe.optimizer_at(last).init();
     optimizer
         .restore(checkpoint.optimizer.map(tensor))
         .map_err(|_| CheckpointError::OtherRun)?;
@@ -297,7 +312,8 @@ fn resumed<B: AutodiffStyleBackend>(
     Ok(ScaleProgress {
         index: checkpoint.scale,
         optimizer,
-        image: tensor(checkpoint.image),
+        start: tensor(checkpoint.start),
+        variables: tensor(checkpoint.variables),
         best: (checkpoint.best.0, tensor(checkpoint.best.1)),
         ema: average.map(|(decay, (power, sum))| Ema::restore(decay, power, tensor(sum))),
         done: checkpoint.iterations,

@@ -13,7 +13,7 @@ use crate::encoder::Vgg19;
 use crate::eval::Evaluator;
 use crate::kernel::AutodiffStyleBackend;
 use crate::loss::{Loss, ScaleView};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, OptimizerConfig, Variables, finest_band};
 use crate::picture::Picture;
 use crate::transfer::error::TransferError;
 use crate::transfer::objective::ScaleInputs;
@@ -54,34 +54,35 @@ impl<B: AutodiffStyleBackend> Run<B> {
         }
         // Nothing is taken before the evaluator is made, which may fail.
         let (evaluator, progress) = match self.resume.take() {
-            Some(progress) => {
-                let unit = progress.image.clone().div_scalar(self.setup.recipe.range);
-                match self.evaluator(progress.index, unit) {
-                    Ok(evaluator) => (evaluator, progress),
-                    Err(error) => {
-                        self.resume = Some(progress);
-                        return Err(error);
-                    }
+            Some(progress) => match self.evaluator(progress.index, &progress.start) {
+                Ok(evaluator) => (evaluator, progress),
+                Err(error) => {
+                    self.resume = Some(progress);
+                    return Err(error);
                 }
-            }
+            },
             None => {
                 let index = self.coarser.as_ref().map_or(0, |(index, _)| index + 1);
                 let start = self.start_of(index);
-                let evaluator = self.evaluator(index, start.clone())?;
+                let evaluator = self.evaluator(index, &start)?;
                 let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
                 let carried = self.carried.take();
                 let optimizer = match carried {
-                    Some(optimizer) => optimizer.resized(width, height),
-                    None => self.setup.recipe.optimizer.init(),
+                    Some(optimizer) if optimizer.carries_moments() => {
+                        optimizer.resized(width, height)
+                    }
+                    _ => self.optimizer_at(index).init(),
                 };
-                let image = start.mul_scalar(self.setup.recipe.range);
-                let progress = ScaleProgress::new(&self.setup.recipe, index, 0, optimizer, image);
+                let variables = self.variables(index).of(start.clone());
+                let recipe = &self.setup.recipe;
+                let progress = ScaleProgress::new(recipe, index, optimizer, start, variables);
                 (evaluator, progress)
             }
         };
         self.setup.guides[progress.index].clear();
         self.scale = Some(ScaleState {
             evaluator,
+            map: self.variables(progress.index),
             progress,
         });
         Ok(())
@@ -92,33 +93,35 @@ impl<B: AutodiffStyleBackend> Run<B> {
         let scale = self.scale.as_ref().expect("a scale is under way");
         let progress = &scale.progress;
         let (index, averaged) = (progress.index, progress.ema.is_some());
-        let image = progress.mean_or(&progress.image);
+        let variables = progress.mean_or(&progress.variables);
         if progress.optimizer.converged() {
-            return self.leave_scale(index, image, None);
+            return self.leave_scale(index, variables, None);
         }
         // The last step has not been evaluated, and without a line search it may have gone too far.
-        let unit = image.clone().div_scalar(self.setup.recipe.range);
-        let losses = scale.evaluator.loss_only(&unit)?;
+        let losses = scale
+            .evaluator
+            .loss_only(&scale.map.image(variables.clone()))?;
+        let sampled = scale.evaluator.loss().is_sampled();
         let (last, (least, best)) = (losses.weighted(), progress.best.clone());
         if !last.is_finite() {
             let evaluation = self.evaluations + 1;
             return self.leave_scale(index, best, Some(End::Diverged { losses, evaluation }));
         }
-        match least < last && !averaged {
+        match least < last && !averaged && !sampled {
             true => self.leave_scale(index, best, None),
-            false => self.leave_scale(index, image, None),
+            false => self.leave_scale(index, variables, None),
         }
     }
 
-    /// Keeps an image as the result of a scale, and ends the run if it was the last or if it has an
-    /// end.
+    /// Keeps the image of these variables as the result of a scale, and ends the run if it was the last
+    /// or if it has an end.
     pub(super) fn leave_scale(
         &mut self,
         index: usize,
-        image: Tensor<B::InnerBackend, 4>,
+        variables: Tensor<B::InnerBackend, 4>,
         end: Option<End>,
     ) -> Result<(), TransferError> {
-        let picture = Picture::from_tensor(image.div_scalar(self.setup.recipe.range))?;
+        let picture = Picture::from_tensor(self.variables(index).image(variables))?;
         self.coarser = Some((index, picture));
         let last = index + 1 == self.setup.plan.scales.len();
         self.end = end.or(last.then_some(End::Finished));
@@ -132,11 +135,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
     /// Goes on with the current scale, if there is one, as the recipe has it now: the optimiser's
     /// history, the best loss and the mean start anew.
     pub(super) fn restart_scale(&mut self) -> Result<(), TransferError> {
-        if let Some(ScaleProgress {
-            index, done, image, ..
-        }) = self.resume.take()
-        {
-            self.resume = Some(self.restarted(index, done, image));
+        if let Some(progress) = self.resume.take() {
+            self.resume = Some(self.restarted(progress));
             return Ok(());
         }
         let Some(mut scale) = self.scale.take() else {
@@ -146,13 +146,11 @@ impl<B: AutodiffStyleBackend> Run<B> {
         };
         let encoder = scale.evaluator.encoder().clone();
         let mut parts = self.take_terms_back(scale.evaluator.into_loss());
-        let (index, done) = (scale.progress.index, scale.progress.done);
-        let image = scale.progress.image.clone();
-        let unit = image.clone().div_scalar(self.setup.recipe.range);
-        let failed = match self.evaluator(index, unit) {
+        let (index, start) = (scale.progress.index, scale.progress.start.clone());
+        let failed = match self.evaluator(index, &start) {
             Ok(evaluator) => {
                 scale.evaluator = evaluator;
-                scale.progress = self.restarted(index, done, image);
+                scale.progress = self.restarted(scale.progress);
                 self.setup.guides[index].clear();
                 Ok(())
             }
@@ -169,39 +167,59 @@ impl<B: AutodiffStyleBackend> Run<B> {
 
     fn restarted(
         &self,
-        index: usize,
-        done: usize,
-        image: Tensor<B::InnerBackend, 4>,
+        progress: ScaleProgress<B::InnerBackend>,
     ) -> ScaleProgress<B::InnerBackend> {
-        ScaleProgress::new(
-            &self.setup.recipe,
+        let ScaleProgress {
             index,
+            start,
+            variables,
             done,
-            self.setup.recipe.optimizer.init(),
-            image,
-        )
+            ..
+        } = progress;
+        let recipe = &self.setup.recipe;
+        let restarted = ScaleProgress::new(
+            recipe,
+            index,
+            self.optimizer_at(index).init(),
+            start,
+            variables,
+        );
+        ScaleProgress { done, ..restarted }
     }
 
-    /// Loss and network of a scale, at an image with values in `[0, 1]`. After an error the terms of
-    /// the user's own are where they were.
+    /// The optimiser of a scale.
+    fn optimizer_at(&self, index: usize) -> OptimizerConfig {
+        let last = self.setup.plan.is_finest_of_several(index);
+        self.setup.recipe.optimizer_at(last)
+    }
+
+    /// What the optimiser changes at a scale.
+    pub(super) fn variables(&self, index: usize) -> Variables<B::InnerBackend> {
+        let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
+        let recipe = &self.setup.recipe;
+        let device = self.request.encoder.device();
+        Variables::new([height, width], recipe.pyramid, recipe.range, &device)
+    }
+
+    /// Loss and network of a scale that started from this image. After an error the terms of the
+    /// user's own are where they were.
     fn evaluator(
         &mut self,
         index: usize,
-        image: Tensor<B::InnerBackend, 4>,
+        start: &Tensor<B::InnerBackend, 4>,
     ) -> Result<Evaluator<B>, TransferError> {
-        let PlannedScale {
-            size,
-            width,
-            height,
-            ..
-        } = self.setup.plan.scales[index];
+        let scale = self.setup.plan.scales[index];
+        let PlannedScale { width, height, .. } = scale;
         let content = self.setup.content.resize(width, height);
         let encoder = self.network();
         let mut parts = self.request.loss_parts(&ScaleInputs {
             encoder: &encoder,
             recipe: &self.setup.recipe,
-            size,
+            index,
+            scale,
             content: &content,
+            has_detail: self.has_detail(index),
+            start,
             styles: &self.setup.styles,
             guides: &self.setup.guides[index],
         })?;
@@ -210,7 +228,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
         let view = ScaleView {
             encoder: &encoder,
             content: &content,
-            image: Tensor::from_inner(image),
+            start: Tensor::from_inner(start.clone()),
             scale: index,
             scales: self.setup.plan.scales.len(),
         };
@@ -248,17 +266,29 @@ impl<B: AutodiffStyleBackend> Run<B> {
         let device = self.request.encoder.device();
         let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
         let fitted = |picture: &Picture| picture.resize(width, height).to_tensor(&device);
-        if let Some((_, coarser)) = &self.coarser {
-            return fitted(coarser);
+        let init = (self.setup.recipe.init, self.setup.styles.first());
+        let start = match (&self.coarser, &self.request.start, init) {
+            (Some((_, picture)), ..) | (_, Some(picture), _) => fitted(picture),
+            (_, _, (Init::Noise { deviation }, _)) => self.noise(deviation, width, height),
+            (_, _, (Init::Style, Some(style))) => fitted(style),
+            (_, _, (Init::StyleColor, Some(style))) => {
+                let color = style.resize(1, 1).to_tensor(&device);
+                color.expand([1, 3, height, width])
+            }
+            (_, _, (Init::Content | Init::Style | Init::StyleColor, _)) => {
+                fitted(&self.setup.content)
+            }
+        };
+        match self.has_detail(index) {
+            true => start + finest_band(fitted(&self.setup.content)),
+            false => start,
         }
-        if let Some(start) = &self.request.start {
-            return fitted(start);
-        }
-        match (self.setup.recipe.init, self.setup.styles.first()) {
-            (Init::Style, Some(style)) => fitted(style),
-            (Init::Noise { deviation }, _) => self.noise(deviation, width, height),
-            (Init::Content | Init::Style, _) => fitted(&self.setup.content),
-        }
+    }
+
+    /// Whether the start of a scale has the content's finest band.
+    fn has_detail(&self, index: usize) -> bool {
+        let last = self.setup.plan.scales.len() == index + 1;
+        self.setup.recipe.content_detail && (index == 0 || !last)
     }
 
     /// The encoder's mean colour with Gaussian noise.

@@ -10,7 +10,7 @@ use super::outcome::End;
 use crate::eval::Evaluator;
 use crate::kernel::{self, AutodiffStyleBackend};
 use crate::loss::LossValues;
-use crate::optim::AnyOptimizer;
+use crate::optim::{AnyOptimizer, Variables};
 use crate::picture::Picture;
 use crate::transfer::ema::Ema;
 use crate::transfer::error::TransferError;
@@ -32,7 +32,7 @@ use crate::transfer::request::Request;
 ///     println!("{}", step.losses);
 ///     if step.scale == 1 && step.iteration == 10 {
 ///         let mut recipe = run.recipe().clone();
-///         recipe.style_weight *= 2.0;
+///         recipe.neighbors.content_share = 0.2;
 ///         run.set_recipe(recipe)?;
 ///     }
 /// }
@@ -98,40 +98,44 @@ impl<B: Backend> Setup<B> {
 pub(super) struct ScaleProgress<B: Backend> {
     pub index: usize,
     pub optimizer: AnyOptimizer<B>,
-    /// In the range of the recipe.
-    pub image: Tensor<B, 4>,
-    /// The image of least loss, with its loss.
+    /// The image that the scale started from, RGB in `[0, 1]`.
+    pub start: Tensor<B, 4>,
+    /// What the optimiser has changed so far, see [`Variables`].
+    pub variables: Tensor<B, 4>,
+    /// The variables of least loss, with their loss; the latest where losses cannot be compared.
     pub best: (f64, Tensor<B, 4>),
-    /// The mean of the images, if the recipe asks for it.
+    /// The mean of the variables, if the recipe asks for it.
     pub ema: Option<Ema<B>>,
     /// Steps taken.
     pub done: usize,
 }
 
 impl<B: Backend> ScaleProgress<B> {
-    /// A scale at its first image, or one that starts anew at this image after `done` steps.
+    /// A scale at its first variables, or one that starts anew at these.
     pub fn new(
         recipe: &Recipe,
         index: usize,
-        done: usize,
         optimizer: AnyOptimizer<B>,
-        image: Tensor<B, 4>,
+        start: Tensor<B, 4>,
+        variables: Tensor<B, 4>,
     ) -> Self {
+        let ema = |decay| Ema::new(decay, variables.clone());
         Self {
             index,
             optimizer,
-            best: (f64::INFINITY, image.clone()),
-            ema: recipe.averaging.map(|decay| Ema::new(decay, image.clone())),
-            image,
-            done,
+            start,
+            best: (f64::INFINITY, variables.clone()),
+            ema: recipe.averaging.map(ema),
+            variables,
+            done: 0,
         }
     }
 
-    /// The mean image if there is one, else this.
-    pub fn mean_or(&self, image: &Tensor<B, 4>) -> Tensor<B, 4> {
+    /// The mean if there is one, else these.
+    pub fn mean_or(&self, variables: &Tensor<B, 4>) -> Tensor<B, 4> {
         match &self.ema {
-            Some(ema) => ema.image(),
-            None => image.clone(),
+            Some(ema) => ema.mean(),
+            None => variables.clone(),
         }
     }
 }
@@ -140,6 +144,7 @@ impl<B: Backend> ScaleProgress<B> {
 #[derive(Debug)]
 pub(super) struct ScaleState<B: AutodiffStyleBackend> {
     pub evaluator: Evaluator<B>,
+    pub map: Variables<B::InnerBackend>,
     pub progress: ScaleProgress<B::InnerBackend>,
 }
 

@@ -50,17 +50,16 @@ impl<B: Backend> Step<'_, B> {
     }
 }
 
-/// From images of the optimiser to pictures.
+/// From images to pictures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restore<'a> {
-    pub range: f64,
     pub colors: ColorTransfer,
     pub content: &'a Picture,
 }
 
 impl Restore<'_> {
     pub fn picture<B: Backend>(self, image: Tensor<B, 4>) -> Result<Picture, PictureError> {
-        Ok(self.finish(Picture::from_tensor(image.div_scalar(self.range))?))
+        Ok(self.finish(Picture::from_tensor(image)?))
     }
 
     /// The colours that the recipe gives it, and what belongs to the content's file.
@@ -78,24 +77,26 @@ pub(super) enum Interruption {
 }
 
 impl<B: AutodiffStyleBackend> Run<B> {
-    /// The image after one more step.
+    /// The variables after one more step.
     pub(super) fn take_step(
         &mut self,
         scale: &mut ScaleState<B>,
         on_evaluation: &mut impl FnMut(&Step<'_, B::InnerBackend>) -> ControlFlow<()>,
     ) -> Result<Tensor<B::InnerBackend, 4>, Interruption> {
         self.attempted = self.evaluations;
-        let range = self.setup.recipe.range;
         let ScaleState {
             evaluator,
+            map,
             progress,
         } = scale;
         let planned = self.setup.plan.scales[progress.index];
-        let (image, iteration) = (progress.image.clone(), progress.done + 1);
+        let (variables, iteration) = (progress.variables.clone(), progress.done + 1);
+        evaluator.begin_step(progress.done);
+        let sampled = evaluator.loss().is_sampled();
         let mut searching = false;
-        progress.optimizer.step(image, |candidate| {
-            let unit = candidate.clone().div_scalar(range);
-            let found = evaluator.evaluate(&unit);
+        progress.optimizer.step(variables, |candidate| {
+            let image = map.image(candidate.clone());
+            let found = evaluator.evaluate(&image);
             let found = found.map_err(|error| Interruption::Failed(error.into()))?;
             let losses = found.losses;
             self.attempted += 1;
@@ -111,7 +112,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
                     false => Err(Interruption::Diverged(losses)),
                 };
             }
-            if loss < progress.best.0 {
+            if loss < progress.best.0 || sampled {
                 progress.best = (loss, candidate.clone());
             }
             let step = Step {
@@ -124,7 +125,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
                 evaluation: self.attempted,
                 losses: &losses,
                 elapsed: self.elapsed(),
-                image: &candidate,
+                image: &image,
                 restore: self.restore(),
             };
             let flow = on_evaluation(&step);
@@ -133,8 +134,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
                 ControlFlow::Break(()) => Err(Interruption::Stopped),
                 ControlFlow::Continue(()) => Ok(Evaluation {
                     loss,
-                    // With respect to the candidate, whose values are `range` times as large.
-                    gradient: found.gradient.mul_scalar(1.0 / range as f32),
+                    gradient: map.gradient(found.gradient),
                 }),
             }
         })

@@ -3,6 +3,7 @@
 
 #[cfg(all(feature = "onnx", feature = "pytorch"))]
 mod imagenet;
+mod matching;
 mod recipes;
 mod trajectories;
 

@@ -1,5 +1,6 @@
 //! Whole runs on a small network.
 
+mod matching;
 mod moments;
 mod run;
 mod styles;
@@ -10,7 +11,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::Tensor;
 use impasto::loss::{Part, sum_per_image};
 use impasto::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
-use impasto::transfer::End;
+use impasto::transfer::{End, LayerWeights};
 use impasto::{Init, Layer, Picture, Recipe, StyleTransfer, TransferError, Vgg19};
 
 use crate::data;
@@ -42,8 +43,11 @@ fn recipe() -> Recipe {
         coarse_iterations: vec![4],
         content_weight: 1.0,
         style_weight: 1e4,
+        tv_weight: 0.0,
+        layer_weights: LayerWeights::One,
+        pooling: None,
         range: 1.0,
-        ..Recipe::default()
+        ..Recipe::gram()
     }
 }
 

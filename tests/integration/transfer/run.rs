@@ -294,12 +294,12 @@ impl<B: Backend> Term<B> for Copy<B> {
         &mut self,
         view: &ScaleView<'_, B>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let [_, _, height, width] = view.image.dims();
+        let [_, _, height, width] = view.start.dims();
         self.begun.lock().unwrap().push((view.scale, height, width));
         if view.scales == 1 {
             return Err("no target".into());
         }
-        self.target = Some(view.content.to_tensor(&view.image.device()));
+        self.target = Some(view.content.to_tensor(&view.start.device()));
         Ok(())
     }
 }
@@ -529,7 +529,7 @@ fn styles_and_regions_are_painted_in_tiles_too() {
                     ..AdamConfig::default()
                 }),
                 range: 1.0,
-                ..Recipe::default()
+                ..Recipe::gram()
             });
         if let Some(tile) = tile {
             transfer = transfer.tile_size(tile);
