@@ -31,24 +31,13 @@ fn neighbors() -> Recipe {
 
 /// Small versions of the published programs, and a mixture of everything.
 fn recipes() -> Vec<Recipe> {
-    let small = Recipe {
-        size: 40,
-        coarsest: 20,
-        iterations: 5,
-        coarse_iterations: vec![4],
-        ..Recipe::gram()
-    };
-    vec![
+    let recipes = [
         Recipe {
             neighbors: Neighbors {
                 final_iterations: 4,
                 layers: layers(),
                 ..Recipe::nnst().neighbors
             },
-            size: 40,
-            coarsest: 20,
-            iterations: 5,
-            coarse_iterations: vec![4],
             ..Recipe::nnst()
         },
         Recipe {
@@ -58,10 +47,6 @@ fn recipes() -> Vec<Recipe> {
                 style_samples: 300,
                 ..Recipe::strotss().transport
             },
-            size: 40,
-            coarsest: 20,
-            iterations: 5,
-            coarse_iterations: vec![4],
             ..Recipe::strotss()
         },
         Recipe {
@@ -80,9 +65,17 @@ fn recipes() -> Vec<Recipe> {
             averaging: Some(0.5),
             optimizer: OptimizerConfig::Lbfgs(LbfgsConfig::default()),
             pyramid: 3,
-            ..small
+            ..Recipe::gram()
         },
-    ]
+    ];
+    let small = recipes.map(|recipe| Recipe {
+        size: 40,
+        coarsest: 20,
+        iterations: 5,
+        coarse_iterations: vec![4],
+        ..recipe
+    });
+    small.to_vec()
 }
 
 /// The first losses of a run.
