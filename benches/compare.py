@@ -1,6 +1,7 @@
 """impasto beside PyTorch: the same weights, image and losses, the same cores, in turn.
 
-    cargo build --release --features cli,ndarray --bin impasto --example evaluate
+    cargo build --release --features cli,ndarray --bin impasto
+    cargo build --release --package impasto-tools --features ndarray --bin evaluate
     pip install torch safetensors numpy
     python benches/compare.py                       # tables on standard output
     python benches/compare.py --sizes 256 --rounds 5
@@ -167,7 +168,7 @@ def torch_program(weights, size, dtype="float32"):
 
 
 def evaluate_binary():
-    return ROOT / "target/release/examples/evaluate"
+    return ROOT / "target/release/evaluate"
 
 
 def multiplications(size):

@@ -1,7 +1,7 @@
 //! What a run spends its time on: the encoder, the loss with its gradient, the optimiser's own work,
 //! pictures. Random weights of VGG19's size, so that nothing needs to be downloaded.
 //!
-//! `cargo bench --bench evaluation` (all), `cargo bench --bench evaluation -- gradient` (some).
+//! `cargo bench --package impasto-tools` (all), `cargo bench --package impasto-tools -- gradient` (some).
 
 use std::convert::Infallible;
 use std::hint::black_box;

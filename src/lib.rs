@@ -60,6 +60,7 @@
 //! | `cli` | the program `impasto` and what only it needs |
 
 #![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
 pub mod encoder;

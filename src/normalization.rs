@@ -51,6 +51,20 @@ impl Normalization {
         self.mean.map(|mean| mean / self.range)
     }
 
+    /// What brings features of these weights to the size that they have with torchvision's: the ratio of
+    /// how far apart black and white are after normalisation, torchvision's over this one's. Rectified
+    /// convolutions pass a factor of their input on, but for their biases. 1 for torchvision, 0.017 for
+    /// Caffe.
+    pub fn feature_scale(&self) -> f64 {
+        let spread = |normalization: &Self| {
+            let spread = normalization
+                .std
+                .map(|std| f64::from(normalization.range / std));
+            spread.iter().sum::<f64>()
+        };
+        spread(&Self::TORCHVISION) / spread(self)
+    }
+
     /// Normalises an RGB image in `[0, 1]`, shape `[batch, 3, height, width]`.
     pub fn apply<B: StyleBackend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
         let options = (&image.device(), image.dtype());
@@ -66,5 +80,18 @@ impl Normalization {
         let bias = TensorData::new(bias.to_vec(), [3]);
         let bias = Tensor::from_data(bias, options);
         B::conv1x1(image, Tensor::from_data(matrix, options), Some(bias))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Normalization;
+
+    #[test]
+    fn features_of_caffe_are_brought_down() {
+        assert_eq!(Normalization::TORCHVISION.feature_scale(), 1.0);
+        // The mean of 1 / 0.229, 1 / 0.224 and 1 / 0.225, over 255.
+        let scale = Normalization::CAFFE.feature_scale();
+        assert!((scale - 4.425_14 / 255.0).abs() < 1e-6, "{scale}");
     }
 }

@@ -68,7 +68,7 @@ pub use layer_neighbors::LayerNeighborsTerm;
 pub use moments::{MomentsDistance, MomentsTerm};
 pub use neighbors::{Distance, NeighborsTerm};
 pub use part::{Part, Rect, sum_per_image};
-pub use pixel_sample::{PixelSample, pixel_colors, pixel_columns};
+pub use pixel_sample::{PixelColumns, PixelSample, pixel_colors};
 pub use relative::RelativeTerm;
 pub use similarity::SelfSimilarityTerm;
 pub use style::{GramNormalization, StyleTerm, gram_matrix};

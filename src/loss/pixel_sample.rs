@@ -65,24 +65,46 @@ impl PixelSample {
     }
 }
 
-/// Colour and features at some pixels of a part of the image, one above the other:
-/// `[batch, 3 + channels, pixels]`. A layer of stride `s` is read at `pixel / s`, between positions by
-/// bilinear interpolation (Kolkin et al., STROTSS, arXiv 1904.12785).
-///
-/// # Panics
-/// If the part is not the whole image, or lacks a layer.
-pub fn pixel_columns<B: StyleBackend>(
-    part: &Part<B>,
-    layers: &[Layer],
-    pixels: &[[usize; 2]],
-) -> Tensor<B, 3> {
-    let layers = layers.iter().map(|&layer| {
-        let at = |at: usize| at as f32 / layer.stride() as f32;
-        let points: Vec<_> = pixels.iter().map(|pixel| pixel.map(at)).collect();
-        part.sample(layer, &points)
-    });
-    let columns = std::iter::once(pixel_colors(part, pixels)).chain(layers);
-    Tensor::cat(columns.collect(), 1)
+/// Colour and features of some layers at pixels of an image, one above the other: what the terms with a
+/// sample compare (Kolkin et al., STROTSS, arXiv 1904.12785).
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelColumns {
+    layers: Vec<Layer>,
+    scale: f64,
+}
+
+impl PixelColumns {
+    /// Columns of the colours, RGB in `[0, 1]`, and of the features of these layers as they are.
+    pub fn new(layers: Vec<Layer>) -> Self {
+        Self { layers, scale: 1.0 }
+    }
+
+    /// The same with features multiplied by `scale`. Features of weights for values from 0 to 255 are
+    /// some fifty times those of torchvision's, beside colours that stay what they are:
+    /// [`Normalization::feature_scale`](crate::Normalization::feature_scale) brings them to one size.
+    pub fn with_scale(self, scale: f64) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The columns at some pixels, rows and columns: `[batch, 3 + channels, pixels]`. A layer of stride
+    /// `s` is read at `pixel / s`, between positions by bilinear interpolation.
+    ///
+    /// # Panics
+    /// If the part is not the whole image, or lacks a layer.
+    pub fn at<B: StyleBackend>(&self, part: &Part<B>, pixels: &[[usize; 2]]) -> Tensor<B, 3> {
+        let layers = self.layers.iter().map(|&layer| {
+            let at = |at: usize| at as f32 / layer.stride() as f32;
+            let points: Vec<_> = pixels.iter().map(|pixel| pixel.map(at)).collect();
+            part.sample(layer, &points).mul_scalar(self.scale)
+        });
+        let columns = std::iter::once(pixel_colors(part, pixels)).chain(layers);
+        Tensor::cat(columns.collect(), 1)
+    }
 }
 
 /// The colours of some pixels, `[batch, 3, pixels]`.

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::neighbors::normalized;
-use super::pixel_sample::{PixelSample, images, pixel_columns, sampled_term};
+use super::pixel_sample::{PixelColumns, PixelSample, images, sampled_term};
 use super::{Part, Term};
 use crate::kernel::{StyleBackend, indices};
 use crate::layer::Layer;
@@ -14,7 +14,7 @@ use crate::layer::Layer;
 /// keeps the arrangement and leaves the appearance free.
 #[derive(Debug)]
 pub struct SelfSimilarityTerm<B: Backend> {
-    layers: Vec<Layer>,
+    columns: PixelColumns,
     sample: PixelSample,
     /// `[3 + channels, pixels]` of all pixels that can be drawn, of length 1.
     content: Tensor<B, 2>,
@@ -26,10 +26,10 @@ impl<B: Backend> SelfSimilarityTerm<B> {
     ///
     /// # Panics
     /// If there are not as many columns as pixels.
-    pub fn new(layers: Vec<Layer>, sample: PixelSample, content: Tensor<B, 2>) -> Self {
+    pub fn new(columns: PixelColumns, sample: PixelSample, content: Tensor<B, 2>) -> Self {
         assert_eq!(content.dims()[1], sample.pool().len(), "columns and pixels");
         Self {
-            layers,
+            columns,
             sample,
             content: normalized(content),
         }
@@ -46,14 +46,14 @@ fn distances<B: Backend>(columns: Tensor<B, 2>) -> Tensor<B, 2> {
 
 impl<B: StyleBackend> Term<B> for SelfSimilarityTerm<B> {
     fn layers(&self) -> Vec<Layer> {
-        self.layers.clone()
+        self.columns.layers().to_vec()
     }
 
     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
         let drawn = self.sample.drawn();
         let chosen = indices(drawn, &self.content.device());
         let target = distances(self.content.clone().select(1, chosen));
-        let columns = pixel_columns(part, &self.layers, &self.sample.pixels());
+        let columns = self.columns.at(part, &self.sample.pixels());
         let differences = images(columns).map(|columns| {
             let difference = distances(normalized(columns)) - target.clone();
             let mean = difference.abs().mean();

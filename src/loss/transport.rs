@@ -4,17 +4,17 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::neighbors::{cosine_distance, normalized};
-use super::pixel_sample::{PixelSample, images, pixel_colors, pixel_columns, sampled_term};
+use super::pixel_sample::{PixelColumns, PixelSample, images, pixel_colors, sampled_term};
 use super::{Part, Term};
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
 
 /// The relaxed earth mover's distance between the columns of the image's sampled pixels, `x`, and those
 /// of the style, `y`: `max(mean_i min_j D_ij, mean_j min_i D_ij)` with the cosine distance
-/// `D_ij = 1 − x_i·y_j / (‖x_i‖‖y_j‖)`. Columns are those of [`pixel_columns`].
+/// `D_ij = 1 − x_i·y_j / (‖x_i‖‖y_j‖)`. Columns are those of [`PixelColumns`].
 #[derive(Debug)]
 pub struct TransportTerm<B: Backend> {
-    layers: Vec<Layer>,
+    columns: PixelColumns,
     sample: PixelSample,
     /// `[3 + channels, pixels]`, of length 1.
     style: Tensor<B, 2>,
@@ -22,9 +22,9 @@ pub struct TransportTerm<B: Backend> {
 
 impl<B: Backend> TransportTerm<B> {
     /// Compares with columns of the style, `[3 + channels, pixels]`.
-    pub fn new(layers: Vec<Layer>, sample: PixelSample, style: Tensor<B, 2>) -> Self {
+    pub fn new(columns: PixelColumns, sample: PixelSample, style: Tensor<B, 2>) -> Self {
         Self {
-            layers,
+            columns,
             sample,
             style: normalized(style),
         }
@@ -33,11 +33,11 @@ impl<B: Backend> TransportTerm<B> {
 
 impl<B: StyleBackend> Term<B> for TransportTerm<B> {
     fn layers(&self) -> Vec<Layer> {
-        self.layers.clone()
+        self.columns.layers().to_vec()
     }
 
     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
-        let columns = pixel_columns(part, &self.layers, &self.sample.pixels());
+        let columns = self.columns.at(part, &self.sample.pixels());
         let distances = images(columns).map(|columns| {
             let columns = normalized(columns);
             let constant = columns.clone().detach();
@@ -63,7 +63,7 @@ impl<B: StyleBackend> Term<B> for TransportTerm<B> {
 /// does not see.
 #[derive(Debug)]
 pub struct SampledMomentsTerm<B: Backend> {
-    layers: Vec<Layer>,
+    columns: PixelColumns,
     sample: PixelSample,
     mean: Tensor<B, 2>,
     covariance: Tensor<B, 2>,
@@ -71,10 +71,10 @@ pub struct SampledMomentsTerm<B: Backend> {
 
 impl<B: Backend> SampledMomentsTerm<B> {
     /// Compares with columns of the style, `[3 + channels, pixels]`.
-    pub fn new(layers: Vec<Layer>, sample: PixelSample, style: Tensor<B, 2>) -> Self {
+    pub fn new(columns: PixelColumns, sample: PixelSample, style: Tensor<B, 2>) -> Self {
         let (mean, covariance) = moments(style);
         Self {
-            layers,
+            columns,
             sample,
             mean,
             covariance,
@@ -93,11 +93,11 @@ fn moments<B: Backend>(columns: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
 
 impl<B: StyleBackend> Term<B> for SampledMomentsTerm<B> {
     fn layers(&self) -> Vec<Layer> {
-        self.layers.clone()
+        self.columns.layers().to_vec()
     }
 
     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
-        let columns = pixel_columns(part, &self.layers, &self.sample.pixels());
+        let columns = self.columns.at(part, &self.sample.pixels());
         let distances = images(columns).map(|columns| {
             let (mean, covariance) = moments(columns);
             let mean = (mean - self.mean.clone()).abs().mean();

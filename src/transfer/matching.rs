@@ -11,8 +11,8 @@ use crate::encoder::{EncoderError, Vgg19};
 use crate::kernel::{AutodiffStyleBackend, StyleBackend};
 use crate::layer::Layer;
 use crate::loss::{
-    Hypercolumns, LayerNeighborsTerm, Loss, NeighborsTerm, PaletteTerm, Part, PixelSample,
-    SampledMomentsTerm, SelfSimilarityTerm, TransportTerm, pixel_colors, pixel_columns,
+    Hypercolumns, LayerNeighborsTerm, Loss, NeighborsTerm, PaletteTerm, Part, PixelColumns,
+    PixelSample, SampledMomentsTerm, SelfSimilarityTerm, TransportTerm, pixel_colors,
 };
 use crate::optim::finest_band;
 use crate::picture::Picture;
@@ -275,6 +275,8 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let settings = &inputs.recipe.transport;
         let (encoder, device) = (inputs.encoder.valid(), inputs.encoder.device());
         let layers = &settings.layers;
+        let columns =
+            PixelColumns::new(layers.clone()).with_scale(encoder.normalization().feature_scale());
         let alpha = settings.content_at(inputs.index);
         let content = whole(&encoder, &inputs.content.to_tensor(&device), layers)?;
         let styles = self.weighted_styles();
@@ -289,26 +291,26 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let sample = PixelSample::new(pool, settings.samples, self.seed);
             let seed = self.seed.wrapping_add(1);
             let pixels = PixelSample::new(all, settings.style_samples, seed).pixels();
-            let columns = Tensor::from_inner(pixel_columns(&image, layers, &pixels).squeeze_dim(0));
+            let style_columns = Tensor::from_inner(columns.at(&image, &pixels).squeeze_dim(0));
             let colors = Tensor::from_inner(pixel_colors(&image, &pixels).squeeze_dim(0));
-            let kept = pixel_columns(&content, layers, sample.pool()).squeeze_dim(0);
+            let kept = columns.at(&content, sample.pool()).squeeze_dim(0);
             let similarity = Tensor::from_inner(kept);
-            let (layers, sample) = (|| layers.clone(), || sample.clone());
+            let (columns, sample) = (|| columns.clone(), || sample.clone());
             let terms = vec![
                 Loss::term(
                     "content",
                     alpha,
-                    SelfSimilarityTerm::new(layers(), sample(), similarity),
+                    SelfSimilarityTerm::new(columns(), sample(), similarity),
                 ),
                 Loss::term(
                     "transport",
                     1.0,
-                    TransportTerm::new(layers(), sample(), columns.clone()),
+                    TransportTerm::new(columns(), sample(), style_columns.clone()),
                 ),
                 Loss::term(
                     "moments",
                     1.0,
-                    SampledMomentsTerm::new(layers(), sample(), columns),
+                    SampledMomentsTerm::new(columns(), sample(), style_columns),
                 ),
                 Loss::term(
                     "palette",

@@ -405,13 +405,14 @@ impl Recipe {
     /// by self-similarity with α = 16, halved at each scale; 64, 128, 256 and 512 pixels, 250 steps of
     /// RMSprop (0.002, at the last scale 0.001) each on a Laplacian pyramid of 5 levels. VGG16 with
     /// torchvision's weights there; its layers exist in VGG19. A style pixel is read between positions
-    /// of the layers here, at the nearest before it there. Made for torchvision's weights: features of
-    /// Caffe's, and of the built-in encoder, are some fifty times as large, so that the moments, which
-    /// grow with their square, outweigh all else, and the scene is lost.
+    /// of the layers here, at the nearest before it there. Features of Caffe's weights, and of the built-in
+    /// encoder, are some fifty times those of torchvision's, for which it was made; they are brought to
+    /// that size ([`Normalization::feature_scale`](crate::Normalization::feature_scale)), or the moments,
+    /// which grow with their square, would outweigh all else.
     pub fn strotss() -> Self {
         Self {
             name: "strotss".to_string(),
-            source: "nkolkin13/STROTSS, styleTransfer.py; for torchvision's weights".to_string(),
+            source: "nkolkin13/STROTSS, styleTransfer.py".to_string(),
             coarsest: 64,
             iterations: 250,
             coarse_iterations: vec![250],

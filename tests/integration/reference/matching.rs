@@ -6,8 +6,7 @@ use impasto::eval::Evaluator;
 use impasto::kernel::StyleBackend;
 use impasto::loss::{
     Distance, Hypercolumns, LayerNeighborsTerm, Loss, NeighborsTerm, PaletteTerm, Part,
-    PixelSample, SampledMomentsTerm, SelfSimilarityTerm, TransportTerm, pixel_colors,
-    pixel_columns,
+    PixelColumns, PixelSample, SampledMomentsTerm, SelfSimilarityTerm, TransportTerm, pixel_colors,
 };
 use impasto::optim::{Adam, AdamConfig, Evaluation, Optimizer, Variables};
 use impasto::{Layer, Vgg19};
@@ -103,10 +102,11 @@ impl Case {
     fn strotss(&self, sample: &PixelSample, alpha: f64) -> Loss<B> {
         let layers = self.layers("/strotss/layers");
         let content = self.part(self.picture("content"), &layers);
-        let content = pixel_columns(&content, &layers, sample.pool()).squeeze_dim(0);
+        let columns = PixelColumns::new(layers.clone());
+        let content = columns.at(&content, sample.pool()).squeeze_dim(0);
         let style = self.part(self.picture("style"), &layers);
         let pixels = self.positions("/strotss/style_positions");
-        let columns = self.style_columns(&style, &layers, &pixels);
+        let style_columns = self.style_columns(&style, &layers, &pixels);
         let colors = Tensor::from_inner(pixel_colors(&style, &pixels).squeeze_dim(0));
         let sum = 1.0 / (alpha + 2.0);
         Loss::sum(
@@ -117,7 +117,7 @@ impl Case {
                     "self_similarity",
                     alpha * sum,
                     SelfSimilarityTerm::new(
-                        layers.clone(),
+                        columns.clone(),
                         sample.clone(),
                         Tensor::from_inner(content),
                     ),
@@ -125,12 +125,12 @@ impl Case {
                 Loss::term(
                     "remd",
                     sum,
-                    TransportTerm::new(layers.clone(), sample.clone(), columns.clone()),
+                    TransportTerm::new(columns.clone(), sample.clone(), style_columns.clone()),
                 ),
                 Loss::term(
                     "moments",
                     sum,
-                    SampledMomentsTerm::new(layers, sample.clone(), columns),
+                    SampledMomentsTerm::new(columns, sample.clone(), style_columns),
                 ),
                 Loss::term(
                     "palette",

@@ -6,7 +6,9 @@ use impasto::eval::EvalError;
 use impasto::loss::{Distance, LossValues};
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
 use impasto::transfer::{Checkpoint, End, LayerWeights, Neighbors, Search, Status, Transport};
-use impasto::{Layer, Picture, Recipe, Region, Style, StyleTransfer, TransferError};
+use impasto::{
+    Layer, Picture, Recipe, Region, Style, StyleTransfer, TransferError, Vgg19, Vgg19Weights,
+};
 
 use super::{encoder, transfer, waves};
 
@@ -419,4 +421,19 @@ fn coefficients_have_no_range_to_be_kept_in() {
     };
     let error = recipe.check().unwrap_err().to_string();
     assert!(error.contains("works on pixels only"), "{error}");
+}
+
+#[test]
+fn the_size_of_the_features_does_not_change_the_transport_loss() {
+    let weights = Vgg19Weights::random(4, 7);
+    let mut large = weights.clone();
+    // Without biases all features grow with the input.
+    large.normalization.std = large.normalization.std.map(|std| std / 50.0);
+    let [_, transport, _] = <[Recipe; 3]>::try_from(recipes()).unwrap();
+    let losses = [weights, large].map(|weights| {
+        let encoder = Vgg19::from_weights(weights, &Default::default());
+        first(transfer(&encoder).recipe(transport.clone())).weighted()
+    });
+    let [small, large] = losses;
+    assert!((small - large).abs() < 1e-4 * small, "{small} {large}");
 }

@@ -1,7 +1,7 @@
 //! Paints the scene of `assets/` in each of its styles and puts all on one sheet, as in the README:
 //! the styles above, the results below.
 //!
-//! `cargo run --release --features onnx --example sheet -- [OUTPUT] [SIZE]`
+//! `cargo run --release --package impasto-tools --bin sheet -- [OUTPUT] [SIZE]`
 //!
 //! Takes VGG19 if `IMPASTO_WEIGHTS` names its weights, else the built-in encoder.
 

@@ -1,7 +1,7 @@
 //! How well a slim encoder stands in for VGG19, on pictures that its training never saw.
 //!
 //! ```sh
-//! cargo run --release --features onnx --example quality -- \
+//! cargo run --release --package impasto-tools --bin quality -- \
 //!     VGG19 STUDENT SHEET CONTENT,… STYLE,… [SIZE,… [MORE,…]]
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! Draws the sheets of `docs/gallery.md` from the pictures of `assets/`, with the built-in encoder.
 //!
-//! `cargo run --release --features views --example gallery -- [FOLDER]`
+//! `cargo run --release --package impasto-tools --bin gallery -- [FOLDER]`
 
 use std::error::Error;
 use std::ops::ControlFlow;

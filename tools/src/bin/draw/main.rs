@@ -4,7 +4,7 @@
 //! licence but this repository's and come out the same on every run:
 //!
 //! ```text
-//! cargo run --release --example draw [OUTPUT_DIR]
+//! cargo run --release --package impasto-tools --bin draw [OUTPUT_DIR]
 //! ```
 //!
 //! * `scene.jpg` – a lakeside village, ray traced from simple solids;
