@@ -1,7 +1,7 @@
 //! Trains a small network that paints any picture in one style in a single pass, on impasto's
 //! perceptual loss (Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155), with Burn's own optimiser.
 //!
-//! `cargo run --release --example feed_forward -- [STYLE CONTENT OUTPUT SECONDS]`
+//! `cargo run --release --package impasto-tools --example feed_forward -- [STYLE CONTENT OUTPUT SECONDS]`
 //!
 //! The loss is a tree of impasto's terms for a batch of crops: what it says of a batch is the mean over
 //! its images. The training pictures are those of `assets/`, so a minute is enough to see the style.

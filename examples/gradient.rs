@@ -1,7 +1,7 @@
 //! Asks for the loss and its gradient at a picture, without an optimiser: where does a photograph
 //! differ from a style the most?
 //!
-//! `cargo run --release --example gradient -- [IMAGE STYLE OUTPUT]`
+//! `cargo run --release --package impasto-tools --example gradient -- [IMAGE STYLE OUTPUT]`
 
 use burn::backend::{Autodiff, Flex};
 use impasto::loss::{GramNormalization, Loss, StyleTerm};

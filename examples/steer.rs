@@ -1,6 +1,6 @@
 //! Steps a run itself, and changes the recipe while it paints.
 //!
-//! `cargo run --release --example steer -- [CONTENT STYLE OUTPUT]`
+//! `cargo run --release --package impasto-tools --example steer -- [CONTENT STYLE OUTPUT]`
 
 use burn::backend::{Autodiff, Flex};
 use impasto::{Picture, Recipe, Status, StyleTransfer, Vgg19};

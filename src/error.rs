@@ -5,7 +5,7 @@ use crate::eval::EvalError;
 use crate::layer::UnknownLayer;
 use crate::loss::{EmptyRegion, TermError};
 use crate::picture::PictureError;
-use crate::transfer::{CheckpointError, RecipeError, RegionsError, TransferError};
+use crate::transfer::{CheckpointError, ProvenanceError, RecipeError, RegionsError, TransferError};
 use crate::weights::WeightsError;
 
 /// Anything that can go wrong between a file and a stylized picture. No function of the crate returns
@@ -47,6 +47,9 @@ pub enum Error {
     /// A checkpoint that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A picture that does not say how it was made, in a form that can be read.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// Maps of coloured regions that do not go together.
     #[error(transparent)]
     Regions(#[from] RegionsError),

@@ -54,7 +54,7 @@
 //! | `flex` (default) | Burn's fast CPU backend |
 //! | `builtin` (default) | the slim encoder, 1.0 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
-//! | `onnx`, `pytorch` | reading weights from ONNX models and PyTorch files |
+//! | `onnx`, `pytorch`, `archives` | reading weights from ONNX models, PyTorch files, tar and zip archives |
 //! | `pretrained` | fetching VGG19's weights, a cache of them, checks of what a file holds |
 //! | `views` | sheets of feature maps and reconstructions, animations, curves |
 //! | `cli` | the program `impasto` and what only it needs |
@@ -75,6 +75,7 @@ pub mod picture;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;
 mod readback;
+mod suggest;
 pub mod transfer;
 #[cfg(feature = "views")]
 pub mod view;

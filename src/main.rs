@@ -4,8 +4,9 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    cli::command::run(cli::args::Arguments::parse().command)
+    match cli::args::Arguments::from_words(std::env::args_os()) {
+        Ok(arguments) => cli::command::run(arguments.command),
+        Err(error) => error.exit(),
+    }
 }

@@ -46,6 +46,43 @@ impl Normalization {
         ..Self::CAFFE
     };
 
+    /// The normalisation `(x − mean) / std` of an image `x` whose unit, 0 to 1 or 0 to 255, and whose
+    /// order of colours are told by the numbers; `None` if they are none of a normalisation.
+    ///
+    /// A mean above 1 or a deviation above 2 is one of 0 to 255. ImageNet's mean colours tell the
+    /// order: where the largest comes last, the channels are B, G, R.
+    pub(crate) fn from_units(mean: [f32; 3], std: [f32; 3]) -> Option<Self> {
+        let usable = mean.iter().all(|mean| mean.is_finite())
+            && std.iter().all(|&std| std > 0.0 && std.is_finite());
+        let large = mean.iter().any(|&mean| mean > 1.0) || std.iter().any(|&std| std > 2.0);
+        let range = if large { 255.0 } else { 1.0 };
+        let imagenet = |[r, g, b]: [f32; 3]| {
+            let known = Self::TORCHVISION.mean;
+            [r, g, b]
+                .iter()
+                .zip(known)
+                .all(|(value, known)| (value / range - known).abs() < 0.01)
+        };
+        let mut found = Self {
+            range,
+            mean,
+            std,
+            bgr: false,
+        };
+        if imagenet([mean[2], mean[1], mean[0]]) {
+            found.mean.reverse();
+            found.std.reverse();
+            found.bgr = true;
+        }
+        // The same in the unit in which it is usually said.
+        if range == 1.0 && std.iter().all(|std| (std * 255.0 - 1.0).abs() < 1e-3) {
+            found.range = 255.0;
+            found.mean = found.mean.map(|mean| mean * 255.0);
+            found.std = [1.0; 3];
+        }
+        usable.then_some(found)
+    }
+
     /// The mean colour, RGB in `[0, 1]`: what normalises to zero.
     pub fn mean_color(&self) -> [f32; 3] {
         self.mean.map(|mean| mean / self.range)

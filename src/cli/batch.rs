@@ -1,7 +1,7 @@
 //! `impasto batch`: many pictures in one style.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,29 +14,31 @@ use super::console::say;
 use super::device::{BackendTask, run_on};
 use super::encoder::{Encoder, build};
 use super::failure::Failure;
+use super::files::Files;
 use super::job::{JobTemplate, save_options};
+use super::patterns::{NAME, expand, fill_in};
 use super::reports;
 use super::result::Ending;
 use super::session::{Session, Unfinished};
 
-/// What stands for the content picture's name in a pattern.
-const NAME: &str = "{name}";
-
 /// Checks everything, then paints one picture after the other.
 pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
-    let items = items(args)?;
+    let (contents, styles) = (expand(&args.contents)?, expand(&args.styles)?);
+    let encoder = Encoder::choose(&args.device)?;
+    let items = items(args, &contents)?;
+    let mut files = Files::new()
+        .read("a picture to paint", &contents)
+        .read("a style", &styles)
+        .read_style(&args.style)
+        .read_weights(&args.device, &encoder);
     let save = save_options(&args.style);
     for item in &items {
         check_output(&item.output, save).map_err(Failure::usage)?;
         reports::check(&item.reports)?;
-        File::open(item.content).map_err(|error| {
-            Failure::usage(format!(
-                "{}: cannot be read ({error})",
-                item.content.display()
-            ))
-        })?;
+        check_readable(item.content)?;
+        files = files.write_result(&item.output, &item.reports);
     }
-    check_inputs_are_kept(args, &items)?;
+    files.check()?;
     let (done, items): (Vec<Item>, Vec<Item>) = items
         .into_iter()
         .partition(|item| args.skip_existing && item.output.exists());
@@ -51,13 +53,32 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let batch = Batch {
-        template: JobTemplate::new(&args.style, &args.device, args.memory, &args.styles)?,
-        weights: Encoder::choose(&args.device)?.load(&args.device, quiet)?,
+        template: JobTemplate::new(&args.style, &args.device, args.memory, &styles)?,
+        weights: encoder.load(&args.device, quiet)?,
         args,
         items,
     };
     let ending = run_on(args.device.device, args.device.threads, batch)?;
     Ok(ending.exit_code())
+}
+
+/// Checks that a picture to paint can be read, before the first one is painted.
+fn check_readable(content: &Path) -> Result<(), Failure> {
+    let failed = |problem: &str| Failure::usage(format!("{}: {problem}", content.display()));
+    let unreadable = |error| failed(&format!("cannot be read ({error})"));
+    let metadata = fs::metadata(content).map_err(unreadable)?;
+    if metadata.is_dir() {
+        let all = content.join("*.jpg");
+        let all = all.display();
+        return Err(failed(&format!(
+            "this is a folder; name the pictures in it, such as {all}"
+        )));
+    }
+    // A pipe could not be read a second time.
+    if metadata.is_file() {
+        File::open(content).map_err(unreadable)?;
+    }
+    Ok(())
 }
 
 /// A content picture with the files that will come of it.
@@ -68,13 +89,12 @@ struct Item<'a> {
 }
 
 /// What each content picture's files are called.
-fn items(args: &BatchArgs) -> Result<Vec<Item<'_>>, Failure> {
+fn items<'a>(args: &BatchArgs, contents: &'a [PathBuf]) -> Result<Vec<Item<'a>>, Failure> {
     let mut owners: HashMap<PathBuf, &Path> = HashMap::new();
     let mut items = Vec::new();
-    for content in &args.contents {
-        let name = content.file_stem().unwrap_or_default().to_string_lossy();
+    for content in contents {
         let mut expand = |pattern: &Path| {
-            let path = PathBuf::from(pattern.to_string_lossy().replace(NAME, &name));
+            let path = fill_in(pattern, content);
             match owners.insert(path.clone(), content) {
                 None => Ok(path),
                 Some(other) => Err(Failure::usage(format!(
@@ -102,40 +122,6 @@ fn items(args: &BatchArgs) -> Result<Vec<Item<'_>>, Failure> {
         });
     }
     Ok(items)
-}
-
-/// Refuses to overwrite a picture that is still to be read.
-fn check_inputs_are_kept(args: &BatchArgs, items: &[Item]) -> Result<(), Failure> {
-    let style = &args.style;
-    let inputs = [
-        &args.contents,
-        &args.styles,
-        &style.mask,
-        &style.style_mask,
-        &style.style_regions,
-    ];
-    let named = style.regions.iter().chain(&style.init);
-    let inputs = inputs.into_iter().flatten().chain(named);
-    let inputs: HashSet<PathBuf> = inputs.filter_map(|path| path.canonicalize().ok()).collect();
-    for item in items {
-        let reports = [
-            &item.reports.log,
-            &item.reports.evolution,
-            &item.reports.plot,
-        ];
-        let outputs = reports.into_iter().flatten().chain([&item.output]);
-        for output in outputs {
-            let place = output.canonicalize();
-            if place.is_ok_and(|place| inputs.contains(&place)) {
-                return Err(Failure::usage(format!(
-                    "{} is one of the pictures to read and would be overwritten; choose another \
-                     pattern",
-                    output.display()
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A batch and everything that its backend must be given.

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use impasto::picture::check_folder;
 use impasto::transfer::{Checkpoint, CheckpointError};
 
 use super::args::CheckpointArgs;
-use super::failure::Failure;
 
 /// Where, how often and with what note checkpoints are written.
 pub struct CheckpointFile {
@@ -26,11 +24,6 @@ impl CheckpointFile {
             last: Instant::now(),
             note,
         })
-    }
-
-    /// Checks that the file can be written, as far as that can be known beforehand.
-    pub fn check(&self) -> Result<(), Failure> {
-        check_folder(&self.path).map_err(Failure::usage)
     }
 
     /// Whether it is time for the next checkpoint.

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use super::args::Command;
 use super::failure::Failure;
-use super::{batch, lists, reconstruct, resume, stylize, views, weights};
+use super::{batch, lists, reconstruct, resume, show, stylize, views, weights};
 
 /// Carries out a command.
 ///
 /// Exit status: 0 done; 2 unusable arguments or input, nothing is written; 130 interrupted, the best
-/// picture so far is written; 1 anything else.
+/// picture so far is written if there is one; 1 anything else.
 pub fn run(command: Command) -> ExitCode {
     dispatch(command).unwrap_or_else(Failure::report)
 }
@@ -22,17 +22,18 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Figure(arguments) => views::figure(&arguments),
         Command::Features(arguments) => views::features(&arguments),
         Command::Resume { checkpoint: path } => {
-            let (command, checkpoint) = resume::restore(&path)?;
+            let (command, resumed) = resume::restore(&path)?;
             match command {
-                Command::Stylize(arguments) => stylize::run(&arguments, Some(checkpoint)),
-                Command::Reconstruct(command) => reconstruct::run(&command, Some(checkpoint)),
+                Command::Stylize(arguments) => stylize::run(&arguments, Some(resumed)),
+                Command::Reconstruct(command) => reconstruct::run(&command, Some(resumed)),
                 _ => Err(resume::unknown_command(&path)),
             }
         }
         Command::Weights(command) => weights::run(&command),
         Command::Layers { size, json } => lists::layers(size.into(), json),
-        Command::Recipes { name, json } => lists::recipes(name.as_deref(), json),
-        Command::Devices => lists::devices(),
+        Command::Recipes(arguments) => lists::recipes(&arguments),
+        Command::Show { file, json } => show::run(&file, json),
+        Command::Devices { json } => lists::devices(json),
         Command::Completions { shell } => lists::completions(shell),
     }
 }

@@ -1,12 +1,10 @@
 //! Recipes, plans, sizes and durations in words.
 
-use std::path::Path;
-
 use impasto::loss::{
     ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
 };
 use impasto::optim::{AdamConfig, LineSearch, OptimizerConfig};
-use impasto::transfer::{Measure, Neighbors, Plan, Search, StyleLoss, Transport};
+use impasto::transfer::{Measure, Neighbors, Search, StyleLoss, Transport};
 use impasto::{Init, Layer, Padding, Pooling, Recipe};
 
 /// The settings of a recipe, each with its name.
@@ -42,6 +40,29 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("result", averaging),
         ("variables", variables(recipe)),
     ]
+}
+
+/// A recipe in a few words: what its style is, its size and its optimiser.
+pub fn summary(recipe: &Recipe) -> String {
+    let style = match recipe.style_loss {
+        _ if recipe.neighbors.weight > 0.0 => "nearest neighbours",
+        _ if recipe.transport.weight > 0.0 => "optimal transport",
+        StyleLoss::Gram => "Gram matrices",
+        StyleLoss::MeanStd => "mean and deviation of channels",
+        StyleLoss::Wasserstein => "Wasserstein distances",
+    };
+    let optimizer = match recipe.optimizer {
+        OptimizerConfig::Lbfgs(_) => "L-BFGS",
+        OptimizerConfig::Adam(_) => "Adam",
+    };
+    let sizes: Vec<usize> = recipe.scales().iter().map(|scale| scale.size).collect();
+    let size = match (sizes.first(), sizes.last()) {
+        _ if !recipe.enlarge_content && recipe.size >= 1 << 16 => "the content's size".to_string(),
+        (Some(first), Some(last)) if first < last => format!("{first} to {last} pixels"),
+        _ => format!("{} pixels", recipe.size),
+    };
+    let steps: usize = recipe.scales().iter().map(|scale| scale.iterations).sum();
+    format!("{style}, {size}, {steps} steps of {optimizer}")
 }
 
 fn scales(recipe: &Recipe) -> String {
@@ -283,47 +304,6 @@ fn method(recipe: &Recipe) -> String {
     }
 }
 
-/// A recipe and what follows from it for the pictures of a run. `start` is the file to start from,
-/// if one was named.
-pub fn plan(recipe: &Recipe, start: Option<&Path>, plan: &Plan) -> Vec<(String, String)> {
-    let mut lines = vec![("recipe".to_string(), recipe.name.clone())];
-    for (key, mut value) in self::recipe(recipe) {
-        if let ("start", Some(file)) = (key, start) {
-            value = file.display().to_string();
-        }
-        lines.push((key.to_string(), value));
-    }
-    for (index, scale) in plan.scales.iter().enumerate() {
-        let tiles = match scale.tiles {
-            1 => String::new(),
-            count => format!(" in {count} tiles"),
-        };
-        let pass = if scale.final_pass { ", last pass" } else { "" };
-        lines.push((
-            format!("scale {}", index + 1),
-            format!(
-                "{}×{} pixels{tiles}{pass}, {} steps, about {} of memory",
-                scale.width,
-                scale.height,
-                scale.iterations,
-                gigabytes(scale.memory)
-            ),
-        ));
-    }
-    for (index, coverage) in plan.coverage.iter().enumerate() {
-        if let Some(coverage) = coverage {
-            let percent = 100.0 * coverage;
-            lines.push((
-                format!("region {}", index + 1),
-                format!("{percent:.1} % of the picture"),
-            ));
-        }
-    }
-    let layers: Vec<String> = plan.layers.iter().map(Layer::to_string).collect();
-    lines.push(("layers".to_string(), layers.join(" ")));
-    lines
-}
-
 /// Names and values in two columns.
 pub fn table(lines: &[(String, String)]) -> String {
     lines
@@ -333,7 +313,7 @@ pub fn table(lines: &[(String, String)]) -> String {
 }
 
 /// A number in at most eight characters, with four digits if more would be needed.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let plain = value.to_string();
     if plain.len() <= 8 {
         return plain;

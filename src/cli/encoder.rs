@@ -6,7 +6,7 @@ use burn::tensor::backend::Backend;
 use impasto::pretrained::Cache;
 use impasto::{Vgg19, Vgg19Weights};
 
-use super::args::{DeviceArgs, EncoderArg};
+use super::args::{DeviceArgs, EncoderArg, NormalizationArg};
 use super::console::say;
 use super::failure::Failure;
 
@@ -23,6 +23,28 @@ pub enum Encoder {
 pub fn vgg19_file(named: Option<&Path>) -> Option<PathBuf> {
     let cached = || Cache::open().ok()?.find();
     named.map(Path::to_path_buf).or_else(cached)
+}
+
+/// Loads a file of VGG19's weights, with the normalisation that an option states.
+pub fn load_vgg19(
+    path: &Path,
+    normalization: Option<NormalizationArg>,
+) -> Result<Vgg19Weights, Failure> {
+    let weights = Vgg19Weights::load(path).map_err(Failure::usage)?;
+    Ok(match normalization {
+        Some(stated) => weights.with_normalization(stated.into()),
+        None => weights,
+    })
+}
+
+/// Says what had to be guessed about weights, and how to decide it.
+pub fn say_doubt(path: &Path, weights: &Vgg19Weights) {
+    if let Some(doubt) = weights.normalization_doubt() {
+        say(&format!(
+            "{}: {doubt}. Decide it with --normalization (`impasto weights import` keeps it).",
+            path.display()
+        ));
+    }
 }
 
 impl Encoder {
@@ -44,7 +66,17 @@ impl Encoder {
     /// Loads the weights; says so where the built-in encoder was not asked for.
     pub fn load(&self, args: &DeviceArgs, quiet: bool) -> Result<Vgg19Weights, Failure> {
         match self {
-            Self::Vgg19(path) => Vgg19Weights::load(path).map_err(Failure::usage),
+            Self::Vgg19(path) => {
+                let weights = load_vgg19(path, args.normalization)?;
+                if !quiet {
+                    say_doubt(path, &weights);
+                }
+                Ok(weights)
+            }
+            Self::Builtin if args.normalization.is_some() => Err(Failure::usage(
+                "--normalization is for VGG19's weights, and this run takes the built-in encoder, \
+                 which has its own; name the weights with --weights",
+            )),
             Self::Builtin => {
                 if args.encoder == EncoderArg::Auto && cfg!(feature = "builtin") && !quiet {
                     say(

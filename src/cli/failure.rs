@@ -1,6 +1,7 @@
 //! Errors that end the program.
 
 use std::error::Error;
+use std::fmt;
 use std::process::ExitCode;
 
 use super::console::say;
@@ -29,6 +30,12 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         say(&describe_error(self.error.as_ref()));
         ExitCode::from(self.status)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
     }
 }
 

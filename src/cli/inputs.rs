@@ -14,6 +14,11 @@ pub fn open(path: &Path, longest_side: usize) -> Result<Picture, Failure> {
     Picture::open_reduced(path, longest_side).map_err(Failure::usage)
 }
 
+/// Reads a mask or a map of regions, whose values are data and no colours.
+fn open_mask(path: &Path, longest_side: usize) -> Result<Picture, Failure> {
+    Picture::open_mask(path, longest_side).map_err(Failure::usage)
+}
+
 /// The most pixels along a side of the content that a recipe needs.
 pub fn content_side(recipe: &Recipe) -> usize {
     longest_side(recipe, recipe.size as f64)
@@ -47,7 +52,11 @@ pub fn styles(args: &StyleArgs, recipe: &Recipe, paths: &[PathBuf]) -> Result<Ve
         .iter()
         .map(|&scale| style_side(recipe, scale))
         .collect();
-    let pictures = open_all(paths, &sides)?;
+    let pictures = paths
+        .iter()
+        .zip(&sides)
+        .map(|(path, &side)| open(path, side));
+    let pictures = pictures.collect::<Result<Vec<_>, _>>()?;
     let regions = regions(args, content_side(recipe), &sides)?;
     let styles = pictures
         .into_iter()
@@ -77,22 +86,22 @@ fn regions(
     let styles = style_sides.len();
     if let Some(map) = &args.regions {
         // Whole, since a filter would mix their colours.
-        let maps = one_picture_each(
+        let maps = one_mask_each(
             "--style-regions",
             &args.style_regions,
             &vec![usize::MAX; styles],
         )?;
-        let map = open(map, usize::MAX)?;
+        let map = open_mask(map, usize::MAX)?;
         let regions = Region::by_color(&map, &maps).map_err(Failure::usage)?;
         return Ok(regions.into_iter().map(Some).collect());
     }
     if args.mask.is_empty() {
         return Ok(vec![None; styles]);
     }
-    let contents = one_picture_each("--mask", &args.mask, &vec![content_side; styles])?;
+    let contents = one_mask_each("--mask", &args.mask, &vec![content_side; styles])?;
     let sources = match args.style_mask.is_empty() {
         true => vec![None; styles],
-        false => one_picture_each("--style-mask", &args.style_mask, style_sides)?
+        false => one_mask_each("--style-mask", &args.style_mask, style_sides)?
             .into_iter()
             .map(Some)
             .collect(),
@@ -102,23 +111,21 @@ fn regions(
     Ok(regions.map(region).collect())
 }
 
-/// Reads one picture for each style, of which so many pixels along the longest side are needed.
-fn one_picture_each(
+/// Reads one mask or map for each style, of which so many pixels along the longest side are needed.
+fn one_mask_each(
     option: &str,
     paths: &[PathBuf],
     sides: &[usize],
 ) -> Result<Vec<Picture>, Failure> {
     match (paths.len(), sides.len()) {
-        (count, styles) if count == styles => open_all(paths, sides),
+        (count, styles) if count == styles => {
+            let masks = paths.iter().zip(sides);
+            masks.map(|(path, &side)| open_mask(path, side)).collect()
+        }
         (count, styles) => Err(Failure::usage(format!(
             "{option} is given {count} times for {styles} styles; give one for each"
         ))),
     }
-}
-
-fn open_all(paths: &[PathBuf], sides: &[usize]) -> Result<Vec<Picture>, Failure> {
-    let pictures = paths.iter().zip(sides);
-    pictures.map(|(path, &side)| open(path, side)).collect()
 }
 
 /// One number for each style; 1 if the option is not given.

@@ -24,7 +24,7 @@ impl Interrupt {
             if flag.swap(true, Ordering::Relaxed) {
                 std::process::exit(INTERRUPTED.into());
             }
-            say("\nStopping after this evaluation; press Ctrl-C again to quit at once.");
+            say("\nStopping as soon as this step is done; press Ctrl-C again to quit at once.");
         })
         .map_err(Failure::other)?;
         Ok(Self(requested))

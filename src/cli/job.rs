@@ -89,6 +89,7 @@ impl JobTemplate {
 pub fn save_options(args: &StyleArgs) -> SaveOptions {
     SaveOptions {
         depth: args.bits,
+        colors: args.color_space.into(),
         ..SaveOptions::default()
     }
 }

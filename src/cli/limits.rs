@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use impasto::picture::Format;
+use impasto::picture::{Format, Metadata};
 use impasto::transfer::Plan;
 
 use super::args::MemoryArgs;
@@ -47,5 +47,17 @@ pub fn check_format(output: &Path, plan: &Plan) -> Result<(), Failure> {
             format.largest_side()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a result whose metadata its file format has no room for.
+pub fn check_metadata(output: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    let format = Format::from_path(output).map_err(Failure::usage)?;
+    match metadata.fits(format) {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "{}: the format has no room for all that makes up this run; use .png, or --no-metadata",
+            output.display()
+        ))),
     }
 }

@@ -5,43 +5,57 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use impasto::Recipe;
 use impasto::encoder::{LayerFacts, architecture};
+use serde_json::json;
 
-use super::args::Arguments;
+use super::args::{Arguments, RecipesArgs, RecipesCommand};
 use super::console::print;
-use super::describe;
 use super::device::Device;
 use super::failure::Failure;
+use super::json::print_json;
+use super::{describe, recipe};
 
-/// All recipes, or the one of this name; as JSON, one as `--recipe` reads it.
-pub fn recipes(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
-    let recipes = match name {
-        Some(name) => vec![Recipe::named(name).map_err(Failure::usage)?],
-        None => Recipe::all(),
-    };
-    if json {
-        let text = match &recipes[..] {
-            [recipe] => serde_json::to_string_pretty(recipe),
-            recipes => serde_json::to_string_pretty(recipes),
-        };
-        print(&format!("{}\n", text.map_err(Failure::other)?));
-        return Ok(ExitCode::SUCCESS);
-    }
-    for recipe in recipes {
-        print(&format!("{}\n  {}\n", recipe.name, recipe.source));
-        for (key, value) in describe::recipe(&recipe) {
-            print(&format!("  {key:16} {value}\n"));
+/// All recipes on a line each, one in words, or one as a file for `--recipe`.
+pub fn recipes(args: &RecipesArgs) -> Result<ExitCode, Failure> {
+    match (&args.command, &args.name) {
+        (Some(RecipesCommand::Show { name, json: false }), _) => {
+            let text = recipe::find(name)?.to_toml().map_err(Failure::usage)?;
+            print(&text);
         }
-        print("\n");
+        (Some(RecipesCommand::Show { name, json: true }), _) => print_json(&recipe::find(name)?)?,
+        (None, Some(name)) if args.json => print_json(&recipe::find(name)?)?,
+        (None, Some(name)) => explain(&recipe::find(name)?),
+        (None, None) if args.json => print_json(&Recipe::all())?,
+        (None, None) => {
+            for recipe in Recipe::all() {
+                print(&format!(
+                    "{:14} {}\n",
+                    recipe.name,
+                    describe::summary(&recipe)
+                ));
+                print(&format!("{:14} {}\n", "", recipe.source));
+            }
+            print(
+                "\n`impasto recipes NAME` explains one; `impasto recipes show NAME > mine.toml` makes a \
+                 file of it to change, for `--recipe mine.toml`.\n",
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A recipe in words.
+fn explain(recipe: &Recipe) {
+    print(&format!("{}\n  {}\n", recipe.name, recipe.source));
+    for (key, value) in describe::recipe(recipe) {
+        print(&format!("  {key:16} {value}\n"));
+    }
 }
 
 /// VGG19's layers, for an image of `size` × `size` pixels.
 pub fn layers(size: usize, json: bool) -> Result<ExitCode, Failure> {
     let layers = architecture(size, size);
     if json {
-        let text = serde_json::to_string_pretty(&layers).map_err(Failure::other)?;
-        print(&format!("{text}\n"));
+        print_json(&layers)?;
         return Ok(ExitCode::SUCCESS);
     }
     let million = |value: u64| value as f64 / 1e6;
@@ -77,7 +91,15 @@ pub fn layers(size: usize, json: bool) -> Result<ExitCode, Failure> {
 }
 
 /// All devices and whether this build can use them.
-pub fn devices() -> Result<ExitCode, Failure> {
+pub fn devices(json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        let device = |(device, feature): (Device, &str)| {
+            let available = device.is_built_in();
+            json!({ "device": device.to_string(), "available": available, "feature": feature })
+        };
+        print_json(&Device::ALL.map(device))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for (device, feature) in Device::ALL {
         let note = match device.is_built_in() {
             true => "available".to_string(),

@@ -1,7 +1,7 @@
 //! The log: one JSON object for each evaluation.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
@@ -42,10 +42,11 @@ impl Log {
     /// will be written again.
     pub fn resume(path: &Path, evaluations: usize) -> Result<Self, String> {
         let failed = |error| format!("{}: cannot continue the log: {error}", path.display());
-        let old = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
-            old => old.map_err(failed)?,
-        };
+        // A pipe or a device has kept nothing.
+        if !std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            return Self::create(path);
+        }
+        let old = std::fs::read_to_string(path).map_err(failed)?;
         let kept: usize = old
             .split_inclusive('\n')
             .take(evaluations)

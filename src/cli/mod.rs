@@ -1,7 +1,8 @@
 //! Everything that only the program needs.
 //!
 //! Arguments ([`args`]) → what is to be painted ([`job`], from [`recipe`] and [`inputs`]) → the loop
-//! ([`session`], with [`limits`], [`reports`], [`interrupt`] and [`checkpoint_file`]).
+//! ([`session`], with [`limits`], [`reports`], [`interrupt`] and [`checkpoint_file`]). What a command
+//! reads and writes is compared before it begins ([`files`]).
 
 pub mod args;
 mod batch;
@@ -11,15 +12,19 @@ mod console;
 mod describe;
 mod device;
 mod download_display;
+mod dry_run;
 mod encoder;
 mod failure;
+mod files;
 mod inputs;
 mod interrupt;
 mod invocation;
 mod job;
+mod json;
 mod limits;
 mod lists;
 mod log;
+mod patterns;
 mod progress;
 mod recipe;
 mod reconstruct;
@@ -27,6 +32,7 @@ mod reports;
 mod result;
 mod resume;
 mod session;
+mod show;
 mod stylize;
 mod views;
 mod weights;

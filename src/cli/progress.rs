@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::backend::Backend;
 use impasto::Step;
-use impasto::transfer::Plan;
+use impasto::transfer::{Plan, PlannedScale};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::say;
@@ -24,6 +24,12 @@ pub struct ProgressDisplay {
     seconds_per_pixel: Option<f64>,
 }
 
+/// Steps of all these scales, however many a user has asked for.
+fn steps(scales: &[PlannedScale]) -> u64 {
+    let counts = scales.iter().map(|scale| scale.iterations as u64);
+    counts.fold(0, u64::saturating_add)
+}
+
 enum Display {
     Bar(ProgressBar),
     Lines { last: Option<Instant> },
@@ -33,14 +39,14 @@ enum Display {
 impl ProgressDisplay {
     /// A display for a run that follows `plan`.
     pub fn new(plan: Plan, quiet: bool) -> Self {
-        let total: usize = plan.scales.iter().map(|scale| scale.iterations).sum();
+        let total = steps(&plan.scales);
         let display = if quiet {
             Display::Quiet
         } else if std::io::stderr().is_terminal() {
             let style =
                 ProgressStyle::with_template("{bar:30.cyan/blue} {pos:>4}/{len} {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::new(total as u64).with_style(style);
+            let bar = ProgressBar::new(total).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(500));
             Display::Bar(bar)
         } else {
@@ -69,11 +75,8 @@ impl ProgressDisplay {
         let message = self.message(step, rate);
         match &mut self.display {
             Display::Bar(bar) => {
-                let before: usize = self.plan.scales[..step.scale]
-                    .iter()
-                    .map(|scale| scale.iterations)
-                    .sum();
-                bar.set_position((before + step.iteration) as u64);
+                let before = steps(&self.plan.scales[..step.scale]);
+                bar.set_position(before.saturating_add(step.iteration as u64));
                 bar.set_message(message);
             }
             Display::Lines { last } => {
@@ -103,11 +106,11 @@ impl ProgressDisplay {
         }
         if let Some(seconds) = self.seconds_per_pixel {
             // Later scales cost as many times more as they have more pixels.
-            let left = self.plan.scales[step.scale..]
-                .iter()
-                .map(|scale| (scale.width * scale.height * scale.iterations) as f64 * seconds);
-            let here = step.width * step.height * step.iteration;
-            let left = left.sum::<f64>() - here as f64 * seconds;
+            let left = self.plan.scales[step.scale..].iter().map(|scale| {
+                seconds * (scale.width * scale.height) as f64 * scale.iterations as f64
+            });
+            let here = (step.width * step.height) as f64 * step.iteration as f64;
+            let left = left.sum::<f64>() - here * seconds;
             message.push_str(&format!(", {} left", duration(left)));
         }
         message

@@ -1,10 +1,12 @@
 //! The recipe that the options of a command ask for.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
-use impasto::transfer::{LayerWeights, Measure};
+use impasto::transfer::{LayerWeights, Measure, Provenance};
 use impasto::{Init, Recipe};
 
 use super::args::values::WeightedLayer;
@@ -17,7 +19,7 @@ pub fn from_style_args<'a>(
     args: &'a StyleArgs,
     device: &DeviceArgs,
 ) -> Result<(Recipe, Option<&'a Path>), Failure> {
-    let mut recipe = named_or_read(&args.recipe)?;
+    let mut recipe = find(&args.recipe)?;
     let mut start = None;
     if let Some(init) = args.init.as_deref() {
         match init.to_str() {
@@ -113,19 +115,59 @@ fn check_weights(recipe: &Recipe, args: &StyleArgs) -> Result<(), Failure> {
     }
 }
 
-/// The recipe of this name, or in this JSON file.
-fn named_or_read(name: &str) -> Result<Recipe, Failure> {
-    let path = Path::new(name);
-    if path.extension().is_none_or(|extension| extension != "json") {
-        return Recipe::named(name).map_err(Failure::usage);
+/// The most bytes of a recipe file.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The recipe of this name, or the one in the file of this name. A recipe of this crate goes before a
+/// file; `./gram` is the file.
+pub fn find(name: &Path) -> Result<Recipe, Failure> {
+    let named = name.to_str().map(Recipe::named);
+    let is_file = name.exists() || name.extension().is_some() || name.components().count() > 1;
+    match named {
+        Some(Ok(recipe)) => Ok(recipe),
+        Some(Err(error)) if !is_file => Err(Failure::usage(format!(
+            "{error}; there is no file of this name either"
+        ))),
+        _ => in_file(name),
     }
+}
+
+/// The recipe in a file: TOML, JSON, or a picture that says how it was made.
+fn in_file(path: &Path) -> Result<Recipe, Failure> {
     let problem = |error: &dyn Display| {
         let path = path.display();
         Failure::usage(format!("{path}: cannot read the recipe: {error}"))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-    Recipe::from_json(&text).map_err(|error| problem(&error))
+    let file = File::open(path).map_err(|error| problem(&error))?;
+    // The file may be a pipe, which can be read once.
+    let mut file = file.take(LARGEST_FILE + 1);
+    let mut bytes = Vec::new();
+    let mut read = |count: u64, bytes: &mut Vec<u8>| {
+        let mut part = file.by_ref().take(count);
+        part.read_to_end(bytes).map_err(|error| problem(&error))
+    };
+    read(16, &mut bytes)?;
+    if image::guess_format(&bytes).is_ok() {
+        return match Provenance::read(path).map_err(Failure::usage)? {
+            Some(provenance) => Ok(provenance.recipe),
+            None => Err(problem(&NO_PROVENANCE)),
+        };
+    }
+    read(LARGEST_FILE, &mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(problem(&"it is larger than a megabyte"));
+    }
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| problem(&"it is neither text (TOML or JSON) nor a picture"))?;
+    Recipe::from_text(&text).map_err(|error| {
+        let path = path.display();
+        Failure::usage(format!("{path}: {error}"))
+    })
 }
+
+/// What is said of a picture that does not say how it was made.
+pub const NO_PROVENANCE: &str = "the file does not say how it was made: impasto did not write it, wrote \
+                                 it with --no-metadata, or another program has changed it since";
 
 /// A recipe of a reconstruction with the options that override it.
 pub fn from_reconstruction_args(
@@ -144,7 +186,7 @@ pub fn from_reconstruction_args(
     Ok(recipe)
 }
 
-/// Sets the optimiser and what only Adam has.
+/// Sets the optimiser, and what only one of them has.
 fn set_optimizer(recipe: &mut Recipe, args: &StyleArgs) -> Result<(), Failure> {
     match (args.optimizer, recipe.optimizer) {
         (Some(OptimizerArg::Lbfgs), OptimizerConfig::Adam(_)) => {
@@ -166,6 +208,25 @@ fn set_optimizer(recipe: &mut Recipe, args: &StyleArgs) -> Result<(), Failure> {
             return Err(Failure::usage(
                 "--carry-moments works with Adam only, and L-BFGS has no moments; add --optimizer \
                  adam",
+            ));
+        }
+        _ => {}
+    }
+    match (&mut recipe.optimizer, args.learning_rate) {
+        (OptimizerConfig::Adam(config), Some(rate)) => config.learning_rate = rate,
+        (OptimizerConfig::Lbfgs(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--learning-rate works with Adam only, since L-BFGS finds the length of its steps \
+                 itself; add --optimizer adam",
+            ));
+        }
+        _ => {}
+    }
+    match (&mut recipe.optimizer, args.history) {
+        (OptimizerConfig::Lbfgs(config), Some(history)) => config.history = history,
+        (OptimizerConfig::Adam(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--history works with L-BFGS only, and Adam remembers no steps; add --optimizer lbfgs",
             ));
         }
         _ => {}

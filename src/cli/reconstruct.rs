@@ -3,28 +3,44 @@
 use std::process::ExitCode;
 
 use impasto::picture::{SaveOptions, check_output};
-use impasto::transfer::Checkpoint;
 use impasto::{Picture, Recipe, Style};
 
 use super::args::{
     ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
 };
+use super::encoder::Encoder;
 use super::failure::Failure;
+use super::files::Files;
 use super::inputs;
 use super::job::Job;
 use super::recipe::{from_reconstruction_args, set_style_layers};
+use super::reports;
+use super::resume::Resumed;
 use super::session::run_job;
 
 /// Checks everything, then rebuilds; from a checkpoint of the same command if one is given.
-pub fn run(
-    command: &ReconstructCommand,
-    checkpoint: Option<Checkpoint>,
-) -> Result<ExitCode, Failure> {
-    let (job, args) = match command {
-        ReconstructCommand::Content(args) => (content(args)?, &args.reconstruction),
-        ReconstructCommand::Style(args) => (style(args)?, &args.reconstruction),
+pub fn run(command: &ReconstructCommand, resumed: Option<Resumed>) -> Result<ExitCode, Failure> {
+    let args = match command {
+        ReconstructCommand::Content(args) => &args.reconstruction,
+        ReconstructCommand::Style(args) => &args.reconstruction,
     };
-    run_job(job, &args.device, &args.checkpoint, checkpoint)
+    let encoder = Encoder::choose(&args.device)?;
+    Files::new()
+        .read("the picture to rebuild", [&args.image])
+        .read_weights(&args.device, &encoder)
+        .write_result(&args.output, &args.reports)
+        .keep_checkpoint(
+            &args.checkpoint,
+            resumed.as_ref().map(|resumed| &*resumed.path),
+        )
+        .check()?;
+    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    reports::check(&args.reports)?;
+    let job = match command {
+        ReconstructCommand::Content(args) => content(args)?,
+        ReconstructCommand::Style(args) => style(args)?,
+    };
+    run_job(job, encoder, &args.device, &args.checkpoint, resumed)
 }
 
 fn content(args: &ReconstructContentArgs) -> Result<Job, Failure> {
@@ -59,9 +75,8 @@ fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
     Ok(job(args, recipe, canvas, Some(picture)))
 }
 
-/// Checks where the result goes, and reads the picture.
+/// Reads the picture.
 fn open(args: &ReconstructionArgs) -> Result<Picture, Failure> {
-    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
     inputs::open(&args.image, args.size)
 }
 

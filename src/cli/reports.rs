@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use impasto::picture::SaveOptions;
+use impasto::transfer::Provenance;
 use impasto::view::{Curves, Evolution};
 use impasto::{Outcome, Step};
 
@@ -24,9 +25,10 @@ struct Pictures<'a> {
     every: usize,
     output: &'a Path,
     save: SaveOptions,
+    provenance: Option<Provenance>,
 }
 
-/// Checks that reports of these names can be written, as far as that can be known beforehand.
+/// Checks that the names of reports tell formats that they can be written in.
 pub fn check(args: &ReportArgs) -> Result<(), Failure> {
     if let Some(path) = &args.evolution {
         Evolution::check(path).map_err(Failure::usage)?;
@@ -39,11 +41,12 @@ pub fn check(args: &ReportArgs) -> Result<(), Failure> {
 
 impl<'a> Reports<'a> {
     /// Opens the log, replacing an old one, or continuing it where an interrupted run has made
-    /// `evaluations` already.
+    /// `evaluations` already. Intermediate pictures are written with `provenance`.
     pub fn open(
         args: &'a ReportArgs,
         output: &'a Path,
         save: SaveOptions,
+        provenance: Option<Provenance>,
         evaluations: Option<usize>,
     ) -> Result<Self, Failure> {
         let open_log = |path: &PathBuf| match evaluations {
@@ -61,6 +64,7 @@ impl<'a> Reports<'a> {
                 every: every as usize,
                 output,
                 save,
+                provenance,
             }),
         })
     }
@@ -85,30 +89,34 @@ impl<'a> Reports<'a> {
             && step.evaluation.is_multiple_of(pictures.every)
         {
             let path = numbered(pictures.output, step.evaluation);
-            let saved = step
-                .picture()
-                .and_then(|picture| picture.save_with(&path, pictures.save));
+            let saved = step.picture().and_then(|picture| {
+                let picture = match &pictures.provenance {
+                    Some(run) => picture.with_metadata(run.at_step(step).to_metadata()),
+                    None => picture,
+                };
+                picture.save_with(&path, pictures.save)
+            });
             if let Err(error) = saved {
                 warn(&describe_error(&error));
             }
         }
     }
 
-    /// Writes what is written at the end of a run.
+    /// Writes what is written at the end of a run. If one fails, the other is written all the same.
     pub fn finish(self, outcome: &Outcome) -> Result<(), Failure> {
-        if let Some((path, mut evolution)) = self.evolution {
+        let evolution = self.evolution.map_or(Ok(()), |(path, mut evolution)| {
             evolution.finish(outcome.evaluations, &outcome.picture);
-            evolution.save(path).map_err(Failure::other)?;
-        }
-        if let Some((path, curves)) = self.curves {
-            curves.save(path).map_err(Failure::other)?;
-        }
-        Ok(())
+            evolution.save(path)
+        });
+        let curves = self
+            .curves
+            .map_or(Ok(()), |(path, curves)| curves.save(path));
+        evolution.and(curves).map_err(Failure::other)
     }
 }
 
-/// `out.png` → `out-0050.png`.
-fn numbered(path: &Path, number: usize) -> PathBuf {
+/// The name of an intermediate picture: `out.png` → `out-0050.png`.
+pub fn numbered(path: &Path, number: usize) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
     name.push(format!("-{number:04}"));
     if let Some(extension) = path.extension() {

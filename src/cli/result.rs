@@ -1,12 +1,13 @@
 //! The end of a run: its picture is written, and it is said what became of it.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use impasto::Outcome;
 use impasto::loss::LossValues;
 use impasto::picture::{PictureError, SaveOptions};
 use impasto::transfer::End;
+use impasto::{Outcome, Picture};
 
 use super::console::say;
 use super::describe::duration;
@@ -32,14 +33,23 @@ impl Ending {
 
 /// Writes the result, to the folder for temporary files if it cannot be written where it should: the
 /// disk may be full or the folder gone, but the work must not be lost.
-pub fn write(outcome: &Outcome, output: &Path, save: SaveOptions) -> Result<(), PictureError> {
-    outcome.picture.save_with(output, save).inspect_err(|_| {
-        let refuge = std::env::temp_dir().join(output.file_name().unwrap_or_default());
-        if outcome.picture.save_with(&refuge, save).is_ok() {
+pub fn write(picture: &Picture, output: &Path, save: SaveOptions) -> Result<(), PictureError> {
+    picture.save_with(output, save).inspect_err(|_| {
+        if let Some(refuge) = write_elsewhere(picture, output, save) {
             let refuge = refuge.display();
             say(&format!("The picture is written to {refuge} instead."));
         }
     })
+}
+
+/// Writes a picture to a file of a new name in the folder for temporary files.
+fn write_elsewhere(picture: &Picture, output: &Path, save: SaveOptions) -> Option<PathBuf> {
+    let mut extension = OsString::from(".");
+    extension.push(output.extension()?);
+    let mut name = tempfile::Builder::new();
+    let file = name.prefix("impasto-").suffix(&extension).tempfile().ok()?;
+    picture.save_with(file.path(), save).ok()?;
+    Some(file.keep().ok()?.1)
 }
 
 /// Says how a run ended and whether its result, `output`, is written; `checkpoint` is the file to
@@ -69,7 +79,9 @@ pub fn conclude(
                 "Interrupted; the best picture so far is written.\n{summary}"
             ));
             if let Some(path) = checkpoint {
-                say(&format!("Continue with: impasto resume {}", path.display()));
+                let name = path.to_string_lossy();
+                let name = shlex::try_quote(&name).unwrap_or(name.clone());
+                say(&format!("Continue with: impasto resume {name}"));
             }
             Ok(Ending::Interrupted)
         }

@@ -8,29 +8,30 @@ use impasto::{Run, Status, StyleTransfer, Vgg19, Vgg19Weights};
 
 use super::args::{CheckpointArgs, DeviceArgs};
 use super::checkpoint_file::CheckpointFile;
-use super::console::print;
-use super::describe;
+use super::console::say;
 use super::device::{BackendTask, Device, run_on};
+use super::dry_run;
 use super::encoder::{Encoder, build};
 use super::failure::{Failure, describe_error};
 use super::interrupt::Interrupt;
 use super::invocation::Invocation;
 use super::job::Job;
-use super::limits::{check_format, check_memory};
+use super::limits::{check_format, check_memory, check_metadata};
 use super::progress::ProgressDisplay;
-use super::reports::{self, Reports};
+use super::reports::Reports;
 use super::result::{self, Ending};
+use super::resume::Resumed;
 
 /// Runs a single job, which can be interrupted and continued; `resumed` is the state to continue
 /// from.
 pub fn run_job(
     job: Job,
+    encoder: Encoder,
     device: &DeviceArgs,
     checkpoints: &CheckpointArgs,
-    resumed: Option<Checkpoint>,
+    resumed: Option<Resumed>,
 ) -> Result<ExitCode, Failure> {
-    reports::check(&job.reports)?;
-    let encoder = Encoder::choose(device)?;
+    let resumed = resumed.map(|resumed| resumed.checkpoint);
     // What began the run, now or before the interruption.
     let note = match (&resumed, &checkpoints.checkpoint) {
         (Some(checkpoint), _) => checkpoint.note.clone(),
@@ -119,14 +120,23 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         check_memory(job.memory, run.plan())?;
         check_format(&job.output, run.plan())?;
         if job.reports.dry_run {
-            print(&self.describe(job, &run));
+            dry_run::report(job, &run, self.device)?;
             return Ok(Ending::Done);
         }
-        if let Some(file) = &file {
-            file.check()?;
+        if self.is_interrupted() {
+            let name = job.output.display();
+            say(&format!(
+                "Interrupted before the first step; {name} is not written."
+            ));
+            return Ok(Ending::Interrupted);
         }
         // The last of the checks, since it begins an old log anew.
-        let mut reports = Reports::open(&job.reports, &job.output, job.save, evaluations)?;
+        let provenance = (!job.reports.no_metadata).then(|| run.provenance());
+        if let Some(provenance) = &provenance {
+            check_metadata(&job.output, &provenance.to_metadata())?;
+        }
+        let mut reports =
+            Reports::open(&job.reports, &job.output, job.save, provenance, evaluations)?;
         let mut display = ProgressDisplay::new(run.plan().clone(), job.reports.quiet);
 
         loop {
@@ -147,12 +157,18 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
                 break;
             }
         }
-        let outcome = run.finish().map_err(Failure::other)?;
+        let mut outcome = run.finish().map_err(Failure::other)?;
+        if !job.reports.no_metadata {
+            let metadata = outcome.provenance.to_metadata();
+            outcome.picture = outcome.picture.with_metadata(metadata);
+        }
         display.finish();
         let written = self.unfinished == Unfinished::Written || outcome.end == End::Finished;
         if written {
-            result::write(&outcome, &job.output, job.save).map_err(Failure::other)?;
-            reports.finish(&outcome)?;
+            // What can be written is, even if something else cannot.
+            let result = result::write(&outcome.picture, &job.output, job.save);
+            let reports = reports.finish(&outcome);
+            result.map_err(Failure::other).and(reports)?;
         }
         let checkpoint = file.as_ref().map(|file| file.path.as_path());
         result::conclude(
@@ -184,17 +200,5 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             transfer = transfer.resume(checkpoint);
         }
         transfer.prepare().map_err(Failure::usage)
-    }
-
-    /// What a dry run prints.
-    fn describe(&self, job: &Job, run: &Run<B>) -> String {
-        let start = job.start.as_ref().map(|start| start.path.as_path());
-        let mut lines = describe::plan(run.recipe(), start, run.plan());
-        if let Some(pixels) = job.memory.tile {
-            lines.push(("tile".to_string(), format!("about {pixels} px on a side")));
-        }
-        lines.push(("device".to_string(), self.device.to_string()));
-        lines.push(("output".to_string(), job.output.display().to_string()));
-        describe::table(&lines)
     }
 }

@@ -3,17 +3,35 @@
 use std::process::ExitCode;
 
 use impasto::picture::check_output;
-use impasto::transfer::Checkpoint;
 
 use super::args::StylizeArgs;
+use super::encoder::Encoder;
 use super::failure::Failure;
+use super::files::Files;
 use super::job::{JobTemplate, save_options};
+use super::patterns::expand;
+use super::reports;
+use super::resume::Resumed;
 use super::session::run_job;
 
 /// Checks everything, then paints; from a checkpoint of the same command if one is given.
-pub fn run(args: &StylizeArgs, checkpoint: Option<Checkpoint>) -> Result<ExitCode, Failure> {
+pub fn run(args: &StylizeArgs, resumed: Option<Resumed>) -> Result<ExitCode, Failure> {
+    let styles = expand(&args.styles)?;
+    let encoder = Encoder::choose(&args.device)?;
+    Files::new()
+        .read("the content", [&args.content])
+        .read("a style", &styles)
+        .read_style(&args.style)
+        .read_weights(&args.device, &encoder)
+        .write_result(&args.output, &args.reports)
+        .keep_checkpoint(
+            &args.checkpoint,
+            resumed.as_ref().map(|resumed| &*resumed.path),
+        )
+        .check()?;
     check_output(&args.output, save_options(&args.style)).map_err(Failure::usage)?;
-    let template = JobTemplate::new(&args.style, &args.device, args.memory, &args.styles)?;
+    reports::check(&args.reports)?;
+    let template = JobTemplate::new(&args.style, &args.device, args.memory, &styles)?;
     let job = template.open(&args.content, &args.output, &args.reports)?;
-    run_job(job, &args.device, &args.checkpoint, checkpoint)
+    run_job(job, encoder, &args.device, &args.checkpoint, resumed)
 }

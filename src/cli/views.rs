@@ -1,6 +1,6 @@
 //! `impasto figure` and `impasto features`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,23 +16,26 @@ use super::describe::duration;
 use super::device::{BackendTask, run_on};
 use super::encoder::{Encoder, build};
 use super::failure::Failure;
+use super::files::Files;
 use super::inputs::open;
 use super::interrupt::Interrupt;
+use super::result;
 
 /// Draws a sheet on the chosen device and writes it.
 fn draw<S: Sheet>(
     sheet: S,
+    encoder: &Encoder,
     output: &Path,
     args: &DeviceArgs,
     quiet: bool,
 ) -> Result<ExitCode, Failure> {
     let task = DrawSheet {
         sheet,
-        weights: Encoder::choose(args)?.load(args, quiet)?,
+        weights: encoder.load(args, quiet)?,
         args,
     };
     let picture = run_on(args.device, args.threads, task)?;
-    picture.save(output).map_err(Failure::other)?;
+    result::write(&picture, output, SaveOptions::default()).map_err(Failure::other)?;
     if !quiet {
         let (width, height) = (picture.width(), picture.height());
         say(&format!("{}: {width}×{height}", output.display()));
@@ -60,9 +63,30 @@ impl<S: Sheet> BackendTask for DrawSheet<'_, S> {
     }
 }
 
+/// Checks that a sheet can be written, and over none of the files that are read.
+fn check_files<const N: usize>(
+    pictures: [&PathBuf; N],
+    device: &DeviceArgs,
+    encoder: &Encoder,
+    output: &Path,
+) -> Result<(), Failure> {
+    Files::new()
+        .read("a picture", pictures)
+        .read_weights(device, encoder)
+        .write("the sheet (--output)", [output])
+        .check()?;
+    check_output(output, SaveOptions::default()).map_err(Failure::usage)
+}
+
 /// `impasto figure`.
 pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
-    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    let encoder = Encoder::choose(&args.device)?;
+    check_files(
+        [&args.content, &args.style],
+        &args.device,
+        &encoder,
+        &args.output,
+    )?;
     let interrupt = Interrupt::watch()?;
     let sheet = FigureSheet {
         content: open(&args.content, args.size)?,
@@ -75,7 +99,7 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
         quiet: args.quiet,
         interrupt: &interrupt,
     };
-    let done = draw(sheet, &args.output, &args.device, args.quiet)?;
+    let done = draw(sheet, &encoder, &args.output, &args.device, args.quiet)?;
     Ok(match interrupt.is_requested() {
         true => Interrupt::exit_code(),
         false => done,
@@ -114,7 +138,8 @@ impl Sheet for FigureSheet<'_> {
 
 /// `impasto features`.
 pub fn features(args: &FeaturesArgs) -> Result<ExitCode, Failure> {
-    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+    let encoder = Encoder::choose(&args.device)?;
+    check_files([&args.image], &args.device, &encoder, &args.output)?;
     let picture = open(&args.image, args.size)?;
     let recipe = Recipe::default().with_size(args.size);
     recipe.check().map_err(Failure::usage)?;
@@ -123,7 +148,7 @@ pub fn features(args: &FeaturesArgs) -> Result<ExitCode, Failure> {
         picture: picture.resize(width, height),
         args,
     };
-    draw(sheet, &args.output, &args.device, args.quiet)
+    draw(sheet, &encoder, &args.output, &args.device, args.quiet)
 }
 
 struct FeatureSheet<'a> {

@@ -10,22 +10,30 @@ use impasto::kernel::AutodiffStyleBackend;
 use impasto::pretrained::{self, Cache, PretrainedError, Report, Source};
 use impasto::weights::Precision;
 use indicatif::DecimalBytes;
+use serde_json::json;
 
-use super::args::{DownloadArgs, ImportArgs, WeightsCommand};
+use super::args::{DownloadArgs, ImportArgs, NormalizationArg, WeightsCommand};
 use super::console::{print, say};
 use super::device::{BackendTask, Device};
 use super::download_display::DownloadDisplay;
-use super::encoder::vgg19_file;
+use super::encoder::{load_vgg19, say_doubt, vgg19_file};
 use super::failure::Failure;
+use super::files::Files;
 use super::interrupt::INTERRUPTED;
+use super::json::print_json;
 
 /// Does what the subcommand says.
 pub fn run(command: &WeightsCommand) -> Result<ExitCode, Failure> {
     match command {
-        WeightsCommand::List => list(),
+        WeightsCommand::List { json: false } => list(),
+        WeightsCommand::List { json: true } => list_as_json(),
         WeightsCommand::Download(arguments) => download(arguments),
         WeightsCommand::Import(arguments) => import(arguments),
-        WeightsCommand::Verify { file, json } => verify(file.as_deref(), *json),
+        WeightsCommand::Verify {
+            file,
+            normalization,
+            json,
+        } => verify(file.as_deref(), *normalization, *json),
         WeightsCommand::Path { named } => {
             print(&format!("{}\n", found(named.as_deref())?.display()));
             Ok(ExitCode::SUCCESS)
@@ -82,6 +90,33 @@ fn list() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn list_as_json() -> Result<ExitCode, Failure> {
+    let cache = Cache::open().map_err(Failure::other)?;
+    let cached = |name: &str| {
+        let path = cache.path(name);
+        let bytes = fs::metadata(&path).ok()?.len();
+        Some(json!({ "file": path.to_string_lossy(), "bytes": bytes }))
+    };
+    let sources = Source::all().into_iter().map(|source| {
+        let mirrors = source.mirrors.iter();
+        let urls: Vec<&str> = mirrors.map(|mirror| mirror.url.as_str()).collect();
+        json!({
+            "name": source.name,
+            "description": source.description,
+            "licence": source.licence,
+            "download_bytes": source.download,
+            "urls": urls,
+            "cached": cached(&source.name),
+        })
+    });
+    let own = ["imported", "custom"].into_iter().filter_map(|name| {
+        let cached = cached(name)?;
+        Some(json!({ "name": name, "cached": cached }))
+    });
+    print_json(&sources.chain(own).collect::<Vec<_>>())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn download(arguments: &DownloadArgs) -> Result<ExitCode, Failure> {
     let source = match &arguments.url {
         Some(url) => Source::url(url, arguments.sha256.clone()),
@@ -89,7 +124,10 @@ fn download(arguments: &DownloadArgs) -> Result<ExitCode, Failure> {
     };
     let cache = Cache::open().map_err(Failure::other)?;
     let path = match &arguments.output {
-        Some(path) => path.clone(),
+        Some(path) => {
+            Files::new().write("the file of weights", [path]).check()?;
+            path.clone()
+        }
         None => cache.path(&source.name),
     };
     // Nothing needs tidying up: what has arrived is in its place already.
@@ -120,13 +158,23 @@ fn download(arguments: &DownloadArgs) -> Result<ExitCode, Failure> {
     })?;
     if !arguments.quiet {
         say(&stored(&path));
+        say_doubt(&path, &Vgg19Weights::load(&path).map_err(Failure::other)?);
         say_if_hidden(&cache, &path);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn import(arguments: &ImportArgs) -> Result<ExitCode, Failure> {
-    let mut weights = Vgg19Weights::load(&arguments.file).map_err(Failure::usage)?;
+    let check = |output: &Path| {
+        Files::new()
+            .read("the file to convert", [&arguments.file])
+            .write("the file of weights", [output])
+            .check()
+    };
+    if let Some(path) = &arguments.output {
+        check(path)?;
+    }
+    let mut weights = load_vgg19(&arguments.file, arguments.normalization)?;
     if let Some(layer) = arguments.until {
         let found = weights.convolutions().len();
         if found < layer.depth() {
@@ -142,13 +190,16 @@ fn import(arguments: &ImportArgs) -> Result<ExitCode, Failure> {
         None => {
             let cache = Cache::open().map_err(Failure::other)?;
             cache.create().map_err(Failure::other)?;
-            cache.path("imported")
+            let path = cache.path("imported");
+            check(&path)?;
+            path
         }
     };
     weights
         .save(&path, precision(arguments.f32))
         .map_err(Failure::other)?;
     say(&stored(&path));
+    say_doubt(&arguments.file, &weights);
     if let Ok(cache) = Cache::open() {
         say_if_hidden(&cache, &path);
     }
@@ -172,9 +223,14 @@ fn stored(path: &Path) -> String {
     format!("{}: {}", path.display(), DecimalBytes(size))
 }
 
-fn verify(file: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
+fn verify(
+    file: Option<&Path>,
+    normalization: Option<NormalizationArg>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let path = found(file)?;
-    let weights = Vgg19Weights::load(&path).map_err(Failure::usage)?;
+    let weights = load_vgg19(&path, normalization)?;
+    say_doubt(&path, &weights);
     let device = Device::ALL.into_iter().map(|(device, _)| device);
     let mut device = device.filter(|device| device.is_built_in());
     let report = device
@@ -182,8 +238,7 @@ fn verify(file: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
         .and_then(|device| device.run(Verification(weights)))
         .ok_or_else(|| Failure::usage("this build has no device to compute on"))??;
     if json {
-        let text = serde_json::to_string_pretty(&report).map_err(Failure::other)?;
-        print(&format!("{text}\n"));
+        print_json(&report)?;
     } else {
         print(&format!("{report}"));
         let verdict = match report.is_ok() {

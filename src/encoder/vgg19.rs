@@ -1,6 +1,8 @@
 //! VGG19's convolutional part as native Burn modules.
 
 use std::path::Path;
+#[cfg(feature = "builtin")]
+use std::sync::OnceLock;
 
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
@@ -9,6 +11,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::convolution::FrozenConv2d;
 use super::{EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling};
@@ -65,6 +68,8 @@ pub struct Vgg19<B: Backend> {
     pooling: Pooling,
     #[module(skip)]
     padding: Padding,
+    #[module(skip)]
+    checksum: u128,
 }
 
 impl<B: Backend> Vgg19<B> {
@@ -85,6 +90,7 @@ impl<B: Backend> Vgg19<B> {
     /// Builds the network from weights in memory.
     pub fn from_weights(weights: Vgg19Weights, device: &B::Device) -> Self {
         let normalization = weights.normalization;
+        let checksum = checksum(&weights);
         let mut projections = weights.projections.into_iter();
         let build = |layer| same_size_convolution(layer, device);
         Self {
@@ -96,6 +102,7 @@ impl<B: Backend> Vgg19<B> {
             normalization,
             pooling: Pooling::default(),
             padding: Padding::default(),
+            checksum,
         }
         .no_grad()
     }
@@ -117,6 +124,17 @@ impl<B: Backend> Vgg19<B> {
         self.normalization
     }
 
+    /// What brings the features to the size that they have with torchvision's weights:
+    /// [`Normalization::feature_scale`], for a slim encoder that of the Caffe training, whose features it
+    /// was taught, whatever its own input is.
+    pub fn feature_scale(&self) -> f64 {
+        let mut convolutions = self.convolutions.iter();
+        match convolutions.any(|convolution| convolution.projection().is_some()) {
+            true => Normalization::CAFFE.feature_scale(),
+            false => self.normalization.feature_scale(),
+        }
+    }
+
     /// How the blocks are pooled.
     pub fn pooling(&self) -> Pooling {
         self.pooling
@@ -125,6 +143,31 @@ impl<B: Backend> Vgg19<B> {
     /// What lies beyond the border of the image.
     pub fn padding(&self) -> Padding {
         self.padding
+    }
+
+    /// A checksum of the weights that the network was built from: XXH3 with 128 bits of the shapes and
+    /// of the values in single precision, little-endian: for each convolution, shallow to deep, its
+    /// kernel and its biases, then the same for each projection. Equal weights in files of different
+    /// kinds have the same.
+    pub fn checksum(&self) -> u128 {
+        self.checksum
+    }
+
+    /// What the network is called: `builtin` for the encoder inside this crate, `vgg19` for weights of
+    /// VGG19's size, else `vgg19-like`.
+    pub(crate) fn name(&self) -> &'static str {
+        #[cfg(feature = "builtin")]
+        if self.is_slim() {
+            static BUILTIN: OnceLock<u128> = OnceLock::new();
+            if self.checksum == *BUILTIN.get_or_init(|| checksum(&Vgg19Weights::builtin())) {
+                return "builtin";
+            }
+        }
+        let first = self.widths().first().map(|width| width.channels_out);
+        match !self.is_slim() && first == Some(64) {
+            true => "vgg19",
+            false => "vgg19-like",
+        }
     }
 
     /// Where the parameters live.
@@ -323,6 +366,26 @@ pub(crate) struct Width {
     pub channels_out: usize,
     /// Those of its projection, which are all that the next layer sees; its own where it has none.
     pub projected: usize,
+}
+
+/// See [`Vgg19::checksum`].
+fn checksum(weights: &Vgg19Weights) -> u128 {
+    let mut sum = Xxh3::new();
+    let mut values = |values: &[f32]| {
+        sum.update(&(values.len() as u64).to_le_bytes());
+        #[cfg(target_endian = "little")]
+        sum.update(bytemuck::cast_slice(values));
+        #[cfg(target_endian = "big")]
+        values
+            .iter()
+            .for_each(|value| sum.update(&value.to_le_bytes()));
+    };
+    for layer in weights.convolutions.iter().chain(&weights.projections) {
+        values(&layer.shape.map(|side| side as f32));
+        values(&layer.weight);
+        values(layer.bias.as_deref().unwrap_or_default());
+    }
+    sum.digest128()
 }
 
 /// A same-size convolution with stride 1 that holds the given values.

@@ -77,7 +77,8 @@ fn cuts(length: usize, side: Option<usize>, stride: usize, halo: usize) -> Vec<(
         return vec![(0, length)];
     };
     let grid = 4 * stride;
-    let side = side.max(1).next_multiple_of(grid);
+    // Any larger tile is the whole side too.
+    let side = side.clamp(1, length.max(1)).next_multiple_of(grid);
     // A piece begins a halo behind a line of the grid.
     let starts = (side + halo % grid..).step_by(side);
     let starts = starts.take_while(|start| start + stride <= length);
@@ -195,7 +196,9 @@ mod tests {
         assert_eq!(tiles[4].area, rect((336, 656), (336, 656)));
         assert_eq!(tiles[4].window, rect((256, 736), (256, 700)));
         assert_eq!(tiles[11].area, rect((976, 1000), (656, 700)));
-        assert_eq!(Tile::grid([1000, 700], None, &[Layer::RELU5_1], 1).len(), 1);
+        for side in [None, Some(1001), Some(usize::MAX)] {
+            assert_eq!(Tile::grid([1000, 700], side, &[Layer::RELU5_1], 1).len(), 1);
+        }
     }
 
     proptest! {

@@ -81,7 +81,7 @@ impl PixelColumns {
 
     /// The same with features multiplied by `scale`. Features of weights for values from 0 to 255 are
     /// some fifty times those of torchvision's, beside colours that stay what they are:
-    /// [`Normalization::feature_scale`](crate::Normalization::feature_scale) brings them to one size.
+    /// [`Vgg19::feature_scale`](crate::Vgg19::feature_scale) brings them to one size.
     pub fn with_scale(self, scale: f64) -> Self {
         Self { scale, ..self }
     }

@@ -19,7 +19,7 @@ pub enum VariationNorm {
 
 /// Whether differences are added up or averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Reduction {
     /// The sum, which grows with the picture (neural-style).
     #[default]

@@ -45,10 +45,7 @@ const SLOPE: f32 = 7.787_037;
 
 /// CIE L\*a\*b\* of an sRGB colour (IEC 61966-2-1).
 pub(super) fn to_lab(color: [f32; 3]) -> [f32; 3] {
-    let [r, g, b] = color.map(|value| match value <= 0.040_45 {
-        true => value / 12.92,
-        false => ((value + 0.055) / 1.055).powf(2.4),
-    });
+    let [r, g, b] = color.map(srgb_to_linear);
     let xyz = [
         0.412_456_4 * r + 0.357_576_1 * g + 0.180_437_5 * b,
         0.212_672_9 * r + 0.715_152_2 * g + 0.072_175 * b,
@@ -77,10 +74,23 @@ fn from_lab([lightness, a, b]: [f32; 3]) -> [f32; 3] {
         -0.969_266 * x + 1.876_010_8 * y + 0.041_556 * z,
         0.055_643_4 * x - 0.204_025_9 * y + 1.057_225_2 * z,
     ];
-    linear.map(|value| match value <= 0.003_130_8 {
-        true => 12.92 * value,
-        false => 1.055 * value.powf(1.0 / 2.4) - 0.055,
-    })
+    linear.map(linear_to_srgb)
+}
+
+/// The amount of light of a stored value of sRGB (IEC 61966-2-1).
+pub(super) fn srgb_to_linear(stored: f32) -> f32 {
+    match stored <= 0.040_45 {
+        true => stored / 12.92,
+        false => ((stored + 0.055) / 1.055).powf(2.4),
+    }
+}
+
+/// The stored value of sRGB of an amount of light.
+pub(super) fn linear_to_srgb(light: f32) -> f32 {
+    match light <= 0.003_130_8 {
+        true => 12.92 * light,
+        false => 1.055 * light.powf(1.0 / 2.4) - 0.055,
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::color_space::ColorSpace;
 use super::histogram;
 use super::linear_map::{self, cholesky_map, pca_map, symmetric_map};
 use super::raster::Picture;
+use crate::suggest;
 
 /// How the colours of the result come about.
 ///
@@ -135,7 +136,9 @@ impl FromStr for ColorTransfer {
             .find(|colors| colors.to_string() == name);
         found.ok_or_else(|| {
             let names = Self::ALL.map(|colors| colors.to_string());
-            format!("expected one of {}", names.join(", "))
+            let nearest = suggest::nearest(name, names.iter().map(String::as_str));
+            let question = suggest::question(&nearest.map(str::to_string));
+            format!("expected one of {}{question}", names.join(", "))
         })
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// The formats that can be read.
+const READABLE: &str = "PNG, JPEG, WebP, TIFF, BMP or GIF";
+
 /// What can go wrong with a picture or its file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,13 +18,43 @@ pub enum PictureError {
         #[source]
         source: std::io::Error,
     },
-    /// The contents are no picture of a known format.
+    /// The contents are no picture.
     #[error(
-        "{}: this is no picture; expected PNG, JPEG, WebP, TIFF, BMP or GIF \
-         (the contents count, not the name)",
+        "{}: {found}; expected a picture in {READABLE} (the contents count, not the name)",
         path.display()
     )]
     NotAPicture {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, as a sentence without its full stop.
+        found: &'static str,
+    },
+    /// The contents are a picture, or hold one, in a format that is not read.
+    #[error("{}: this is {format}, which cannot be read here; {advice}", path.display())]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format, with an article.
+        format: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The file ends before all of the picture is there.
+    #[error(
+        "{}: the file ends too early: it was cut off or copied only in part; fetch or save it again",
+        path.display()
+    )]
+    EndsTooEarly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Every pixel is fully transparent.
+    #[error(
+        "{}: every pixel is fully transparent, so there is nothing to see; save the picture without its \
+         alpha channel",
+        path.display()
+    )]
+    Invisible {
         /// The file.
         path: PathBuf,
     },
@@ -41,7 +74,11 @@ pub enum PictureError {
         limit: u64,
     },
     /// The file is damaged or uses what the decoder does not know.
-    #[error("{}: the picture is damaged or of an unsupported variant", path.display())]
+    #[error(
+        "{}: the picture is damaged, or of a variant that cannot be read here; open it in another program \
+         and save it as an 8-bit PNG",
+        path.display()
+    )]
     Decode {
         /// The file.
         path: PathBuf,
@@ -74,11 +111,17 @@ pub enum PictureError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Values that do not make an RGB picture.
-    #[error("{values} values of shape {shape:?} are no RGB picture")]
+    #[error("{values} values of shape {} are no RGB picture", sides(shape))]
     Shape {
         /// The shape.
         shape: Vec<usize>,
         /// How many values there are.
         values: usize,
     },
+}
+
+/// `3×512×512`.
+fn sides(shape: &[usize]) -> String {
+    let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
+    sides.join("×")
 }

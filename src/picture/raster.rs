@@ -6,9 +6,12 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::error::PictureError;
 use super::format::Depth;
+use super::metadata::Metadata;
 
-/// A picture in memory: RGB in `[0, 1]` as stored (no linearisation), with what else its file said.
+/// A picture in memory: sRGB values in `[0, 1]` (no linearisation), with what else its file said.
 ///
+/// Files in other colour spaces are converted when they are read, and results into the content's space
+/// when they are written.
 /// Transparent pictures are laid over white; their alpha is kept beside the colours and written
 /// again where the output format has a place for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,10 +23,11 @@ pub struct Picture {
     pub(super) alpha: Option<Vec<f32>>,
     pub(super) icc_profile: Option<Vec<u8>>,
     pub(super) depth: Depth,
+    pub(super) metadata: Option<Metadata>,
 }
 
 impl Picture {
-    /// A picture from interleaved RGB values in `[0, 1]`, row by row from the top. Values outside
+    /// A picture from interleaved sRGB values in `[0, 1]`, row by row from the top. Values outside
     /// are clamped.
     ///
     /// # Errors
@@ -51,6 +55,7 @@ impl Picture {
             alpha: None,
             icc_profile: None,
             depth: Depth::Eight,
+            metadata: None,
         })
     }
 
@@ -73,7 +78,7 @@ impl Picture {
         Self::from_rgb(width, height, data.into_vec().map_err(|_| wrong())?)
     }
 
-    /// The colours as a tensor `[1, 3, height, width]`, RGB in `[0, 1]`.
+    /// The colours as a tensor `[1, 3, height, width]`, sRGB in `[0, 1]`.
     pub fn to_tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 4> {
         let planes: Vec<f32> = (0..3)
             .flat_map(|channel| self.rgb.iter().skip(channel).step_by(3).copied())
@@ -100,7 +105,7 @@ impl Picture {
         self.height
     }
 
-    /// Interleaved RGB values in `[0, 1]`, row by row from the top.
+    /// Interleaved sRGB values in `[0, 1]`, row by row from the top.
     pub fn rgb(&self) -> &[f32] {
         &self.rgb
     }
@@ -110,7 +115,9 @@ impl Picture {
         self.alpha.as_deref()
     }
 
-    /// The colour profile of the file, if it is one for RGB.
+    /// The ICC profile that a saved picture gets, and into which its colours are then converted: the
+    /// file's, if it is one for RGB that can be converted into, or one made from what else the file said
+    /// of its colours. [`Picture::rgb`] is in sRGB whatever it is.
     pub fn icc_profile(&self) -> Option<&[u8]> {
         self.icc_profile.as_deref()
     }
@@ -118,6 +125,18 @@ impl Picture {
     /// Bits in which the file stored a channel.
     pub fn depth(&self) -> Depth {
         self.depth
+    }
+
+    /// The same picture, in whose file it will say how it was made.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// What its file will say of how it was made. What the file that it was read from says is not
+    /// kept; see [`Metadata::read`].
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     /// The same picture with other colours, as many; values outside `[0, 1]` are clamped.

@@ -7,8 +7,11 @@ use bytemuck::Pod;
 use fast_image_resize::PixelType;
 use image::{DynamicImage, ImageBuffer, Pixel};
 
-use super::decode::{Alpha, CONVERTED, Limits, open_file, read_header};
+use super::alpha::lay_over_white;
+use super::color_profile::{Conversion, FileColors};
 use super::error::PictureError;
+use super::header::{Meaning, Stage, read_header};
+use super::input::{CONVERTED, Limits, open_file};
 use super::raster::Picture;
 use super::resize::resample_bytes;
 
@@ -30,10 +33,11 @@ impl Limits {
 impl Picture {
     /// Reads a picture of which no more than `longest_side` pixels along the longest side are
     /// needed. One within [`Limits::default`] is read exactly as by [`Picture::open`], whatever its
-    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has and
-    /// reduced in that form until its longest side is `longest_side`, so that it never takes the
-    /// memory of a whole picture of f32. The filter is that of [`Picture::resize`]; in each of its two
-    /// passes the values are rounded to the file's own depth and limited to its range.
+    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has,
+    /// converted to sRGB and reduced in that form until its longest side is `longest_side`, so that it
+    /// never takes the memory of a whole picture of f32. The filter is that of [`Picture::resize`];
+    /// converted colours, and those after each of its two passes, are rounded to the file's own depth
+    /// and limited to its range.
     ///
     /// # Errors
     /// Those of [`Picture::open`]; [`PictureError::TooLarge`] also if what is left would exceed
@@ -53,23 +57,40 @@ impl Picture {
         whole: Limits,
         reduced: Limits,
     ) -> Result<Self, PictureError> {
-        let path = path.as_ref();
-        decode_reduced(open_file(path)?, path, longest_side, whole, reduced)
+        let (path, meaning) = (path.as_ref(), Meaning::Colors);
+        decode_reduced(
+            open_file(path)?,
+            path,
+            longest_side,
+            [whole, reduced],
+            meaning,
+        )
+    }
+
+    /// [`Picture::open_reduced`] for a mask or a map of regions: its values are data, not colours, and
+    /// stay as they are in the file, whatever colour profile that has.
+    ///
+    /// # Errors
+    /// Those of [`Picture::open_reduced`].
+    pub fn open_mask(path: impl AsRef<Path>, longest_side: usize) -> Result<Self, PictureError> {
+        let (path, limits) = (path.as_ref(), [Limits::default(), Limits::REDUCED]);
+        decode_reduced(open_file(path)?, path, longest_side, limits, Meaning::Data)
     }
 }
 
-/// Decodes a picture and reduces it if need be; `path` is for messages.
+/// Decodes a picture and reduces it if need be, within bounds for whole and for reduced ones; `path` is
+/// for messages.
 pub(super) fn decode_reduced<'a>(
     file: impl BufRead + Seek + 'a,
     path: &'a Path,
     longest_side: usize,
-    whole: Limits,
-    reduced: Limits,
+    [whole, reduced]: [Limits; 2],
+    meaning: Meaning,
 ) -> Result<Picture, PictureError> {
-    let header = read_header(file, path, whole.bytes.max(reduced.bytes))?;
+    let header = read_header(file, path, whole.bytes.max(reduced.bytes), meaning)?;
     if header.fits(whole) {
         let (image, attributes) = header.decode()?;
-        return attributes.into_picture(image, Alpha::Separate);
+        return attributes.into_picture(image, Stage::AsStored);
     }
     let (width, height) = reduced_size(header.width, header.height, longest_side);
     let pixels = u64::from(width) * u64::from(height);
@@ -84,8 +105,69 @@ pub(super) fn decode_reduced<'a>(
         let most = reduced.bytes.saturating_sub(result) / of_pixel.max(1);
         return Err(header.too_large(reduced.pixels.min(most)));
     }
-    let (image, attributes) = header.decode()?;
-    attributes.into_picture(reduce(image, (width, height)), Alpha::OverWhite)
+    let (mut image, attributes) = header.decode()?;
+    convert(&mut image, &attributes.colors);
+    attributes.into_picture(reduce(image, (width, height)), Stage::Reduced)
+}
+
+/// Converts the colours of an image to sRGB in its own depth.
+fn convert(image: &mut DynamicImage, colors: &FileColors) {
+    use DynamicImage::*;
+    let conversion = &colors.to_srgb;
+    if conversion.is_identity() {
+        return;
+    }
+    let of_u8 = (
+        |v: u8| f32::from(v) / 255.0,
+        |v: f32| (v * 255.0).round() as u8,
+    );
+    let of_u16 = (
+        |v: u16| f32::from(v) / 65_535.0,
+        |v: f32| (v * 65_535.0).round() as u16,
+    );
+    let of_f32 = (finite, |v: f32| v);
+    match image {
+        ImageLuma8(image) => convert_samples::<u8, 1>(image, conversion, of_u8),
+        ImageLumaA8(image) => convert_samples::<u8, 2>(image, conversion, of_u8),
+        ImageRgb8(image) => convert_samples::<u8, 3>(image, conversion, of_u8),
+        ImageRgba8(image) => convert_samples::<u8, 4>(image, conversion, of_u8),
+        ImageLuma16(image) => convert_samples::<u16, 1>(image, conversion, of_u16),
+        ImageLumaA16(image) => convert_samples::<u16, 2>(image, conversion, of_u16),
+        ImageRgb16(image) => convert_samples::<u16, 3>(image, conversion, of_u16),
+        ImageRgba16(image) => convert_samples::<u16, 4>(image, conversion, of_u16),
+        ImageRgb32F(image) => convert_samples::<f32, 3>(image, conversion, of_f32),
+        ImageRgba32F(image) => convert_samples::<f32, 4>(image, conversion, of_f32),
+        // There is no other kind today.
+        _ => {}
+    }
+}
+
+/// Converts pixels of `N` channels: grey or RGB, perhaps with alpha, which stays.
+fn convert_samples<T: Copy, const N: usize>(
+    samples: &mut [T],
+    conversion: &Conversion,
+    (read, write): (impl Fn(T) -> f32, impl Fn(f32) -> T),
+) {
+    // Green stands for grey: all channels are alike.
+    let channels: &[usize] = if N < 3 { &[0, 0, 0] } else { &[0, 1, 2] };
+    let mut rgb = Vec::with_capacity(3 * 1024);
+    for pixels in samples.as_chunks_mut::<N>().0.chunks_mut(1024) {
+        rgb.clear();
+        rgb.extend(
+            pixels
+                .iter()
+                .flat_map(|p| channels.iter().map(|&c| read(p[c]))),
+        );
+        conversion.apply(&mut rgb);
+        for (pixel, rgb) in pixels.iter_mut().zip(rgb.as_chunks::<3>().0) {
+            let [r, g, b] = rgb.map(|value| write(value.clamp(0.0, 1.0)));
+            if N < 3 {
+                pixel[0] = g;
+            } else {
+                pixel[..3].copy_from_slice(&[r, g, b]);
+            }
+        }
+    }
 }
 
 /// The size with this longest side, or the size itself if it is no larger.
@@ -151,21 +233,6 @@ fn finite(value: f32) -> f32 {
     }
 }
 
-/// Lays the colours of interleaved samples over white; the last of `N` channels is alpha.
-fn lay_over_white<T, const N: usize>(samples: &mut [T], white: u64)
-where
-    T: Copy + Into<u64> + TryFrom<u64>,
-{
-    for pixel in samples.as_chunks_mut::<N>().0 {
-        let alpha: u64 = pixel[N - 1].into();
-        for value in &mut pixel[..N - 1] {
-            let over = (*value).into() * alpha + white * (white - alpha);
-            // Never above white, which fits.
-            *value = T::try_from((over + white / 2) / white).unwrap_or(*value);
-        }
-    }
-}
-
 fn shrink<P>(
     image: &ImageBuffer<P, Vec<P::Subpixel>>,
     (width, height): (u32, u32),
@@ -200,25 +267,5 @@ mod tests {
         assert_eq!(reduced_size(300, 200, usize::MAX), (300, 200));
         assert_eq!(reduced_size(300, 200, 0), (1, 1));
         assert_eq!(reduced_size(u32::MAX, u32::MAX, 7), (7, 7));
-    }
-
-    #[test]
-    fn integer_colours_over_white_are_those_of_f32() {
-        for color in 0..=255 {
-            for alpha in 0..=255 {
-                let mut pixel = [color, alpha];
-                lay_over_white::<u8, 2>(&mut pixel, 255);
-                let opacity = f32::from(alpha) / 255.0;
-                let expected = f32::from(color) * opacity + 255.0 * (1.0 - opacity);
-                assert!((f32::from(pixel[0]) - expected).abs() < 0.501);
-                assert_eq!(pixel[1], alpha);
-            }
-        }
-        let mut pixel = [0, u16::MAX, 1, 0, 40_000, 0, 1, u16::MAX];
-        lay_over_white::<u16, 4>(&mut pixel, 65_535);
-        assert_eq!(
-            pixel,
-            [u16::MAX, u16::MAX, u16::MAX, 0, 40_000, 0, 1, u16::MAX]
-        );
     }
 }

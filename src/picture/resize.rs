@@ -34,6 +34,7 @@ impl Picture {
             alpha: None,
             icc_profile: None,
             depth: self.depth,
+            metadata: None,
         };
         resized.with_attributes_of(self)
     }

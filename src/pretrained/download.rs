@@ -18,10 +18,9 @@ use super::http::{Client, Limits, RangeResponse, RequestError, ResponseBody};
 use super::partial::{PartialFile, ResumeManifest, whole_file};
 use super::{Cache, Mirror, PretrainedError, Source};
 use crate::layer::Layer;
-use crate::normalization::Normalization;
 use crate::weights::compact::{self, CompactInfo, Precision};
 use crate::weights::safetensors::Header;
-use crate::weights::{Vgg19Weights, WeightsError, is_published_caffe_file, names};
+use crate::weights::{Vgg19Weights, WeightsError};
 
 /// Bytes of the first request: enough for the table of contents.
 const FIRST_REQUEST: u64 = 1 << 16;
@@ -327,8 +326,7 @@ impl<'a> Download<'a> {
                 return Err(wrong(problem).into());
             }
             // Refuse another network before all of it is fetched.
-            header.parse(|_| Some(Bytes::new())).map_err(wrong)?;
-            pieces = wanted_pieces(&header, self.depth());
+            pieces = wanted_pieces(&header, self.depth()).map_err(wrong)?;
             whole = false;
         }
         let first = start.len().min(pieces[0].end as usize);
@@ -487,7 +485,7 @@ impl<'a> Download<'a> {
             .as_ref()
             .is_none_or(|manifest| manifest.whole);
         let weights = match whole {
-            true => Vgg19Weights::load_assuming(&partial.path, self.normalization(url)),
+            true => Vgg19Weights::load_published(&partial.path, self.source.normalization),
             false => self.assemble(url, partial)?,
         };
         let weights = weights.map_err(|source| PretrainedError::Unusable {
@@ -511,9 +509,9 @@ impl<'a> Download<'a> {
         let bytes = fs::read(&partial.path).map_err(|source| partial.error(source))?;
         let bytes = Bytes::from(bytes);
         let header = Header::read(&bytes).map_err(|problem| unusable(url, problem))?;
-        let wanted: Vec<Range<u64>> = names::first_convolutions(self.depth())
-            .filter_map(|name| header.place(&name))
-            .collect();
+        let wanted = header
+            .first_convolutions(self.depth())
+            .map_err(|problem| unusable(url, problem))?;
         let data = |place: Range<u64>| {
             let range = partial.find(&place).filter(|_| wanted.contains(&place))?;
             (range.end <= bytes.len()).then(|| bytes.slice(range))
@@ -521,16 +519,9 @@ impl<'a> Download<'a> {
         Ok(Vgg19Weights::from_parts(
             &header,
             data,
-            self.normalization(url),
+            self.source.normalization,
             Path::new(url),
         ))
-    }
-
-    /// The normalisation of a file that does not state its own.
-    fn normalization(&self, url: &str) -> Option<Normalization> {
-        let name = url.split(['?', '#']).next().unwrap_or_default();
-        let caffe = is_published_caffe_file(Path::new(name)).then_some(Normalization::CAFFE_BGR);
-        self.source.normalization.or(caffe)
     }
 
     fn refuse_large(&self, url: &str, length: u64) -> Result<(), PretrainedError> {
@@ -586,10 +577,8 @@ fn refuse_page(url: &str, start: &[u8]) -> Result<(), PretrainedError> {
 }
 
 /// The pieces of a file that hold its table of contents and the first `depth` convolutions.
-fn wanted_pieces(header: &Header, depth: usize) -> Vec<Range<u64>> {
-    let mut wanted: Vec<Range<u64>> = names::first_convolutions(depth)
-        .filter_map(|name| header.place(&name))
-        .collect();
+fn wanted_pieces(header: &Header, depth: usize) -> Result<Vec<Range<u64>>, String> {
+    let mut wanted = header.first_convolutions(depth)?;
     wanted.sort_by_key(|place| place.start);
     let mut pieces = whole_file(header.length);
     for place in wanted {
@@ -600,7 +589,7 @@ fn wanted_pieces(header: &Header, depth: usize) -> Vec<Range<u64>> {
             _ => pieces.push(place),
         }
     }
-    pieces
+    Ok(pieces)
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.

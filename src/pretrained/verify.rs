@@ -4,7 +4,7 @@
 //! for another normalisation. Two things tell. The kernels of a trained network are smooth, which
 //! random ones are not; and a test picture with flat areas and edges raises responses in each layer,
 //! whose strength is known for the original training. The original weights are recognised by the
-//! strength of their kernels; for other trainings the bounds are wider. The order of the colours and the
+//! deviations of their values; for other trainings the bounds are wider. The order of the colours and the
 //! direction of the axes cannot be told this way.
 
 use std::fmt;
@@ -16,16 +16,10 @@ use crate::encoder::{EncoderError, Vgg19};
 use crate::kernel::StyleBackend;
 use crate::layer::{Layer, LayerKind};
 use crate::normalization::Normalization;
-use crate::weights::{Convolution, Vgg19Weights, metadata};
+use crate::weights::{Convolution, Training, Vgg19Weights, metadata, training};
 
 /// Width and height of the picture that is shown to the network, in pixels.
 const SIZE: usize = 64;
-
-/// Kernels' root mean squares in the original training, by which it is recognised.
-const KERNELS: [f32; 16] = [
-    0.19139, 0.04010, 0.02999, 0.02229, 0.01650, 0.01109, 0.01025, 0.01032, 0.00816, 0.00635,
-    0.00693, 0.00752, 0.00821, 0.00844, 0.00845, 0.00821,
-];
 
 /// Mean responses of the original training to that picture, under its normalisation: 0–255, mean
 /// subtracted.
@@ -116,7 +110,8 @@ pub fn verify<B: StyleBackend>(
         examine(layer, convolution, &values, output.shape[1])
     });
     let mut layers: Vec<LayerReport> = layers.collect();
-    let original = is_original(&layers);
+    let original = training::recognize(weights.convolutions())
+        .is_some_and(|known| known.training == Training::Caffe && known.exact);
     for (index, layer) in layers.iter_mut().enumerate() {
         let [least, most] = expected_response(index, original, &normalization);
         layer.judge(index, least, most);
@@ -125,13 +120,6 @@ pub fn verify<B: StyleBackend>(
         normalization,
         layers,
     })
-}
-
-/// Whether these are the weights of the original training, in whatever form.
-fn is_original(layers: &[LayerReport]) -> bool {
-    let mut pairs = layers.iter().zip(KERNELS);
-    // One or two could be like it by chance.
-    layers.len() >= 4 && pairs.all(|(layer, kernel)| (layer.kernel / kernel - 1.0).abs() < 0.03)
 }
 
 /// Least and largest mean response that is expected of the convolution numbered `index`.

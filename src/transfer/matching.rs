@@ -275,8 +275,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let settings = &inputs.recipe.transport;
         let (encoder, device) = (inputs.encoder.valid(), inputs.encoder.device());
         let layers = &settings.layers;
-        let columns =
-            PixelColumns::new(layers.clone()).with_scale(encoder.normalization().feature_scale());
+        let columns = PixelColumns::new(layers.clone()).with_scale(encoder.feature_scale());
         let alpha = settings.content_at(inputs.index);
         let content = whole(&encoder, &inputs.content.to_tensor(&device), layers)?;
         let styles = self.weighted_styles();

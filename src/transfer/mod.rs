@@ -9,6 +9,7 @@ mod matching;
 mod memory;
 mod objective;
 mod plan;
+mod provenance;
 mod recipe;
 mod regions;
 mod request;
@@ -28,8 +29,9 @@ use crate::picture::Picture;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::TransferError;
 pub use plan::{Plan, PlannedScale};
+pub use provenance::{EncoderInfo, Provenance, ProvenanceError, StyleInfo};
 pub use recipe::{
-    Init, LayerWeights, Measure, Neighbors, Recipe, RecipeError, Scale, Search, StyleLoss,
+    Init, LayerWeights, Measure, Neighbors, Recipe, RecipeError, Scale, Search, Setting, StyleLoss,
     Transport,
 };
 pub use regions::{Region, RegionsError};

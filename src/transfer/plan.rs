@@ -1,6 +1,7 @@
 //! What a run will do, found out and checked before it begins.
 
 use burn::tensor::backend::Backend;
+use serde::Serialize;
 
 use super::{Recipe, Request, Style, TransferError};
 use crate::encoder::{EncoderError, Vgg19};
@@ -14,7 +15,7 @@ use crate::picture::Picture;
 const LARGEST_SIDE: usize = 1 << 16;
 
 /// What a run will do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The scales, coarse to fine. Those of the recipe at which the pictures would be too small for
     /// its layers are left out.
@@ -36,7 +37,7 @@ impl Plan {
 }
 
 /// One scale of a [`Plan`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedScale {
     /// The size of the scale as the recipe measures it.
     pub size: usize,

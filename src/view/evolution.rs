@@ -54,7 +54,7 @@ impl Evolution {
     fn push(&mut self, evaluation: usize, picture: &Picture) {
         let (width, height) = (picture.width(), picture.height());
         let scale = (SIDE as f64 / width.max(height) as f64).min(1.0);
-        let scaled = |side: usize| (side as f64 * scale).round() as usize;
+        let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
         self.frames
             .push((evaluation, picture.resize(scaled(width), scaled(height))));
     }
@@ -179,6 +179,10 @@ mod tests {
                 .iter()
                 .all(|frame| frame.buffer().dimensions() == (12, 4))
         );
+        // One that is so narrow that nothing would be left of it keeps a pixel.
+        let mut narrow = Evolution::new();
+        narrow.finish(1, &grey(4000, 0.5));
+        assert_eq!(narrow.frames()[0].1.height(), 1);
         assert!(Evolution::check(folder.path().join("a.txt")).is_err());
         assert!(Evolution::check(folder.path().join("absent/a.gif")).is_err());
     }

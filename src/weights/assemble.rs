@@ -1,33 +1,25 @@
-//! Checks a file's tensors and converts them.
+//! Checks a network's tensors and converts them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::WeightsError;
-use super::names;
-use super::tensor::NamedTensor;
-use super::vgg19::{Convolution, Vgg19Weights, expected_shape};
-use crate::normalization::Normalization;
+use super::tensor::{NamedTensor, Network};
+use super::vgg19::{Convolution, MAX_CHANNELS, expected_shape};
 
-/// Largest number of channels of a layer. VGG19 has 512.
-const MAX_CHANNELS: usize = 1024;
-
-/// Weights out of tensors with torchvision's names; `path` is for messages.
+/// The convolutions and the projections of a network; `path` is for messages.
 pub(super) fn assemble(
-    mut tensors: BTreeMap<String, NamedTensor>,
-    normalization: Normalization,
+    network: &Network,
     path: &Path,
-) -> Result<Vgg19Weights, WeightsError> {
+) -> Result<(Vec<Convolution>, Vec<Convolution>), WeightsError> {
     let unsuitable = |problem| WeightsError::Unsuitable {
         path: path.into(),
         problem,
     };
-    let mut take = |name: fn(usize) -> String| -> Vec<NamedTensor> {
-        let tensors = (0..16).map_while(|index| tensors.remove(&name(index)));
-        tensors.collect()
-    };
-    let weights = take(names::weight);
-    let projections = take(names::projection);
+    let Network {
+        weights,
+        biases,
+        projections,
+    } = network;
     let Some(first) = weights.first() else {
         return Err(unsuitable(
             "it holds no convolutions named or arranged as VGG19's".to_string(),
@@ -49,11 +41,8 @@ pub(super) fn assemble(
             projections.len()
         )));
     }
-    let mut network = Vgg19Weights {
-        convolutions: Vec::with_capacity(count),
-        projections: Vec::with_capacity(projections.len()),
-        normalization,
-    };
+    let mut convolutions = Vec::with_capacity(count);
+    let mut projected = Vec::with_capacity(projections.len());
     let mut channels = 3;
     for (index, weight) in weights.iter().enumerate() {
         let mut shape = expected_shape(index, width);
@@ -62,11 +51,11 @@ pub(super) fn assemble(
             shape = [rows(weight), channels, 3, 3];
         }
         let kernel = convert(weight, &shape, path)?;
-        let bias = match tensors.remove(&names::bias(index)) {
-            Some(bias) => convert(&bias, &shape[..1], path)?,
-            None => vec![0.0; shape[0]],
+        let bias = match biases.get(index) {
+            Some(Some(bias)) => convert(bias, &shape[..1], path)?,
+            _ => vec![0.0; shape[0]],
         };
-        network.convolutions.push(Convolution {
+        convolutions.push(Convolution {
             weight: kernel,
             shape,
             bias: Some(bias),
@@ -74,7 +63,7 @@ pub(super) fn assemble(
         channels = shape[0];
         if let Some(projection) = projections.get(index) {
             let shape = [rows(projection), channels, 1, 1];
-            network.projections.push(Convolution {
+            projected.push(Convolution {
                 weight: convert(projection, &shape, path)?,
                 shape,
                 bias: None,
@@ -82,7 +71,7 @@ pub(super) fn assemble(
             channels = shape[0];
         }
     }
-    Ok(network)
+    Ok((convolutions, projected))
 }
 
 /// The first size of a tensor, in bounds.
@@ -106,9 +95,9 @@ fn convert(
         });
     }
     // Before any value is converted: the data may be longer than their shape says.
-    let found = tensor.data.len() / tensor.dtype.size();
-    let count: usize = expected.iter().product();
-    if found != count {
+    if !tensor.is_whole() {
+        let found = tensor.data.len() / tensor.dtype.size();
+        let count: usize = expected.iter().product();
         return Err(WeightsError::Unsuitable {
             path: path.into(),
             problem: format!(

@@ -15,8 +15,10 @@ use sha2::{Digest, Sha256};
 
 use super::error::WeightsError;
 use super::safetensors::{Header, MAX_HEADER};
+use super::source::NormalizationSource;
 use super::vgg19::Vgg19Weights;
-use super::{metadata, names};
+use super::{metadata, names, training};
+use crate::normalization::Normalization;
 
 /// Name of the metadata's entry that holds the sum.
 const SUM: &str = "sha256";
@@ -52,7 +54,7 @@ impl Precision {
 
 impl Vgg19Weights {
     /// Writes a compact file, whole or not at all: safetensors with torchvision's names, the
-    /// normalisation in its metadata, and a SHA-256 that [`Vgg19Weights::load`] checks. The same
+    /// normalisation in its metadata (unless it was only guessed), and a SHA-256 that [`Vgg19Weights::load`] checks. The same
     /// weights give the same bytes.
     ///
     /// # Errors
@@ -83,7 +85,10 @@ impl Vgg19Weights {
         }
 
         let mut entries = metadata::write(&self.normalization);
-        if metadata::read(|key| Some(entries.get(key)?)) != Some(self.normalization) {
+        if self.is_guessed() {
+            // To be guessed again by every load, and said.
+            entries.clear();
+        } else if metadata::read(|key| Some(entries.get(key)?)) != Some(self.normalization) {
             return Err(unsaveable(format!(
                 "the normalisation ({}) cannot be stated in a file: the range must be 1 or 255, \
                  and the deviations greater than 0",
@@ -132,6 +137,18 @@ impl Vgg19Weights {
             path: path.into(),
             source,
         })
+    }
+
+    /// Whether the normalisation is only what was guessed for these values.
+    fn is_guessed(&self) -> bool {
+        let guess = match self.normalization_source {
+            NormalizationSource::Assumed => Some(Normalization::TORCHVISION),
+            NormalizationSource::NearValues(_) => {
+                training::recognize(&self.convolutions).map(|known| known.normalization)
+            }
+            _ => None,
+        };
+        guess == Some(self.normalization)
     }
 
     /// Names a value that would become infinite.

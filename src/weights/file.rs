@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 /// Largest file that is unpacked into memory: all of VGG19 with its classifier is 575 MB.
-const MAX_UNPACKED: u64 = 1 << 30;
+pub(super) const MAX_UNPACKED: u64 = 1 << 30;
 
 /// Maps a file into memory; one compressed with gzip is unpacked.
 pub(super) fn read(path: &Path) -> io::Result<Bytes> {
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> io::Result<Bytes> {
     }
     let mut magic = [0; 2];
     match file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
-        true => unpack(File::open(path)?),
+        true => unpack_gzip(File::open(path)?),
         false => map_file(&file),
     }
 }
@@ -37,7 +37,7 @@ fn map_file(file: &File) -> io::Result<Bytes> {
 }
 
 /// The contents of a gzip file.
-fn unpack(file: File) -> io::Result<Bytes> {
+pub(super) fn unpack_gzip(file: impl Read) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     let decoder = flate2::read::MultiGzDecoder::new(file);
     decoder.take(MAX_UNPACKED + 1).read_to_end(&mut bytes)?;

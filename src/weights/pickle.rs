@@ -19,8 +19,12 @@ pub(super) type Id = usize;
 /// What a pickle is made of.
 #[derive(Debug)]
 pub(super) enum Object {
-    /// Something of no concern: None, numbers with a fraction, results of unknown calls.
+    /// Something of no concern: None, numbers with a fraction.
     Inert,
+    /// What an unknown call would make, with the attributes that it would be given.
+    Instance(Option<Id>),
+    /// A tensor of a kind that weights are not stored in.
+    OtherTensor(&'static str),
     Int(i64),
     Text(String),
     /// A name that the pickle would import: module and item.
@@ -28,20 +32,27 @@ pub(super) enum Object {
     Items(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Storage {
-        /// Bytes of an element, and its type where it is one that weights have.
-        size: usize,
+        /// Bytes of an element, where the type is known.
+        size: Option<usize>,
+        /// Its type where it is one that weights have.
         dtype: Option<Dtype>,
+        /// The type, as a name to import.
+        kind: Id,
         key: Id,
+        /// Whether it is a part of another storage.
+        part: bool,
     },
     Tensor {
         storage: Id,
         offset: Id,
         shape: Id,
         stride: Id,
+        /// The type of the elements where the storage does not tell it, as a name to import.
+        dtype: Option<Id>,
     },
 }
 
-/// An interpreted pickle (protocols 2 to 4).
+/// An interpreted pickle (protocols 0 to 5).
 pub(super) struct Pickle {
     pub objects: Vec<Object>,
     /// The object that the pickle stands for.
@@ -101,18 +112,20 @@ impl Pickle {
                     continue;
                 }
                 // Remembering and recalling.
-                b'q' | b'r' | 0x94 => {
+                b'q' | b'r' | b'p' | 0x94 => {
                     let slot = match instruction {
                         b'q' => reader.byte()? as usize,
                         b'r' => reader.length4()?,
+                        b'p' => reader.number()?,
                         _ => memo.len(),
                     };
                     memo.insert(slot, *stack.last().ok_or_else(empty)?);
                     continue;
                 }
-                b'h' | b'j' => {
+                b'h' | b'j' | b'g' => {
                     let slot = match instruction {
                         b'h' => reader.byte()? as usize,
+                        b'g' => reader.number()?,
                         _ => reader.length4()?,
                     };
                     let id = memo
@@ -139,12 +152,48 @@ impl Pickle {
                     }
                     continue;
                 }
-                // An object's attributes: of no concern.
+                // An object's attributes.
                 b'b' => {
-                    stack.pop().ok_or_else(empty)?;
+                    let attributes = stack.pop().ok_or_else(empty)?;
+                    let &target = stack.last().ok_or_else(empty)?;
+                    if let Object::Instance(state) = &mut pickle.objects[target] {
+                        *state = Some(attributes);
+                    }
                     continue;
                 }
-                b'N' | 0x88 | 0x89 => Object::Inert,
+                // Sets, whose items are of no concern, and buffers that may not be written to.
+                0x90 => {
+                    let mark = marks.pop().filter(|&mark| mark <= stack.len());
+                    stack.truncate(mark.ok_or_else(empty)?);
+                    continue;
+                }
+                0x91 => {
+                    let mark = marks.pop().filter(|&mark| mark <= stack.len());
+                    stack.truncate(mark.ok_or_else(empty)?);
+                    Object::Inert
+                }
+                0x98 => continue,
+                b'N' | 0x88 | 0x89 | 0x8f | 0x97 => Object::Inert,
+                0x82..=0x84 => {
+                    reader.take(1 << (instruction - 0x82))?;
+                    Object::Inert
+                }
+                0x96 => {
+                    let length = u64::from_le_bytes(reader.array()?);
+                    reader.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+                    Object::Inert
+                }
+                // Numbers and texts of the oldest protocol, a line each.
+                b'I' | b'L' => match reader.line()?.trim_end_matches('L').parse() {
+                    Ok(number) => Object::Int(number),
+                    Err(_) => Object::Inert,
+                },
+                b'F' | b'P' => {
+                    reader.line()?;
+                    Object::Inert
+                }
+                b'S' => Object::Text(reader.line()?.trim_matches(['\'', '"']).to_string()),
+                b'V' => Object::Text(reader.line()?),
                 b'G' => {
                     reader.take(8)?;
                     Object::Inert
@@ -201,6 +250,21 @@ impl Pickle {
                         pickle.text(module)?.to_string(),
                         pickle.text(name)?.to_string(),
                     )
+                }
+                // Calls that no tensor is made by: with names for arguments, and of old classes.
+                0x92 => {
+                    let from = stack.len().checked_sub(3).ok_or_else(empty)?;
+                    stack.truncate(from);
+                    Object::Instance(None)
+                }
+                b'i' | b'o' => {
+                    if instruction == b'i' {
+                        reader.line()?;
+                        reader.line()?;
+                    }
+                    let mark = marks.pop().filter(|&mark| mark <= stack.len());
+                    stack.truncate(mark.ok_or_else(empty)?);
+                    Object::Instance(None)
                 }
                 // A call: answered only for the few names that a state dictionary uses.
                 b'R' | 0x81 => {
@@ -279,62 +343,111 @@ impl Pickle {
 
     /// What stands for the result of a call of `callee`.
     fn call(&self, callee: Id, arguments: Id) -> Result<Called, String> {
+        let unknown = Ok(Called::New(Object::Instance(None)));
         let Object::Global(module, name) = &self.objects[callee] else {
-            return Ok(Called::New(Object::Inert));
+            return unknown;
         };
         let arguments = self.items(arguments)?;
-        Ok(match (module.as_str(), name.as_str(), arguments) {
-            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor", arguments) => {
-                let &[storage, offset, shape, stride, ..] = arguments else {
-                    return Err("a tensor is described incompletely".to_string());
-                };
-                Called::New(Object::Tensor {
-                    storage,
-                    offset,
-                    shape,
-                    stride,
-                })
-            }
-            ("torch._utils", "_rebuild_parameter", &[tensor, ..]) => Called::Existing(tensor),
+        // A tensor of a subclass, or with attributes of its own: as the function in it makes it.
+        if let ("_rebuild_from_type" | "_rebuild_from_type_v2", &[inner, _, inner_arguments, ..]) =
+            (name.as_str(), arguments)
+            && let (Object::Global(module, name), Ok(arguments)) =
+                (&self.objects[inner], self.items(inner_arguments))
+        {
+            return Ok(self.call_of(module, name, arguments).unwrap_or(Called::New(
+                Object::OtherTensor("a tensor of a class of its own"),
+            )));
+        }
+        if (module.as_str(), name.as_str()) == ("collections", "OrderedDict")
+            && let &[entries] = arguments
+        {
             // Python 2 hands over the entries as a list of pairs.
-            ("collections", "OrderedDict", &[entries]) => {
-                let pair = |&id: &Id| match self.items(id)? {
-                    &[key, value] => Ok((key, value)),
-                    _ => Err("a dictionary's entry is no pair".to_string()),
-                };
-                let entries: Result<_, String> = self.items(entries)?.iter().map(pair).collect();
-                Called::New(Object::Dict(entries?))
+            let pair = |&id: &Id| match self.items(id)? {
+                &[key, value] => Ok((key, value)),
+                _ => Err("a dictionary's entry is no pair".to_string()),
+            };
+            let entries: Result<_, String> = self.items(entries)?.iter().map(pair).collect();
+            return Ok(Called::New(Object::Dict(entries?)));
+        }
+        self.call_of(module, name, arguments).map_or(unknown, Ok)
+    }
+
+    /// What stands for the result of a call of one of the few known names.
+    fn call_of(&self, module: &str, name: &str, arguments: &[Id]) -> Option<Called> {
+        Some(match (module, name, arguments) {
+            (
+                "torch._utils",
+                "_rebuild_tensor_v2" | "_rebuild_tensor" | "_rebuild_tensor_v3",
+                &[storage, offset, shape, stride, ref rest @ ..],
+            ) => Called::New(Object::Tensor {
+                storage,
+                offset,
+                shape,
+                stride,
+                dtype: match name {
+                    "_rebuild_tensor_v3" => Some(*rest.get(2)?),
+                    _ => None,
+                },
+            }),
+            (
+                "torch._utils",
+                "_rebuild_parameter" | "_rebuild_parameter_with_state",
+                &[tensor, ..],
+            ) => Called::Existing(tensor),
+            ("torch._utils", _, _) if name.starts_with("_rebuild_") => {
+                Called::New(Object::OtherTensor(match name {
+                    "_rebuild_qtensor" => "a quantised tensor",
+                    "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => "a sparse tensor",
+                    "_rebuild_nested_tensor" => "a nested tensor",
+                    "_rebuild_meta_tensor_no_storage" => "a tensor without values",
+                    _ => "a tensor of an unusual kind",
+                }))
             }
-            ("collections", "OrderedDict", _) => Called::New(Object::Dict(Vec::new())),
-            _ => Called::New(Object::Inert),
+            ("collections", "OrderedDict" | "defaultdict", _) => {
+                Called::New(Object::Dict(Vec::new()))
+            }
+            _ => return None,
         })
     }
 
-    /// `('storage', type, key, device, count[, view])`.
+    /// `('storage', type, key, device, count[, view])`, or in the older format, at a module,
+    /// `('module', class, file, source)`.
     fn storage(&self, reference: Id) -> Result<Object, String> {
-        let &[_, kind, key, _, _, ref view @ ..] = self.items(reference)? else {
+        let items = self.items(reference)?;
+        if let Some(&first) = items.first()
+            && let Ok("module") = self.text(first)
+        {
+            return Ok(Object::Inert);
+        }
+        let &[_, kind, key, _, _, ref view @ ..] = items else {
             return Err("a storage is described incompletely".to_string());
         };
-        if let Some(&view) = view.first()
-            && !matches!(self.objects[view], Object::Inert)
-        {
-            return Err("it shares storages in a way that is not supported".to_string());
-        }
+        let part = view
+            .first()
+            .is_some_and(|&view| !matches!(self.objects[view], Object::Inert));
         let (size, dtype) = match &self.objects[kind] {
             Object::Global(_, name) => match name.as_str() {
-                "HalfStorage" => (2, Some(Dtype::F16)),
-                "BFloat16Storage" => (2, Some(Dtype::Bf16)),
-                "FloatStorage" => (4, Some(Dtype::F32)),
-                "DoubleStorage" => (8, Some(Dtype::F64)),
-                "LongStorage" => (8, None),
-                "IntStorage" => (4, None),
-                "ShortStorage" => (2, None),
-                "CharStorage" | "ByteStorage" | "BoolStorage" => (1, None),
-                other => return Err(format!("storages of type `{other}` are not supported")),
+                "HalfStorage" => (Some(2), Some(Dtype::F16)),
+                "BFloat16Storage" => (Some(2), Some(Dtype::Bf16)),
+                "FloatStorage" => (Some(4), Some(Dtype::F32)),
+                "DoubleStorage" => (Some(8), Some(Dtype::F64)),
+                "LongStorage" | "ComplexFloatStorage" => (Some(8), None),
+                "ComplexDoubleStorage" => (Some(16), None),
+                "IntStorage" | "QInt32Storage" => (Some(4), None),
+                "ShortStorage" => (Some(2), None),
+                "CharStorage" | "ByteStorage" | "BoolStorage" | "QInt8Storage"
+                | "QUInt8Storage" | "UntypedStorage" => (Some(1), None),
+                _ => (None, None),
             },
             other => return Err(format!("expected a type, found {}", other.kind())),
         };
-        Ok(Object::Storage { size, dtype, key })
+        Ok(Object::Storage {
+            size,
+            dtype,
+            kind,
+            key,
+            part,
+        })
     }
 }
 
@@ -348,6 +461,8 @@ impl Object {
     pub fn kind(&self) -> &'static str {
         match self {
             Object::Inert => "something else",
+            Object::Instance(_) => "an object",
+            Object::OtherTensor(kind) => kind,
             Object::Int(_) => "a number",
             Object::Text(_) => "a text",
             Object::Global(..) => "a name to import",
@@ -401,6 +516,14 @@ impl<'a> Reader<'a> {
         let mut number = [if negative { 0xff } else { 0 }; 8];
         number[..bytes.len()].copy_from_slice(bytes);
         Ok(Object::Int(i64::from_le_bytes(number)))
+    }
+
+    /// A number that is written in digits on a line.
+    fn number(&mut self) -> Result<usize, String> {
+        let line = self.line()?;
+        line.trim()
+            .parse()
+            .map_err(|_| "the pickle recalls what it never had".to_string())
     }
 
     fn line(&mut self) -> Result<String, String> {

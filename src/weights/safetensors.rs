@@ -4,7 +4,7 @@
 //! twice is refused rather than the later one taken, and so that it can be read before the rest of
 //! the file has arrived.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -13,8 +13,11 @@ use safetensors::Dtype as Stored;
 use safetensors::tensor::Metadata;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::tensor::{Dtype, NamedTensor, ParsedFile};
-use super::{metadata, names};
+#[cfg(feature = "pretrained")]
+use super::find;
+use super::metadata;
+use super::source::NormalizationSource;
+use super::tensor::{Contents, Dtype, Listed, NamedTensor, ParsedFile};
 
 /// Longest table of contents that is read, in bytes. VGG19's is under 10 kB.
 pub(crate) const MAX_HEADER: u64 = 1 << 20;
@@ -94,37 +97,58 @@ impl Header {
 
     /// The tensors, with the bytes that `data` returns for each place in the file. Tensors for
     /// which it has no bytes are left out.
-    ///
-    /// # Errors
-    /// If they are not VGG19's.
-    pub fn parse(&self, data: impl Fn(Range<u64>) -> Option<Bytes>) -> Result<ParsedFile, String> {
-        let mut tensors = BTreeMap::new();
+    pub fn parse(&self, data: impl Fn(Range<u64>) -> Option<Bytes>) -> ParsedFile {
+        let mut listed = Vec::new();
         for (name, info) in self.table.tensors() {
-            let dtype = match info.dtype {
-                Stored::F16 => Dtype::F16,
-                Stored::BF16 => Dtype::Bf16,
-                Stored::F32 => Dtype::F32,
-                Stored::F64 => Dtype::F64,
-                // Counters and the like beside the weights are no concern; a kernel would be missed.
-                _ => continue,
-            };
             let Some(data) = self.place(&name).and_then(&data) else {
                 continue;
             };
-            let tensor = NamedTensor {
-                name: name.clone(),
-                shape: info.shape.clone(),
-                dtype,
-                data,
+            let dtype = match info.dtype {
+                Stored::F16 => Ok(Dtype::F16),
+                Stored::BF16 => Ok(Dtype::Bf16),
+                Stored::F32 => Ok(Dtype::F32),
+                Stored::F64 => Ok(Dtype::F64),
+                // Of no concern unless it is a kernel.
+                other => Err(format!(
+                    "`{name}` holds values of type {other}, expected 16, 32 or 64 bits of floating \
+                     point"
+                )),
             };
-            tensors.insert(name, tensor);
+            listed.push(Listed {
+                shape: info.shape.clone(),
+                tensor: dtype.map(|dtype| NamedTensor {
+                    name: name.clone(),
+                    shape: info.shape.clone(),
+                    strides: None,
+                    dtype,
+                    data,
+                }),
+                name,
+            });
         }
-        names::check(&tensors)?;
         let entries = self.table.metadata().as_ref();
-        Ok(ParsedFile {
-            tensors,
-            normalization: metadata::read(|key| Some(entries?.get(key)?.as_str())),
-        })
+        let normalization = metadata::read(|key| Some(entries?.get(key)?.as_str()));
+        ParsedFile {
+            contents: Contents::Tensors(listed),
+            normalization: normalization.map(|stated| (stated, NormalizationSource::File)),
+        }
+    }
+
+    /// The places in the file of the first `depth` convolutions' tensors.
+    ///
+    /// # Errors
+    /// If VGG19's tensors are not there, with what is.
+    #[cfg(feature = "pretrained")]
+    pub fn first_convolutions(&self, depth: usize) -> Result<Vec<Range<u64>>, String> {
+        let tensors = self.table.tensors();
+        let named: Vec<_> = tensors
+            .iter()
+            .map(|(name, info)| (name.as_str(), &info.shape[..]))
+            .collect();
+        let places = find::locate(&named, |_, _| false)?;
+        let pairs = places.weights.iter().zip(&places.biases).take(depth);
+        let names = pairs.flat_map(|(&weight, &bias)| [named[weight].0, named[bias].0]);
+        Ok(names.filter_map(|name| self.place(name)).collect())
     }
 }
 
@@ -213,9 +237,10 @@ pub(super) mod tests {
             if let Ok(header) = Header::of_whole_file(&bytes) {
                 let bytes = Bytes::from(bytes);
                 let slice = |r: Range<u64>| Some(bytes.slice(r.start as usize..r.end as usize));
-                if let Ok(parsed) = header.parse(slice) {
-                    assert_views(&parsed, bytes.len());
-                }
+                let Contents::Tensors(listed) = header.parse(slice).contents else {
+                    unreachable!("a table has no graph");
+                };
+                assert_views(&listed, bytes.len());
             }
         }
     }

@@ -4,6 +4,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::source::NormalizationSource;
 use crate::layer::Layer;
 use crate::normalization::Normalization;
 
@@ -19,7 +20,9 @@ pub struct Convolution {
 }
 
 /// The parameters of a network with VGG19's topology, in memory and independent of any backend.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Two are equal if their parameters and their normalisation are, wherever they are from.
+#[derive(Clone, Debug)]
 pub struct Vgg19Weights {
     pub(crate) convolutions: Vec<Convolution>,
     /// The projections of a slim network, one for each convolution: 1×1 convolutions after the ReLU
@@ -28,6 +31,16 @@ pub struct Vgg19Weights {
     pub(crate) projections: Vec<Convolution>,
     /// What the input must be brought to.
     pub normalization: Normalization,
+    /// How the normalisation was found.
+    pub normalization_source: NormalizationSource,
+}
+
+impl PartialEq for Vgg19Weights {
+    fn eq(&self, other: &Self) -> bool {
+        self.convolutions == other.convolutions
+            && self.projections == other.projections
+            && self.normalization == other.normalization
+    }
 }
 
 impl Vgg19Weights {
@@ -55,6 +68,7 @@ impl Vgg19Weights {
             convolutions,
             projections: Vec::new(),
             normalization: Normalization::TORCHVISION,
+            normalization_source: NormalizationSource::Given,
         }
     }
 
@@ -71,6 +85,44 @@ impl Vgg19Weights {
         self
     }
 }
+
+impl Vgg19Weights {
+    /// The same weights with a normalisation that the caller knows.
+    pub fn with_normalization(mut self, normalization: Normalization) -> Self {
+        self.normalization = normalization;
+        self.normalization_source = NormalizationSource::Given;
+        self
+    }
+
+    /// What was decided about the normalisation without being sure, in a sentence; `None` where the
+    /// file or its values left no doubt.
+    pub fn normalization_doubt(&self) -> Option<String> {
+        match self.normalization_source {
+            NormalizationSource::Assumed => {
+                let folded = match self.convolutions.len() {
+                    16 => {
+                        " (VGG19 with batch normalisation folded into its kernels would look the \
+                         same)"
+                    }
+                    _ => "",
+                };
+                Some(format!(
+                    "nothing in the file states the normalisation of its input, and its values are \
+                     of no known training{folded}; assumed torchvision's: RGB from 0 to 1, \
+                     ImageNet's mean and deviation"
+                ))
+            }
+            NormalizationSource::NearValues(training) => Some(format!(
+                "nothing in the file states the normalisation of its input; its values are near to \
+                 those of {training}, so its normalisation was taken"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Largest number of channels of a layer. VGG19 has 512.
+pub(super) const MAX_CHANNELS: usize = 1024;
 
 /// Shape of the convolution numbered `index` in a network whose first block has `width` channels.
 pub(super) fn expected_shape(index: usize, width: usize) -> [usize; 4] {

@@ -128,7 +128,8 @@ fn a_batch_does_not_write_over_what_it_reads() {
     let before = fs::read(&contents[1]).unwrap();
     let output = batch(&files, &[&contents[0], &contents[1]], "{name}-p.png", &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("a-p.png is one of the pictures"));
+    let message = stderr(&output);
+    assert!(message.contains("a-p.png: the result (--output) would overwrite a picture to paint"));
     assert_eq!(fs::read(&contents[1]).unwrap(), before);
 }
 

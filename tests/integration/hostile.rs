@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use impasto::Vgg19Weights;
@@ -133,6 +134,40 @@ proptest! {
         survive(&bytes)?;
     }
 
+    /// The same in files as people save them, in an archive of all of them, and in a compressed one.
+    #[test]
+    fn hostile_edits_of_wrapped_files(
+        which in any::<Index>(), packed in 0usize..3, front in any::<bool>(),
+        edits in prop::collection::vec(edit(), 1..6),
+    ) {
+        let (name, file) = &WRAPPED[which.index(WRAPPED.len())];
+        let mut bytes = match packed {
+            0 => file.clone(),
+            1 => {
+                let mut archive = tar::Builder::new(Vec::new());
+                let mut header = tar::Header::new_gnu();
+                header.set_size(file.len() as u64);
+                archive.append_data(&mut header, name, &file[..]).unwrap();
+                archive.into_inner().unwrap()
+            }
+            _ => deflated(name, file),
+        };
+        edits.iter().for_each(|edit| apply(&mut bytes, edit, front));
+        survive(&bytes)?;
+    }
+}
+
+static WRAPPED: LazyLock<Vec<(String, Vec<u8>)>> =
+    LazyLock::new(|| crate::wrapped::files().into_iter().collect());
+
+/// A compressed zip archive of one file.
+fn deflated(name: &str, contents: &[u8]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let deflated = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated);
+    archive.start_file(name, deflated).unwrap();
+    archive.write_all(contents).unwrap();
+    archive.finish().unwrap().into_inner()
 }
 
 /// A PyTorch file in the newer format with this pickle.
@@ -223,7 +258,7 @@ fn small_files_do_not_grow_large() {
         b"u.",
     ]
     .concat();
-    refused(&zip_of(&pickle), "impossible");
+    refused(&zip_of(&pickle), "without tensors");
     // A pickle of nothing but new lists, and one that is too long.
     refused(
         &zip_of(&[&b"]".repeat(1_000_000)[..], b"."].concat()),
@@ -241,6 +276,26 @@ fn small_files_do_not_grow_large() {
         packed.write_all(&[0; 1 << 20]).unwrap();
     }
     refused(&packed.finish().unwrap(), "no file of weights");
+    // The same in a zip archive, and dictionaries that hold each other many times over.
+    refused(&deflated("zeros", &vec![0; 64 << 20]), "no file of weights");
+    let mut pickle = b"\x80\x02}q\0".to_vec();
+    for level in 0..60u8 {
+        let inner = [b'h', level];
+        let pair = [b"X\x01\0\0\0a", &inner[..], b"X\x01\0\0\0b", &inner].concat();
+        pickle.extend([b"}(", &pair[..], b"uq", &[level + 1]].concat());
+    }
+    refused(&zip_of(&[&pickle[..], b"."].concat()), "without tensors");
+    // A dictionary in itself, and a tower of lists.
+    refused(&zip_of(b"\x80\x02}q\0X\x01\0\0\0ah\0s."), "without tensors");
+    let tower = [&b"]".repeat(200_000)[..], &b"a".repeat(199_999), b"."].concat();
+    refused(&zip_of(&tower), "without tensors");
+    // A call that is handed to itself.
+    let call = b"ctorch._tensor\n_rebuild_from_type_v2\nq\0)q\x01";
+    let nested = b"h\0(h\0Nh\x01tq\x01R0".repeat(1000);
+    refused(
+        &zip_of(&[&call[..], &nested, b"}."].concat()),
+        "without tensors",
+    );
 }
 
 #[test]

@@ -5,18 +5,33 @@
 mod batch;
 #[cfg(feature = "cli")]
 mod cli;
+mod colors;
+#[cfg(all(unix, feature = "cli", feature = "flex", feature = "builtin"))]
+mod command_lines;
 #[cfg(feature = "flex")]
 mod encoder;
 #[cfg(feature = "flex")]
 mod eval;
-#[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
+#[cfg(all(unix, feature = "cli"))]
+mod files;
+#[cfg(all(
+    feature = "archives",
+    feature = "flex",
+    feature = "onnx",
+    feature = "pytorch"
+))]
 mod hostile;
 #[cfg(feature = "flex")]
 mod kernels;
+mod picture_files;
 #[cfg(feature = "flex")]
 mod pictures;
 #[cfg(all(feature = "cli", feature = "flex"))]
 mod pretrained;
+#[cfg(feature = "cli")]
+mod provenance;
+#[cfg(feature = "cli")]
+mod recipe_files;
 #[cfg(feature = "flex")]
 mod reference;
 #[cfg(feature = "cli")]
@@ -29,6 +44,13 @@ mod transfer;
 mod views;
 #[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
 mod weights;
+#[cfg(all(
+    feature = "archives",
+    feature = "flex",
+    feature = "onnx",
+    feature = "pytorch"
+))]
+mod wrapped;
 
 use std::path::{Path, PathBuf};
 

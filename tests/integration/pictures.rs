@@ -141,7 +141,7 @@ fn bad_files_give_clear_errors() {
     write(&path, sample(60, 40), ImageFormat::Png);
     let whole = fs::read(&path).unwrap();
     let cut = file("cut.png", &whole[..whole.len() / 2]);
-    assert!(matches!(open(&cut), PictureError::Decode { .. }));
+    assert!(matches!(open(&cut), PictureError::EndsTooEarly { .. }));
 
     let huge = file("huge.png", &huge_png(20_000, 20_000));
     let error = open(&huge);
@@ -252,8 +252,7 @@ fn a_reduced_picture_is_upright_and_keeps_its_profile() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("turned.jpg");
     let mut plain = Cursor::new(Vec::new());
-    let mut profile = vec![7u8; 200];
-    profile[16..20].copy_from_slice(b"RGB ");
+    let profile = crate::colors::profile("srgb");
     let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut plain);
     encoder.set_icc_profile(profile.clone()).unwrap();
     let stored = DynamicImage::from(scene(320, 160)).to_rgb8();
@@ -396,9 +395,7 @@ fn alpha_and_colour_profile_travel_to_the_output() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input.png");
     let glass = image::RgbaImage::from_fn(8, 8, |x, y| Rgba([200, 100, 50, (x * 30 + y) as u8]));
-    // Only the field that tells the colour space matters here; the rest is opaque to us.
-    let mut profile = vec![7u8; 200];
-    profile[16..20].copy_from_slice(b"RGB ");
+    let profile = crate::colors::profile("adobe-rgb");
     let mut encoder = image::codecs::png::PngEncoder::new(fs::File::create(&input).unwrap());
     encoder.set_icc_profile(profile.clone()).unwrap();
     encoder
@@ -407,7 +404,6 @@ fn alpha_and_colour_profile_travel_to_the_output() {
 
     let content = Picture::open(&input).unwrap();
     assert_eq!(content.icc_profile(), Some(&profile[..]));
-    // The `image` crate reads a TIFF's profile only up to 1/32 of the size of its pixels.
     let painted = Picture::from_rgb(64, 64, vec![0.5; 3 * 64 * 64]).unwrap();
     let painted = painted.with_attributes_of(&content);
     for (name, alpha) in [
@@ -433,14 +429,6 @@ fn alpha_and_colour_profile_travel_to_the_output() {
     {
         assert_eq!(a, b);
     }
-    // A profile for CMYK would be wrong beside RGB.
-    profile[16..20].copy_from_slice(b"CMYK");
-    let mut encoder = image::codecs::png::PngEncoder::new(fs::File::create(&input).unwrap());
-    encoder.set_icc_profile(profile).unwrap();
-    encoder
-        .write_image(&glass, 8, 8, image::ExtendedColorType::Rgba8)
-        .unwrap();
-    assert_eq!(Picture::open(&input).unwrap().icc_profile(), None);
 }
 
 #[test]

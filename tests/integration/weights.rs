@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;
+use impasto::weights::{NormalizationSource, Training};
 use impasto::{Layer, Normalization, Vgg19, Vgg19Weights, WeightsError};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -74,7 +75,7 @@ fn half_precision_is_rounded_not_mangled() {
 }
 
 #[test]
-fn gzip_and_the_published_caffe_name_are_recognised() {
+fn gzip_is_unpacked_and_a_name_tells_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, &fs::read(data("small.onnx")).unwrap()).unwrap();
@@ -87,7 +88,14 @@ fn gzip_and_the_published_caffe_name_are_recognised() {
         &fs::read(data("small.pth")).unwrap(),
     );
     let weights = Vgg19Weights::load(path).unwrap();
-    assert_eq!(weights.normalization, Normalization::CAFFE_BGR);
+    assert_eq!(weights.normalization, Normalization::TORCHVISION);
+    assert_eq!(weights.normalization_source, NormalizationSource::Assumed);
+    let doubt = weights.normalization_doubt().unwrap();
+    assert!(doubt.contains("batch normalisation folded"), "{doubt}");
+    let stated = weights.with_normalization(Normalization::CAFFE_BGR);
+    assert_eq!(stated.normalization, Normalization::CAFFE_BGR);
+    assert_eq!(stated.normalization_source, NormalizationSource::Given);
+    assert_eq!(stated.normalization_doubt(), None);
 }
 
 #[test]
@@ -98,7 +106,7 @@ fn what_is_no_file_of_weights_is_refused() {
         Vgg19Weights::load(&missing),
         Err(WeightsError::Io { .. })
     ));
-    refused(folder.path(), &[]);
+    refused(folder.path(), &["folder"]);
     refused(&file(&folder, "empty.onnx", b""), &["empty"]);
     refused(
         &file(&folder, "text.pth", b"not weights"),
@@ -106,7 +114,24 @@ fn what_is_no_file_of_weights_is_refused() {
     );
     refused(
         &file(&folder, "page.html", b"<html>404</html>"),
-        &["expected ONNX"],
+        &["web page", "expected ONNX"],
+    );
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 574674105\n";
+    refused(
+        &file(&folder, "pointer.onnx", pointer.as_bytes()),
+        &["Git LFS pointer", "575 MB", "git lfs pull"],
+    );
+    refused(
+        &file(&folder, "keras.h5", b"\x89HDF\r\n\x1a\n\0\0"),
+        &["Keras", "convert"],
+    );
+    refused(
+        &file(
+            &folder,
+            "numpy.pkl",
+            b"\x80\x04\x95\x1b\0\0\0\0\0\0\0}\x94.",
+        ),
+        &["pickle of Python"],
     );
     refused(&file(&folder, "zip.pth", b"PK\x03\x04rest"), &["zip"]);
 }
@@ -133,7 +158,7 @@ fn foreign_networks_are_refused_with_what_was_expected() {
     use safetensors::tensor::{Dtype, TensorView, serialize};
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str, tensors: &[(&str, Vec<usize>)]| {
-        let zeros = vec![0u8; 4 << 20];
+        let zeros = vec![0u8; 4 * 512 * 512 * 9];
         let views = tensors.iter().map(|(name, shape)| {
             let bytes = 4 * shape.iter().product::<usize>();
             let view = TensorView::new(Dtype::F32, shape.clone(), &zeros[..bytes]).unwrap();
@@ -141,8 +166,15 @@ fn foreign_networks_are_refused_with_what_was_expected() {
         });
         file(&folder, name, &serialize(views, None).unwrap())
     };
-    let resnet = save("resnet.safetensors", &[("conv1.weight", vec![64, 3, 7, 7])]);
-    refused(&resnet, &["conv1.weight", "features.0.weight"]);
+    let resnet = save(
+        "resnet.safetensors",
+        &[
+            ("conv1.weight", vec![64, 3, 7, 7]),
+            ("layer1.0.conv1.weight", vec![64, 64, 3, 3]),
+            ("layer4.0.conv1.weight", vec![512, 256, 3, 3]),
+        ],
+    );
+    refused(&resnet, &["ResNet", "VGG19", "weights download"]);
     let large = save(
         "alexnet.safetensors",
         &[
@@ -152,7 +184,12 @@ fn foreign_networks_are_refused_with_what_was_expected() {
     );
     refused(
         &large,
-        &["features.0.weight", "[64, 3, 11, 11]", "[64, 3, 3, 3]"],
+        &[
+            "AlexNet",
+            "features.0.weight",
+            "[64, 3, 11, 11]",
+            "[64, 3, 3, 3]",
+        ],
     );
     let no_bias = save(
         "nobias.safetensors",
@@ -169,6 +206,108 @@ fn foreign_networks_are_refused_with_what_was_expected() {
         ],
     );
     refused(&normalised, &["features.3.weight", "another network"]);
+    let clip = save(
+        "clip.safetensors",
+        &[
+            ("logit_scale", vec![1]),
+            ("visual.conv1.weight", vec![8, 3, 32, 32]),
+        ],
+    );
+    refused(&clip, &["CLIP"]);
+    let adapter = save("lora.safetensors", &[("unet.lora_up.weight", vec![8, 8])]);
+    refused(&adapter, &["LoRA"]);
+    let nothing = save("embedding.safetensors", &[("emb", vec![8, 8])]);
+    refused(&nothing, &["`emb`", "no convolutions"]);
+}
+
+/// Tensors of networks of the VGG family, first block of 2 channels, names as torchvision's.
+fn vgg(widths: &[&[usize]], normalised: bool) -> Vec<(String, Vec<usize>)> {
+    let (mut tensors, mut position, mut channels) = (Vec::new(), 0, 3);
+    for block in widths {
+        for &width in *block {
+            let mut add = |name: String, shape: Vec<usize>| tensors.push((name, shape));
+            add(
+                format!("features.{position}.weight"),
+                vec![2 * width, channels, 3, 3],
+            );
+            add(format!("features.{position}.bias"), vec![2 * width]);
+            position += 1;
+            if normalised {
+                for name in ["weight", "bias", "running_mean", "running_var"] {
+                    add(format!("features.{position}.{name}"), vec![2 * width]);
+                }
+                position += 1;
+            }
+            position += 1;
+            channels = 2 * width;
+        }
+        position += 1;
+    }
+    tensors
+}
+
+#[test]
+fn the_rest_of_the_vgg_family_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let vgg16: &[&[usize]] = &[&[1, 1], &[2, 2], &[4; 3], &[8; 3], &[8; 3]];
+    let vgg19: &[&[usize]] = &[&[1, 1], &[2, 2], &[4; 4], &[8; 4], &[8; 4]];
+    let write = |name: &str, tensors: &[(String, Vec<usize>)]| {
+        let tensors: Vec<(&str, &[usize])> = tensors
+            .iter()
+            .map(|(name, shape)| (name.as_str(), &shape[..]))
+            .collect();
+        file(&folder, name, &safetensors(&tensors))
+    };
+    for (name, widths, normalised, words) in [
+        (
+            "11",
+            &[&[1][..], &[2], &[4; 2], &[8; 2], &[8; 2]][..],
+            false,
+            &["VGG11"][..],
+        ),
+        (
+            "13",
+            &[&[1, 1], &[2, 2], &[4; 2], &[8; 2], &[8; 2]],
+            false,
+            &["VGG13"],
+        ),
+        ("16", vgg16, false, &["VGG16", "VGG19"]),
+        ("16_bn", vgg16, true, &["VGG16 with batch normalisation"]),
+        ("19_bn", vgg19, true, &["VGG19 with batch normalisation"]),
+        // Cut after relu4_1.
+        (
+            "16_cut",
+            &[&[1, 1], &[2, 2], &[4; 3], &[8]],
+            false,
+            &["VGG16"],
+        ),
+    ] {
+        let path = write(name, &vgg(widths, normalised));
+        refused(&path, words);
+    }
+    let whole = vgg(vgg19, false);
+    assert!(Vgg19Weights::load(write("19", &whole)).is_ok());
+    // One missing in between, where all shapes are equal.
+    let gap: Vec<_> = whole
+        .iter()
+        .filter(|(name, _)| !name.starts_with("features.30."))
+        .cloned()
+        .collect();
+    refused(
+        &write("gap", &gap),
+        &["features.32.weight", "another network"],
+    );
+    // A network cut into blocks, of which each alone would be a short VGG19.
+    let blocks = |tensors: &[(String, Vec<usize>)]| -> Vec<(String, Vec<usize>)> {
+        let rename = |(name, shape): &(String, Vec<usize>)| {
+            let position: usize = name.split('.').nth(1).unwrap().parse().unwrap();
+            let name = name.strip_prefix("features.").unwrap();
+            (format!("block{}.{name}", position / 5), shape.clone())
+        };
+        tensors.iter().map(rename).collect()
+    };
+    refused(&write("blocks16", &blocks(&vgg(vgg16, false))), &["VGG16"]);
+    assert!(Vgg19Weights::load(write("blocks19", &blocks(&whole))).is_ok());
 }
 
 /// A safetensors file of these tensors, all values 0.5.
@@ -273,15 +412,33 @@ fn padded() -> Vec<u8> {
 fn onnx_graphs_of_other_networks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = |nodes: &[Vec<u8>]| [vec![0x08, 8], field(7, &nodes.concat())].concat();
-    let conv = || node(b"Conv", &[], &padded());
-    // Batch normalisation would silently be left out.
-    let normalised = model(&[node(b"BatchNormalization", &[], &[]), conv()]);
+    // A batch normalisation whose numbers are not there, of the input and after a convolution.
+    let to = |input: &[u8], operator: &[u8], attributes: &[u8]| {
+        let inputs = [field(1, input), field(1, b"w")].concat();
+        field(
+            1,
+            &[
+                inputs,
+                field(2, b"z"),
+                field(4, operator),
+                attributes.to_vec(),
+            ]
+            .concat(),
+        )
+    };
+    let normalised = model(&[
+        node(b"BatchNormalization", &[], &[]),
+        to(b"y", b"Conv", &padded()),
+    ]);
     refused(
         &file(&folder, "bn.onnx", &normalised),
-        &["BatchNormalization"],
+        &["BatchNormalization", "convolution 1"],
     );
     let unpadded = model(&[node(b"Conv", &[b"w"], &[])]);
-    refused(&file(&folder, "valid.onnx", &unpadded), &["padding"]);
+    refused(
+        &file(&folder, "valid.onnx", &unpadded),
+        &["no padding", "1 pixel"],
+    );
     let strided = field(5, &[field(1, b"strides"), vec![0x40, 2, 0x40, 2]].concat());
     let strided = model(&[node(b"Conv", &[b"w"], &[padded(), strided].concat())]);
     refused(
@@ -346,13 +503,79 @@ proptest! {
     }
 }
 
-/// The published weights in the format of every day, if they are at hand.
+/// The published weights, if they are at hand, in any form and length: their values tell the training.
 #[test]
-fn imagenet_weights_load() {
-    let Some(path) = crate::imagenet_weights("imagenet_weights_load") else {
+fn imagenet_weights_are_recognised_by_their_values() {
+    let test = "imagenet_weights_are_recognised_by_their_values";
+    let Some(path) = crate::imagenet_weights(test) else {
         return;
     };
     let weights = Vgg19Weights::load(path).unwrap();
+    // A file that states nothing, in half precision.
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, count: usize, change: &dyn Fn(usize, Vec<f32>) -> Vec<f32>| {
+        let mut tensors = Vec::new();
+        for (index, layer) in weights.convolutions()[..count].iter().enumerate() {
+            let position = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34][index];
+            let (kernel, bias) = (layer.weight.clone(), layer.bias.clone().unwrap());
+            let half = |values: Vec<f32>| -> Vec<u8> {
+                let halves = values.iter().map(|&value| half::f16::from_f32(value));
+                halves.flat_map(|value| value.to_le_bytes()).collect()
+            };
+            let kernel = half(change(index, kernel));
+            tensors.push((
+                format!("net.{position}.weight"),
+                layer.shape.to_vec(),
+                kernel,
+            ));
+            tensors.push((
+                format!("net.{position}.bias"),
+                layer.shape[..1].to_vec(),
+                half(bias),
+            ));
+        }
+        let views = tensors.iter().map(|(name, shape, values)| {
+            let view = TensorView::new(Dtype::F16, shape.clone(), values).unwrap();
+            (name.clone(), view)
+        });
+        file(&folder, name, &safetensors::serialize(views, None).unwrap())
+    };
+    let flip = |index: usize, mut kernel: Vec<f32>| {
+        if index == 0 {
+            for planes in kernel.chunks_exact_mut(27) {
+                let (red, rest) = planes.split_at_mut(9);
+                red.swap_with_slice(&mut rest[9..]);
+            }
+        }
+        kernel
+    };
+    let unit = |index: usize, mut kernel: Vec<f32>| {
+        let factor = if index == 0 { 255.0 } else { 1.0 };
+        kernel.iter_mut().for_each(|value| *value *= factor);
+        kernel
+    };
+    let as_they_are = |_: usize, kernel: Vec<f32>| kernel;
+    let folded = Normalization {
+        std: [255.0; 3],
+        ..Normalization::CAFFE
+    };
+    for (count, change, expected) in [
+        (
+            16,
+            &as_they_are as &dyn Fn(usize, Vec<f32>) -> Vec<f32>,
+            Normalization::CAFFE,
+        ),
+        (13, &flip, Normalization::CAFFE_BGR),
+        (9, &as_they_are, Normalization::CAFFE),
+        (9, &unit, folded),
+        (1, &flip, Normalization::CAFFE_BGR),
+    ] {
+        let found = Vgg19Weights::load(save("torchvision-vgg19", count, change)).unwrap();
+        let values = NormalizationSource::Values(Training::Caffe);
+        assert_eq!(found.normalization_source, values);
+        assert_eq!(found.normalization, expected);
+        assert_eq!(found.normalization_doubt(), None);
+    }
     assert_eq!(weights.convolutions()[0].shape, [64, 3, 3, 3]);
     assert_eq!(
         weights.convolutions().last().unwrap().shape,

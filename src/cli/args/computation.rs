@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use impasto::{Padding, Pooling};
+use impasto::{Normalization, Padding, Pooling};
 
 use super::values::parse_bytes;
 use crate::cli::device::Device;
@@ -22,6 +22,10 @@ pub struct DeviceArgs {
     /// VGG19's weights: an ONNX, safetensors or PyTorch file [default: those in the cache]
     #[arg(long, value_name = "FILE", env = WEIGHTS_VARIABLE)]
     pub weights: Option<PathBuf>,
+    /// What the weights want their input brought to, where their file does not tell
+    /// [default: what the file states, or the training whose values it holds]
+    #[arg(long, value_name = "NAME")]
+    pub normalization: Option<NormalizationArg>,
     /// How the network pools: max as it was trained, average for smoother pictures [default: the
     /// recipe's, max in most]
     #[arg(long, value_name = "NAME")]
@@ -56,6 +60,26 @@ pub enum EncoderArg {
     Auto,
     Builtin,
     Vgg19,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NormalizationArg {
+    /// RGB from 0 to 1, ImageNet's mean and deviation
+    Torchvision,
+    /// RGB from 0 to 255, the mean colour subtracted: Caffe's training, its first kernel turned round
+    Caffe,
+    /// BGR from 0 to 255, the mean colour subtracted: Caffe's training as it was published
+    CaffeBgr,
+}
+
+impl From<NormalizationArg> for Normalization {
+    fn from(name: NormalizationArg) -> Self {
+        match name {
+            NormalizationArg::Torchvision => Self::TORCHVISION,
+            NormalizationArg::Caffe => Self::CAFFE,
+            NormalizationArg::CaffeBgr => Self::CAFFE_BGR,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,12 +9,14 @@ pub mod values;
 mod views;
 mod weights;
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use computation::{DeviceArgs, EncoderArg, MemoryArgs};
+pub use computation::{DeviceArgs, EncoderArg, MemoryArgs, NormalizationArg};
 pub use paint::{BatchArgs, OptimizerArg, StyleArgs, StylizeArgs};
 pub use reconstruct::{
     ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
@@ -35,6 +37,25 @@ const STYLES: Styles = Styles::styled()
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Parses a command line, the name of the program first. An environment variable that is empty
+    /// counts as one that is not set.
+    pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = without_empty_variables(Self::command()).try_get_matches_from(words)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,19 +94,56 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the recipes with all their settings and where these come from
-    Recipes {
-        /// Only this recipe
-        name: Option<String>,
-        /// Print JSON; that of one recipe is a file for --recipe
+    /// List the recipes, explain one, or print one as a file for --recipe
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  impasto recipes gram\n  impasto recipes show gram > mine.toml"
+    )]
+    Recipes(RecipesArgs),
+    /// Print how impasto made a picture: recipe, seed, network and version, as its file says
+    Show {
+        /// The picture
+        file: PathBuf,
+        /// Print a JSON object instead of a table
         #[arg(long)]
         json: bool,
     },
     /// List the devices that this build can use
-    Devices,
+    Devices {
+        /// Print a list of JSON objects instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the completion script for a shell
     Completions {
         /// The shell to complete for
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RecipesArgs {
+    #[command(subcommand)]
+    pub command: Option<RecipesCommand>,
+    /// The recipe to explain, or a file of one [default: list all]
+    #[arg(value_name = "NAME|FILE")]
+    pub name: Option<PathBuf>,
+    /// Print JSON; that of one recipe is a file for --recipe
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecipesCommand {
+    /// Print a recipe as a file for --recipe: TOML, in which every setting is explained
+    #[command(after_help = "Example:\n  impasto recipes show gram > mine.toml\n  \
+                      impasto stylize photo.jpg painting.jpg -o out.png --recipe mine.toml")]
+    Show {
+        /// Its name, or a file: a recipe in TOML or JSON, or a picture that impasto painted
+        #[arg(value_name = "NAME|FILE")]
+        name: PathBuf,
+        /// Print JSON instead of TOML
+        #[arg(long)]
+        json: bool,
     },
 }

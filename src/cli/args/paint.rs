@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use impasto::picture::{ColorTransfer, Depth};
+use impasto::picture::{ColorTransfer, Depth, SaveColors};
 use impasto::transfer::StyleLoss;
 use impasto::{Layer, Recipe};
 
@@ -64,10 +64,10 @@ pub struct BatchArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Picture")]
 pub struct StyleArgs {
-    /// Start from this recipe, or the one in a JSON file; `impasto recipes` lists them, with --json as
-    /// such files. The options below override it
-    #[arg(long, value_name = "NAME|FILE.json", default_value_t = Recipe::default().name)]
-    pub recipe: String,
+    /// Start from this recipe, which may also be a file: one that `impasto recipes show` printed, or a
+    /// picture that impasto painted. `impasto recipes` lists the names. The options below override it
+    #[arg(long, value_name = "NAME|FILE", default_value_os_t = PathBuf::from(Recipe::default().name))]
+    pub recipe: PathBuf,
     /// Longest side of the result in pixels [default: the recipe's, 512 in most]
     #[arg(long, value_name = "N")]
     pub size: Option<usize>,
@@ -164,6 +164,13 @@ pub struct StyleArgs {
     /// The optimiser [default: the recipe's]
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<OptimizerArg>,
+    /// Adam's step size, in the recipe's units of brightness: 0 to 1 in most, 0 to 255 in some [default:
+    /// the recipe's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
+    /// How many steps L-BFGS remembers; each takes the memory of two pictures [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub history: Option<usize>,
     /// Make the result a running mean of the steps with this decay, such as 0.99, which has less
     /// grain than the last step; 0 for the last step [default: the recipe's]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -180,6 +187,25 @@ pub struct StyleArgs {
     /// Bits per channel of the result [default: those of the content picture, if the format allows]
     #[arg(long, value_name = "8|16", value_parser = parse_depth)]
     pub bits: Option<Depth>,
+    /// Colour space of the result: the content's, with its ICC profile (sRGB where the content has none, or
+    /// one that cannot be written), or srgb
+    #[arg(long, value_name = "NAME", default_value = "content")]
+    pub color_space: ColorSpaceArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorSpaceArg {
+    Content,
+    Srgb,
+}
+
+impl From<ColorSpaceArg> for SaveColors {
+    fn from(name: ColorSpaceArg) -> Self {
+        match name {
+            ColorSpaceArg::Content => Self::Profile,
+            ColorSpaceArg::Srgb => Self::Srgb,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -23,6 +23,13 @@ pub struct ReportArgs {
     /// Check everything and print what would be done, without doing it
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: print a JSON object instead of a table, one line for each picture
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    /// Do not write into the pictures how they were made (recipe, seed, network and version, see
+    /// `impasto show`; never names of files)
+    #[arg(long)]
+    pub no_metadata: bool,
     /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,

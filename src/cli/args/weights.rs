@@ -5,23 +5,30 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use impasto::Layer;
 
-use super::computation::WEIGHTS_VARIABLE;
+use super::computation::{NormalizationArg, WEIGHTS_VARIABLE};
 use super::values::parse_checksum;
 
 #[derive(Debug, Subcommand)]
 pub enum WeightsCommand {
     /// List who publishes VGG19's weights, on what terms, and which of them are in the cache
-    List,
+    List {
+        /// Print a list of JSON objects instead
+        #[arg(long)]
+        json: bool,
+    },
     /// Download VGG19's weights into the cache, where every command finds them
     #[command(after_help = "Example:\n  impasto weights download --until relu5_1")]
     Download(DownloadArgs),
-    /// Convert an ONNX, safetensors or PyTorch file to a compact one in the cache
+    /// Convert an ONNX, safetensors or PyTorch file, or an archive of one, to a compact one in the cache
     Import(ImportArgs),
     /// Check whether a file of weights behaves as VGG19 should
     Verify {
         /// The file [default: the one that --encoder auto would take]
         #[arg(env = WEIGHTS_VARIABLE, hide_env = true)]
         file: Option<PathBuf>,
+        /// What the weights want their input brought to, where their file does not tell
+        #[arg(long, value_name = "NAME")]
+        normalization: Option<NormalizationArg>,
         /// Print a JSON object instead of a table
         #[arg(long)]
         json: bool,
@@ -75,4 +82,7 @@ pub struct ImportArgs {
     /// Only the layers up to this one
     #[arg(long, value_name = "LAYER")]
     pub until: Option<Layer>,
+    /// What the weights want their input brought to, where their file does not tell
+    #[arg(long, value_name = "NAME")]
+    pub normalization: Option<NormalizationArg>,
 }

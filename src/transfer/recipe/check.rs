@@ -1,294 +1,224 @@
 //! What makes no sense in a recipe.
 
-use super::{Init, LayerWeights, Recipe, Search};
+use super::settings::shorten;
+use super::{LayerWeights, Recipe};
 use crate::optim::{LineSearch, OptimizerConfig};
+use crate::suggest::question;
 
 /// A choice that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
-    /// A number outside its range.
-    #[error("{name} is {value}, expected {expected}")]
-    Number {
-        /// Which number.
-        name: &'static str,
+    /// A value that a setting cannot have.
+    #[error(
+        "{}`{key}` is {value}, expected {expected}{}",
+        place(line),
+        question(nearest)
+    )]
+    Value {
+        /// The setting's key.
+        key: String,
+        /// The line of the recipe file, where there is one.
+        line: Option<usize>,
         /// What it is.
         value: String,
         /// What it can be.
-        expected: &'static str,
+        expected: String,
+        /// The nearest name that it can be, if it is one.
+        nearest: Option<String>,
+    },
+    /// A setting that does not exist.
+    #[error("{}there is no setting `{key}`{}", place(line), question(nearest))]
+    UnknownSetting {
+        /// The key as given.
+        key: String,
+        /// The line of the recipe file, where it is known.
+        line: Option<usize>,
+        /// The nearest key that exists, if one is near.
+        nearest: Option<String>,
+    },
+    /// A setting that a recipe file has twice.
+    #[error("{}`{key}` is given twice", place(line))]
+    Repeated {
+        /// The setting's key.
+        key: String,
+        /// The line of the recipe file, where it is known.
+        line: Option<usize>,
+    },
+    /// A recipe file that cannot be parsed.
+    #[error("line {line}: this is not {format}: {problem}")]
+    Syntax {
+        /// What it should be.
+        format: &'static str,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says.
+        problem: String,
     },
     /// A weight without layers to apply it to.
-    #[error("{name} has a weight but no layers; name some or set the weight to 0")]
+    #[error(
+        "`{weight}` is not 0, but `{layers}` is empty: name some layers, or set the weight to 0"
+    )]
     NoLayers {
-        /// Which loss.
-        name: &'static str,
+        /// Key of the weight.
+        weight: &'static str,
+        /// Key of the layers.
+        layers: &'static str,
+    },
+    /// Another number of weights than of style layers.
+    #[error(
+        "`layer_weights.each` has {weights} numbers for {layers} style layers: give one for each"
+    )]
+    LayerWeights {
+        /// How many weights there are.
+        weights: usize,
+        /// How many layers there are.
+        layers: usize,
     },
     /// A line search along a loss that changes from step to step.
     #[error(
-        "a line search needs a loss that is the same at each step; the last pass and optimal transport \
-         look at other positions each time: choose Adam, or L-BFGS without a line search"
+        "a line search needs a loss that is the same at each step, but `neighbors.final_iterations` and \
+         `transport.weight` draw other positions each time: choose Adam, or L-BFGS without a line search"
     )]
     LineSearch,
     /// Moments that are carried to a scale with another learning rate.
-    #[error("Adam's moments cannot be carried to a last scale with another learning rate")]
+    #[error(
+        "`optimizer.adam.carry_moments` needs the same learning rate at every scale: set `last_rate` to 1, \
+         or do not carry the moments"
+    )]
     CarriedRate,
     /// Something that makes sense for pixels but not for coefficients of a pyramid.
-    #[error("{name} works on pixels only; set the levels of the pyramid to 0")]
+    #[error("`{key}` works on pixels only: leave it out, or set `pyramid` to 0")]
     PixelsOnly {
-        /// What.
-        name: &'static str,
+        /// The setting's key.
+        key: &'static str,
     },
     /// Nothing to optimise.
-    #[error("all losses have weight 0: there is nothing to optimise")]
+    #[error("the weights of all losses are 0: set one of them")]
     NothingToDo,
     /// No recipe of this name.
-    #[error("there is no recipe `{name}`; did you mean `{nearest}`? (recipes: {known})")]
+    #[error("there is no recipe `{name}`{} (recipes: {known})", question(nearest))]
     Unknown {
         /// The name as given.
         name: String,
-        /// The nearest name that exists.
-        nearest: String,
+        /// The nearest name that exists, if one is near.
+        nearest: Option<String>,
         /// All names.
         known: String,
     },
 }
 
+/// `line 3: `, or nothing.
+fn place(line: &Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("line {line}: "))
+}
+
 impl Recipe {
-    /// Checks that all numbers make sense.
+    /// Checks that all settings make sense, each by itself and together.
     ///
     /// # Errors
     /// [`RecipeError`] naming the first that does not.
     pub fn check(&self) -> Result<(), RecipeError> {
-        let number = |ok: bool, name, value: &dyn ToString, expected| {
-            if ok {
-                return Ok(());
-            }
-            Err(RecipeError::Number {
-                name,
-                value: value.to_string(),
-                expected,
-            })
-        };
-        let at_least_one = "at least 1";
-        let weights = [
-            ("the content weight", self.content_weight),
-            ("the style weight", self.style_weight),
-            ("the total variation weight", self.tv_weight),
-            ("the weight of nearest neighbours", self.neighbors.weight),
-            ("the weight of optimal transport", self.transport.weight),
+        self.check_values()?;
+        for (weight, layers, value, count) in [
             (
-                "the content weight of optimal transport",
-                self.transport.content,
+                "content_weight",
+                "content_layers",
+                self.content_weight,
+                self.content_layers.len(),
             ),
-            ("the ratio of content weights", self.transport.content_ratio),
-        ];
-        for (name, weight) in weights {
-            let ok = weight.is_finite() && weight >= 0.0;
-            number(ok, name, &weight, "a number of 0 or more")?;
-        }
-        let sizes = 1..=1 << 16;
-        number(
-            sizes.contains(&self.size),
-            "the size",
-            &self.size,
-            "1 to 65536 pixels",
-        )?;
-        number(
-            self.iterations >= 1,
-            "the number of iterations",
-            &self.iterations,
-            at_least_one,
-        )?;
-        number(
-            !self.coarse_iterations.is_empty(),
-            "the list of iterations at coarse scales",
-            &"empty",
-            "a number at least",
-        )?;
-        for count in &self.coarse_iterations {
-            let name = "the number of iterations at coarse scales";
-            number(*count >= 1, name, count, at_least_one)?;
-        }
-        if let Some(size) = self.style_size {
-            let name = "the style size";
-            number(sizes.contains(&size), name, &size, "1 to 65536 pixels")?;
-        }
-        if let Some(decay) = self.averaging {
-            let ok = (0.0..1.0).contains(&decay);
-            number(ok, "the decay of the mean image", &decay, "0 to below 1")?;
-        }
-        number(
-            self.ratio.is_finite() && self.ratio > 1.0,
-            "the ratio of scales",
-            &self.ratio,
-            "more than 1",
-        )?;
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        number(
-            positive(self.range),
-            "the range",
-            &self.range,
-            "a positive number",
-        )?;
-        number(
-            (1e-3..=1e3).contains(&self.style_scale),
-            "the style scale",
-            &self.style_scale,
-            "0.001 to 1000",
-        )?;
-        if let Init::Noise { deviation } = self.init {
-            let ok = deviation.is_finite() && deviation >= 0.0;
-            number(ok, "the noise", &deviation, "a number of 0 or more")?;
-        }
-        let share = self.neighbors.content_share;
-        let name = "the share of the content";
-        number((0.0..=1.0).contains(&share), name, &share, "0 to 1")?;
-        if let Search::Projected { dimensions } = &self.neighbors.search {
-            let name = "the number of dimensions of the search";
-            let ok = (1..=1024).contains(dimensions);
-            number(ok, name, dimensions, "1 to 1024")?;
-        }
-        for (name, count) in [
-            ("the number of sampled pixels", &self.transport.samples),
             (
-                "the number of sampled style pixels",
-                &self.transport.style_samples,
+                "style_weight",
+                "style_layers",
+                self.style_weight,
+                self.style_layers.len(),
             ),
-        ] {
-            let ok = (1..=1 << 16).contains(count);
-            number(ok, name, count, "1 to 65536")?;
-        }
-        let name = "the ratio of content weights";
-        let ratio = &self.transport.content_ratio;
-        number(*ratio <= 1e3, name, ratio, "0 to 1000")?;
-        let name = "the number of levels of the pyramid";
-        number(self.pyramid <= 32, name, &self.pyramid, "32 at most")?;
-        let name = "the factor of the last learning rate";
-        number(
-            positive(self.last_rate),
-            name,
-            &self.last_rate,
-            "a positive number",
-        )?;
-        if let OptimizerConfig::Lbfgs(config) = self.optimizer
-            && config.line_search != LineSearch::None
-            && (self.has_final_pass() || self.transport.weight > 0.0)
-        {
-            return Err(RecipeError::LineSearch);
-        }
-        if let OptimizerConfig::Adam(config) = self.optimizer
-            && config.carry_moments
-            && self.last_rate != 1.0
-        {
-            return Err(RecipeError::CarriedRate);
-        }
-        if let OptimizerConfig::Adam(config) = self.optimizer
-            && self.pyramid > 0
-        {
-            if config.clamp.is_some() {
-                return Err(RecipeError::PixelsOnly {
-                    name: "keeping values in range",
-                });
-            }
-            if config.carry_moments {
-                return Err(RecipeError::PixelsOnly {
-                    name: "carrying moments from scale to scale",
-                });
-            }
-        }
-        let rate = match self.optimizer {
-            OptimizerConfig::Lbfgs(config) => {
-                let history = &config.history;
-                number(
-                    *history <= 10_000,
-                    "the history",
-                    history,
-                    "10000 pairs at most",
-                )?;
-                let ok = config.tolerance.is_finite() && config.tolerance >= 0.0;
-                number(
-                    ok,
-                    "the tolerance",
-                    &config.tolerance,
-                    "a number of 0 or more",
-                )?;
-                config.learning_rate
-            }
-            OptimizerConfig::Adam(config) => {
-                for beta in [config.beta1, config.beta2] {
-                    number(
-                        (0.0..1.0).contains(&beta),
-                        "a decay of Adam",
-                        &beta,
-                        "0 to below 1",
-                    )?;
-                }
-                number(
-                    positive(config.epsilon),
-                    "epsilon",
-                    &config.epsilon,
-                    "a positive number",
-                )?;
-                if let Some(largest) = &config.clamp {
-                    let name = "the largest value of a step";
-                    number(positive(*largest), name, largest, "a positive number")?;
-                }
-                config.learning_rate
-            }
-        };
-        number(
-            positive(self.tv.range),
-            "the range",
-            &self.tv.range,
-            "a positive number",
-        )?;
-        number(
-            positive(rate),
-            "the learning rate",
-            &rate,
-            "a positive number",
-        )?;
-        for (name, weight, layers) in [
-            ("content", self.content_weight, &self.content_layers),
-            ("style", self.style_weight, &self.style_layers),
             (
-                "nearest neighbours",
+                "neighbors.weight",
+                "neighbors.layers",
                 self.neighbors.weight,
-                &self.neighbors.layers,
+                self.neighbors.layers.len(),
             ),
             (
-                "optimal transport",
+                "transport.weight",
+                "transport.layers",
                 self.transport.weight,
-                &self.transport.layers,
+                self.transport.layers.len(),
             ),
         ] {
-            if weight > 0.0 && layers.is_empty() {
-                return Err(RecipeError::NoLayers { name });
+            if value > 0.0 && count == 0 {
+                return Err(RecipeError::NoLayers { weight, layers });
             }
         }
-        if let LayerWeights::Each(weights) = &self.layer_weights {
-            let count = weights.len();
-            let expected = "one for each style layer";
-            number(
-                count == self.style_layers.len(),
-                "the number of layer weights",
-                &count,
-                expected,
-            )?;
-            for weight in weights {
-                let ok = weight.is_finite() && *weight >= 0.0;
-                number(
-                    ok,
-                    "a style layer's weight",
-                    weight,
-                    "a number of 0 or more",
-                )?;
-            }
+        if let LayerWeights::Each(weights) = &self.layer_weights
+            && weights.len() != self.style_layers.len()
+        {
+            return Err(RecipeError::LayerWeights {
+                weights: weights.len(),
+                layers: self.style_layers.len(),
+            });
         }
+        self.check_optimizer()?;
         if self.content_weight == 0.0 && !self.needs_style() && self.tv_weight == 0.0 {
             return Err(RecipeError::NothingToDo);
         }
         Ok(())
+    }
+
+    /// Checks each setting by itself.
+    fn check_values(&self) -> Result<(), RecipeError> {
+        let recipe = self.to_value();
+        let clamp = match self.optimizer {
+            OptimizerConfig::Adam(config) => config.clamp,
+            OptimizerConfig::Lbfgs(_) => None,
+        };
+        // JSON has no such numbers, and would take them for none.
+        let absent = |key: &str| match key {
+            "averaging" => self.averaging.is_none_or(f64::is_finite),
+            "optimizer.adam.clamp" => clamp.is_none_or(f64::is_finite),
+            _ => true,
+        };
+        for setting in Self::settings() {
+            let key = setting.key();
+            // The rest are choices that are not made, or have settings of their own.
+            let Some(value) = setting.value_in(&recipe).filter(|value| !value.is_object()) else {
+                continue;
+            };
+            if !setting.accepts(value) || !absent(key) {
+                return Err(RecipeError::Value {
+                    key: key.to_string(),
+                    line: None,
+                    value: shorten(value),
+                    expected: setting.values(),
+                    nearest: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the optimiser suits the losses and what it changes.
+    fn check_optimizer(&self) -> Result<(), RecipeError> {
+        match self.optimizer {
+            OptimizerConfig::Lbfgs(config) => {
+                let sampled = self.has_final_pass() || self.transport.weight > 0.0;
+                match config.line_search != LineSearch::None && sampled {
+                    true => Err(RecipeError::LineSearch),
+                    false => Ok(()),
+                }
+            }
+            OptimizerConfig::Adam(config) => {
+                if config.carry_moments && self.last_rate != 1.0 {
+                    return Err(RecipeError::CarriedRate);
+                }
+                let key = match (self.pyramid > 0, config.clamp, config.carry_moments) {
+                    (true, Some(_), _) => "optimizer.adam.clamp",
+                    (true, _, true) => "optimizer.adam.carry_moments",
+                    _ => return Ok(()),
+                };
+                Err(RecipeError::PixelsOnly { key })
+            }
+        }
     }
 }
 
@@ -329,6 +259,17 @@ mod tests {
                 ..recipe.clone()
             },
             Recipe {
+                averaging: Some(f64::NAN),
+                ..recipe.clone()
+            },
+            Recipe {
+                optimizer: OptimizerConfig::Adam(AdamConfig {
+                    clamp: Some(f64::INFINITY),
+                    ..AdamConfig::default()
+                }),
+                ..recipe.clone()
+            },
+            Recipe {
                 averaging: Some(1.0),
                 ..recipe.clone()
             },
@@ -353,5 +294,24 @@ mod tests {
         ] {
             assert!(broken.check().is_err(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn errors_name_the_setting() {
+        let recipe = Recipe {
+            style_scale: f64::NAN,
+            ..Recipe::gram()
+        };
+        assert_eq!(
+            recipe.check().unwrap_err().to_string(),
+            "`style_scale` is not a number, expected a number from 0.001 to 1000"
+        );
+        let mut recipe = Recipe::default();
+        recipe.neighbors.layers.clear();
+        assert_eq!(
+            recipe.check().unwrap_err().to_string(),
+            "`neighbors.weight` is not 0, but `neighbors.layers` is empty: name some layers, or set the \
+             weight to 0"
+        );
     }
 }

@@ -37,8 +37,16 @@ pub enum Search {
     /// The hypercolumns are compared in the directions in which those of the style vary the most.
     Projected {
         /// How many directions.
+        #[serde(default = "Search::dimensions")]
         dimensions: usize,
     },
+}
+
+impl Search {
+    /// As many as the default recipe has, where a recipe file does not say.
+    fn dimensions() -> usize {
+        64
+    }
 }
 
 /// Style by relaxed optimal transport between sampled pixels, content by self-similarity (Kolkin et al.,

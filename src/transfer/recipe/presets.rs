@@ -10,6 +10,7 @@ use crate::loss::{
 };
 use crate::optim::{AdamConfig, LbfgsConfig, LineSearch, OptimizerConfig};
 use crate::picture::ColorTransfer;
+use crate::suggest;
 
 impl Default for Recipe {
     /// What this crate recommends: hypercolumns of ten layers, each with the nearest of the style as its
@@ -407,7 +408,7 @@ impl Recipe {
     /// torchvision's weights there; its layers exist in VGG19. A style pixel is read between positions
     /// of the layers here, at the nearest before it there. Features of Caffe's weights, and of the built-in
     /// encoder, are some fifty times those of torchvision's, for which it was made; they are brought to
-    /// that size ([`Normalization::feature_scale`](crate::Normalization::feature_scale)), or the moments,
+    /// that size ([`Vgg19::feature_scale`](crate::Vgg19::feature_scale)), or the moments,
     /// which grow with their square, would outweigh all else.
     pub fn strotss() -> Self {
         Self {
@@ -518,14 +519,10 @@ impl Recipe {
         if let Some(index) = recipes.iter().position(|recipe| recipe.name == name) {
             return Ok(recipes.swap_remove(index));
         }
-        let names: Vec<String> = recipes.into_iter().map(|recipe| recipe.name).collect();
-        let nearest = names
-            .iter()
-            .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-            .cloned();
+        let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
         Err(RecipeError::Unknown {
             name: name.to_string(),
-            nearest: nearest.unwrap_or_default(),
+            nearest: suggest::nearest(name, names.iter().copied()).map(str::to_string),
             known: names.join(", "),
         })
     }

@@ -16,6 +16,7 @@ use crate::transfer::checkpoint::{Checkpoint, CheckpointError, to_data};
 use crate::transfer::ema::Ema;
 use crate::transfer::error::TransferError;
 use crate::transfer::plan::Plan;
+use crate::transfer::provenance::{EncoderInfo, Provenance, StyleInfo, size_of, without_prose};
 use crate::transfer::recipe::{Neighbors, Recipe};
 use crate::transfer::request::Request;
 
@@ -70,6 +71,29 @@ impl<B: AutodiffStyleBackend> Run<B> {
     /// How many evaluations of loss and gradient there have been in completed steps.
     pub fn evaluations(&self) -> usize {
         self.evaluations
+    }
+
+    /// How the picture is made that the run is to end with, as far as that is known: its size, and the
+    /// recipe in force, but no more evaluations than there have been. See
+    /// [`Provenance::at_step`] for the pictures on the way and [`Outcome::provenance`] for the last.
+    pub fn provenance(&self) -> Provenance {
+        let last = self.setup.plan.scales.last();
+        let request = &self.request;
+        Provenance {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            recipe: without_prose(&self.setup.recipe),
+            seed: request.seed,
+            encoder: EncoderInfo::new(&request.encoder),
+            width: last.map_or(0, |scale| scale.width),
+            height: last.map_or(0, |scale| scale.height),
+            evaluations: self.evaluations,
+            finished: self.end == Some(End::Finished),
+            content: request.content.as_ref().map_or([0; 2], size_of),
+            styles: request.styles.iter().map(StyleInfo::new).collect(),
+            start_picture: request.start.is_some(),
+            tile_size: request.tile_size,
+            own_terms: request.own_terms.count,
+        }
     }
 
     /// Takes one step of the optimiser: most often one evaluation of loss and gradient, several where
@@ -246,9 +270,17 @@ impl<B: AutodiffStyleBackend> Run<B> {
             }
             None => self.picture()?,
         };
+        let end = self.end.clone().unwrap_or(End::Stopped);
         Ok(Outcome {
+            provenance: Provenance {
+                width: picture.width(),
+                height: picture.height(),
+                evaluations: self.attempted,
+                finished: end == End::Finished,
+                ..self.provenance()
+            },
             picture,
-            end: self.end.clone().unwrap_or(End::Stopped),
+            end,
             losses: self.losses.take(),
             evaluations: self.attempted,
             elapsed: self.elapsed(),

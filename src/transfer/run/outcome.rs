@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::loss::LossValues;
 use crate::picture::Picture;
+use crate::transfer::provenance::Provenance;
 
 /// The result of one step of the optimiser.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,4 +65,6 @@ pub struct Outcome {
     pub evaluations: usize,
     /// How long the run took.
     pub elapsed: Duration,
+    /// How the picture was made. [`Picture::with_metadata`] has it written into the picture's file.
+    pub provenance: Provenance,
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use impasto::pretrained::{Cache, DownloadProgress, Mirror, PretrainedError, Source};
-use impasto::weights::Precision;
+use impasto::weights::{NormalizationSource, Precision};
 use impasto::{Layer, Normalization, Vgg19Weights};
 
 use crate::cli::stderr;
@@ -140,7 +140,7 @@ fn a_file_of_ones_own_is_written_from_the_cache_or_the_server() {
     assert_eq!(fs::read(&path).unwrap(), mine);
     let nowhere = place.path("missing/x").to_str().unwrap().to_string();
     let output = place.run(&["weights", "download", "--url", &url, "-o", &nowhere]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output).contains("does not exist"),
         "{}",
@@ -176,14 +176,14 @@ fn every_kind_of_file_comes_from_any_kind_of_server() {
             assert_eq!(place.listing(), ["vgg19-custom.safetensors"]);
         }
     }
-    // The published Caffe file tells its normalisation by its name.
+    // What a file is called says nothing of it.
     let server = Server::of(fs::read(data("small.pth")).unwrap());
     let place = Place::new();
     let path = place
         .download(source(&server, "vgg19-d01eb7cb.pth?x=y"))
         .unwrap();
     let weights = Vgg19Weights::load(path).unwrap();
-    assert_eq!(weights.normalization, Normalization::CAFFE_BGR);
+    assert_eq!(weights.normalization_source, NormalizationSource::Assumed);
 }
 
 #[test]

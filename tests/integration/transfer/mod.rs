@@ -317,5 +317,5 @@ fn what_cannot_run_says_so_before_it_begins() {
         ..recipe()
     };
     let error = transfer(&encoder).recipe(bad).run().unwrap_err();
-    assert!(error.to_string().contains("style weight"), "{error}");
+    assert!(error.to_string().contains("style_weight"), "{error}");
 }

@@ -219,7 +219,7 @@ fn what_cannot_be_steered_says_so_and_the_run_goes_on() {
                 style_weight: -1.0,
                 ..known.clone()
             },
-            "the style weight is -1",
+            "`style_weight` is -1",
         ),
         (
             Recipe {

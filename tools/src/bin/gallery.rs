@@ -1,6 +1,6 @@
 //! Draws the sheets of `docs/gallery.md` from the pictures of `assets/`, with the built-in encoder.
 //!
-//! `cargo run --release --package impasto-tools --bin gallery -- [FOLDER]`
+//! `cargo run --release --package impasto-tools --bin gallery -- [FOLDER [SHEET…]]`
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -20,50 +20,50 @@ type Encoder = Vgg19<Autodiff<Flex>>;
 /// Longest side of each picture on a sheet.
 const SIZE: usize = 256;
 
+/// What draws a sheet.
+type Draw = fn(&Gallery) -> Result<(), Failure>;
+
+/// The sheets, in the order of the page.
+const SHEETS: [(&str, Draw); 13] = [
+    ("styles", Gallery::styles),
+    ("matching", Gallery::matching),
+    ("strength", Gallery::strength),
+    ("style-scale", Gallery::style_scale),
+    ("style-weight", Gallery::style_weight),
+    ("colors", Gallery::colors),
+    ("losses", Gallery::losses),
+    ("sizes", Gallery::sizes),
+    ("regions", Gallery::regions),
+    ("averaging", Gallery::averaging),
+    ("recipes", Gallery::recipes),
+    ("network", Gallery::network),
+    ("course", Gallery::course),
+];
+
 fn main() -> Result<(), Failure> {
-    let folder = std::env::args()
-        .nth(1)
-        .unwrap_or("docs/gallery".to_string());
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().unwrap_or("docs/gallery".to_string());
+    let wanted: Vec<String> = arguments.collect();
+    let names = SHEETS.map(|(name, _)| name);
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(format!(
+            "there is no sheet {unknown}; there are {}",
+            names.join(", ")
+        )
+        .into());
+    }
     let gallery = Gallery {
         folder: folder.into(),
         encoder: Vgg19::builtin(&Default::default()),
         scene: Picture::open("assets/scene.jpg")?,
     };
     std::fs::create_dir_all(&gallery.folder)?;
-    gallery.styles()?;
-    gallery.matching()?;
-    gallery.row(
-        "strength",
-        Recipe::default(),
-        [0.0, 0.25, 0.5, 1.0],
-        Recipe::with_strength,
-    )?;
-    gallery.row(
-        "style-scale",
-        Recipe::default(),
-        [0.5, 1.0, 2.0, 3.0],
-        |recipe, style_scale| Recipe {
-            style_scale,
-            ..recipe
-        },
-    )?;
-    gallery.row(
-        "style-weight",
-        Recipe::gram(),
-        [500.0, 2000.0, 7500.0, 30000.0],
-        |recipe, style_weight| Recipe {
-            style_weight,
-            ..recipe
-        },
-    )?;
-    gallery.colors()?;
-    gallery.losses()?;
-    gallery.sizes()?;
-    gallery.regions()?;
-    gallery.averaging()?;
-    gallery.recipes()?;
-    gallery.network()?;
-    gallery.course()
+    for (name, draw) in SHEETS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            draw(&gallery)?;
+        }
+    }
+    Ok(())
 }
 
 /// A part of a picture; place of its corner and length of its sides as shares of the whole.
@@ -297,6 +297,38 @@ impl Gallery {
             rows[1].push(("a quarter of it".to_string(), detail));
         }
         self.sheet("averaging.jpg", &rows)
+    }
+
+    /// The one dial of the default recipe.
+    fn strength(&self) -> Result<(), Failure> {
+        let values = [0.0, 0.25, 0.5, 1.0];
+        self.row("strength", Recipe::default(), values, Recipe::with_strength)
+    }
+
+    fn style_scale(&self) -> Result<(), Failure> {
+        let values = [0.5, 1.0, 2.0, 3.0];
+        self.row(
+            "style-scale",
+            Recipe::default(),
+            values,
+            |recipe, style_scale| Recipe {
+                style_scale,
+                ..recipe
+            },
+        )
+    }
+
+    fn style_weight(&self) -> Result<(), Failure> {
+        let values = [500.0, 2000.0, 7500.0, 30000.0];
+        self.row(
+            "style-weight",
+            Recipe::gram(),
+            values,
+            |recipe, style_weight| Recipe {
+                style_weight,
+                ..recipe
+            },
+        )
     }
 
     /// All recipes, at one size and with fewer steps where theirs would take long.
