@@ -4,12 +4,17 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::console::say;
 use super::failure::Failure;
 
 /// Exit status after an interruption, as shells give it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
+
+/// `timeout`, `npm` and other programs around this one pass a signal on to it and again to its process
+/// group: what comes this soon after the first is the same press of the keys.
+const ONE_PRESS: Duration = Duration::from_millis(300);
 
 /// Whether the user has asked to stop.
 pub struct Interrupt(Arc<AtomicBool>);
@@ -20,10 +25,14 @@ impl Interrupt {
     pub fn watch() -> Result<Self, Failure> {
         let requested = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&requested);
+        let mut first: Option<Instant> = None;
         ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(INTERRUPTED.into());
+            match first {
+                Some(first) if first.elapsed() < ONE_PRESS => return,
+                Some(_) => std::process::exit(INTERRUPTED.into()),
+                None => first = Some(Instant::now()),
             }
+            flag.store(true, Ordering::Relaxed);
             say("\nStopping as soon as this step is done; press Ctrl-C again to quit at once.");
         })
         .map_err(Failure::other)?;

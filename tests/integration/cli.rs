@@ -470,6 +470,8 @@ fn ctrl_c_writes_the_best_picture_and_exits_with_130() {
     // The first line of progress: the run has begun.
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().contains("step") {}
+    // Twice, as `timeout` and other programs around this one pass it on: still one press.
+    interrupt(&child);
     interrupt(&child);
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
@@ -478,6 +480,32 @@ fn ctrl_c_writes_the_best_picture_and_exits_with_130() {
         "{rest:?}"
     );
     assert!(Picture::open(&output).unwrap().width() <= 64);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_at_any_moment_leaves_a_whole_picture_or_none() {
+    use std::time::Duration;
+    let files = Files::new();
+    for milliseconds in [0, 5, 10, 20, 40, 80, 160, 320] {
+        let output = files.path("out.png");
+        let arguments = ["stylize", &files.scene, &files.style, "-o", &output];
+        let mut child = impasto(&arguments)
+            .args(["--size", "512", "--iterations", "100000", "--quiet"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        interrupt(&child);
+        let status = child.wait().unwrap();
+        // Before the program listens, the signal ends it.
+        assert!(matches!(status.code(), Some(130) | None), "{status:?}");
+        if Path::new(&output).exists() {
+            Picture::open(&output).unwrap();
+            fs::remove_file(&output).unwrap();
+        }
+        assert!(files.listing().is_empty(), "after {milliseconds} ms");
+    }
 }
 
 #[test]
