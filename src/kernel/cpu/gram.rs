@@ -165,9 +165,9 @@ fn transpose_channels(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lane
             }
         }
     }
-    for (j, row) in rows.into_iter().enumerate() {
+    for j in 0..4 {
         for k in fours..steps {
-            values[k].0[lane + j] = row.map_or(0.0, |row| row[k]);
+            values[k].0[lane + j] = rows[j].map_or(0.0, |row| row[k]);
         }
     }
 }

@@ -199,8 +199,9 @@ mod x86 {
     #[inline(always)]
     pub unsafe fn store_4(columns: [__m256; 4], groups: [*mut f32; 2]) {
         unsafe {
-            for (t, tile) in transpose(columns).into_iter().enumerate() {
-                put(tile, groups, 4 * t);
+            let tiles = transpose(columns);
+            for t in 0..4 {
+                put(tiles[t], groups, 4 * t);
             }
         }
     }

@@ -117,13 +117,19 @@ unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
             }
         };
     }
-    match (NR / S::F32_LANES, panels) {
-        (1, 1) => tiles!(1, 1),
-        (1, 2) => tiles!(2, 1),
-        (1, _) => tiles!(4, 1),
-        (2, _) => tiles!(1, 2),
-        (4, _) => tiles!(1, 4),
-        _ => tiles!(1, 16),
+    // Constants, so that only the functions for this width of vectors are compiled.
+    if const { S::F32_LANES == NR } {
+        match panels {
+            1 => tiles!(1, 1),
+            2 => tiles!(2, 1),
+            _ => tiles!(4, 1),
+        }
+    } else if const { 2 * S::F32_LANES == NR } {
+        tiles!(1, 2)
+    } else if const { 4 * S::F32_LANES == NR } {
+        tiles!(1, 4)
+    } else {
+        tiles!(1, 16)
     }
 }
 

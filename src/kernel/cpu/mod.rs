@@ -17,7 +17,9 @@
 //!
 //! All functions on vectors are `#[inline(always)]`, called from a `WithSimd::with_simd`, and pass no
 //! vectors through closures of the standard library. Only then are they compiled into the function
-//! that has the vector instructions enabled.
+//! that has the vector instructions enabled. For the same reason inner loops count indices instead of
+//! taking arrays by value (`map`, `into_iter`, `reverse`): those functions of the standard library are
+//! not inlined where a crate is compiled in units without link-time optimization between them.
 
 // Loops over small fixed ranges that index several arrays at once are unrolled.
 #![allow(clippy::needless_range_loop)]

@@ -19,12 +19,18 @@ pub struct TileWriter<'a, const SIDE: usize> {
 
 impl<'a, const SIDE: usize> TileWriter<'a, SIDE> {
     /// A writer for planes of this height and width.
+    #[inline(always)]
     pub fn new(panel: &'a Panel, (height, width): (usize, usize)) -> Self {
+        let groups = panel.groups.as_ref().map(|groups| {
+            let mut starts = [0; GROUPS];
+            for group in 0..GROUPS {
+                starts[group] = SIDE * (groups[group].row * width + groups[group].column);
+            }
+            starts
+        });
         Self {
             panel,
-            groups: panel.groups.map(|groups| {
-                groups.map(|position| SIDE * (position.row * width + position.column))
-            }),
+            groups,
             height,
             width,
         }
@@ -48,8 +54,8 @@ impl<'a, const SIDE: usize> TileWriter<'a, SIDE> {
             Some(groups) => {
                 for i in 0..SIDE {
                     let mut to = [plane; GROUPS];
-                    for (to, at) in to.iter_mut().zip(groups) {
-                        *to = to.wrapping_add(at + i * self.width);
+                    for group in 0..GROUPS {
+                        to[group] = plane.wrapping_add(groups[group] + i * self.width);
                     }
                     // SAFETY: whole groups lie inside the plane.
                     unsafe { store_interleaved::<S, SIDE>(pixels[i], to, x) };

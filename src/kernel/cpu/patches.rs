@@ -138,9 +138,9 @@ impl<'a> Pixels<'a> {
             Self::InPlace(offsets, plane, factor) => (offsets, plane, factor),
         };
         let mut here = [ZEROS.as_ptr(); GROUPS];
-        for (here, at) in here.iter_mut().zip(offsets.rows[i]) {
-            if let Some(at) = at {
-                *here = plane.wrapping_offset(at);
+        for group in 0..GROUPS {
+            if let Some(at) = offsets.rows[i][group] {
+                here[group] = plane.wrapping_offset(at);
             }
         }
         let side = if offsets.pooled { TILE / 2 } else { TILE };

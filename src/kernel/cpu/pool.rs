@@ -41,7 +41,7 @@ pub fn forward(
             all.for_each(|((plane, output), argmax)| {
                 argmax.fill(0);
                 for (index, value) in output.iter_mut().enumerate() {
-                    let window = window(index, width).map(|at| plane[at]);
+                    let window = values(plane, window(index, width));
                     let mut best = 0;
                     for place in 1..4 {
                         if window[place] > window[best] {
@@ -55,7 +55,7 @@ pub fn forward(
         }
         None => planes.zip(outputs).for_each(|(plane, output)| {
             for (index, value) in output.iter_mut().enumerate() {
-                let [a, b, c, d] = window(index, width).map(|at| plane[at]);
+                let [a, b, c, d] = values(plane, window(index, width));
                 *value = match pooling {
                     Pooling::Max => a.max(b).max(c.max(d)),
                     Pooling::Average => (a + b + (c + d)) * 0.25,
@@ -69,6 +69,11 @@ pub fn forward(
 fn window(index: usize, width: usize) -> [usize; 4] {
     let at = 2 * (index / (width / 2)) * width + 2 * (index % (width / 2));
     [at, at + 1, at + width, at + width + 1]
+}
+
+/// The values of a window.
+fn values(plane: &[f32], [a, b, c, d]: [usize; 4]) -> [f32; 4] {
+    [plane[a], plane[b], plane[c], plane[d]]
 }
 
 /// The gradient with respect to the planes: of max pooling with `argmax`, else of average pooling.
@@ -98,7 +103,11 @@ pub fn backward(
                     let largest = argmax[index / PER_BYTE] >> (2 * (index % PER_BYTE)) & 3;
                     plane[window[usize::from(largest)]] = value;
                 }
-                None => window.into_iter().for_each(|at| plane[at] = 0.25 * value),
+                None => {
+                    for place in 0..4 {
+                        plane[window[place]] = 0.25 * value;
+                    }
+                }
             }
         }
     });

@@ -17,9 +17,11 @@ pub fn forward(planes: &[f32], plane_len: usize, corners: &[[Corner; 4]], output
     let outputs = output.par_chunks_exact_mut(count);
     planes.zip(outputs).for_each(|(plane, output)| {
         for (value, corners) in output.iter_mut().zip(corners) {
-            let [a, b, c, d] =
-                corners.map(|corner| plane[corner.position as usize] * corner.weight);
-            *value = (a + b) + (c + d);
+            let at = |place: usize| {
+                let Corner { position, weight } = corners[place];
+                plane[position as usize] * weight
+            };
+            *value = (at(0) + at(1)) + (at(2) + at(3));
         }
     });
 }

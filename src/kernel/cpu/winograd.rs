@@ -47,18 +47,23 @@ pub fn pack(kernel: &[f32], channels_out: usize, channels_in: usize, packed: &mu
     for (index, kernel) in kernel.as_chunks::<9>().0.iter().enumerate() {
         let (out, channel) = (index / channels_in, index % channels_in);
         let mut half = [[0.0; 3]; PATCH];
-        for (half, row) in half.iter_mut().zip(KERNEL) {
-            for (x, half) in half.iter_mut().enumerate() {
-                *half = (0..3).map(|y| row[y] * kernel[3 * y + x] as f64).sum();
+        for i in 0..PATCH {
+            for x in 0..3 {
+                let value = |y: usize| f64::from(kernel[3 * y + x]);
+                half[i][x] = dot(KERNEL[i], [value(0), value(1), value(2)]);
             }
         }
         for point in 0..POINTS {
             let (half, row) = (half[point / PATCH], KERNEL[point % PATCH]);
-            let value: f64 = (0..3).map(|x| half[x] * row[x]).sum();
+            let value = dot(half, row);
             let stripe = point * stripes + out / MR;
             packed[(stripe * channels_in + channel) * MR + out % MR] = value as f32;
         }
     }
+}
+
+fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 /// `Bᵀ d B`; point `i` is written to `points[i * pitch]`.
@@ -90,8 +95,8 @@ pub fn transform_patch<S: Simd>(
                         let inactive = simd.equal_u32s(bit, simd.splat_u32s(0));
                         row[j] = simd.select_f32s(inactive, zero, row[j]);
                     }
-                    row.reverse();
-                    half[PATCH - 1 - i] = transform_6(simd, row);
+                    let [a, b, c, d, e, f] = row;
+                    half[PATCH - 1 - i] = transform_6(simd, [f, e, d, c, b, a]);
                 }
             }
         }

@@ -203,15 +203,18 @@ impl Pass<'_> {
             return;
         }
         let tiles = panel.tiles.clone();
-        let bits = bits.map(|bits| bits as u16);
+        let mut lanes = [0; NR];
+        for lane in 0..NR {
+            lanes[lane] = bits[lane] as u16;
+        }
         // SAFETY: there is a mask for each image, channel and tile.
         let masks = unsafe {
             let at = masks.add(index * self.geometry.grid().tiles() + tiles.start);
             std::slice::from_raw_parts_mut(at, tiles.len())
         };
         match masks.first_chunk_mut() {
-            Some(masks) => *masks = bits,
-            None => masks.copy_from_slice(&bits[..tiles.len()]),
+            Some(masks) => *masks = lanes,
+            None => masks.copy_from_slice(&lanes[..tiles.len()]),
         }
     }
 }
