@@ -75,44 +75,9 @@ where
     }
 }
 
-/// Lays colours over white.
-pub(super) fn lay_over_white<T, const N: usize>(samples: &mut [T], white: u64)
-where
-    T: Copy + Into<u64> + TryFrom<u64>,
-{
-    for pixel in samples.as_chunks_mut::<N>().0 {
-        let alpha: u64 = pixel[N - 1].into();
-        for value in &mut pixel[..N - 1] {
-            let over = (*value).into() * alpha + white * (white - alpha);
-            // Never above white, which fits.
-            *value = T::try_from((over + white / 2) / white).unwrap_or(*value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integer_colours_over_white_are_those_of_f32() {
-        for color in 0..=255 {
-            for alpha in 0..=255 {
-                let mut pixel = [color, alpha];
-                lay_over_white::<u8, 2>(&mut pixel, 255);
-                let opacity = f32::from(alpha) / 255.0;
-                let expected = f32::from(color) * opacity + 255.0 * (1.0 - opacity);
-                assert!((f32::from(pixel[0]) - expected).abs() < 0.501);
-                assert_eq!(pixel[1], alpha);
-            }
-        }
-        let mut pixel = [0, u16::MAX, 1, 0, 40_000, 0, 1, u16::MAX];
-        lay_over_white::<u16, 4>(&mut pixel, 65_535);
-        assert_eq!(
-            pixel,
-            [u16::MAX, u16::MAX, u16::MAX, 0, 40_000, 0, 1, u16::MAX]
-        );
-    }
 
     #[test]
     fn premultiplied_colours_are_divided() {

@@ -79,6 +79,7 @@ impl Conversion {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_identity(&self) -> bool {
         matches!(self, Self::Identity)
     }

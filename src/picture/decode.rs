@@ -4,7 +4,7 @@ use std::io::{BufRead, Seek};
 use std::path::Path;
 
 use super::error::PictureError;
-use super::header::{Meaning, Stage, read_header};
+use super::header::{Meaning, read_header};
 use super::input::{CONVERTED, Limits, open_file};
 use super::raster::Picture;
 
@@ -50,7 +50,7 @@ fn decode<'a>(
         return Err(header.too_large(limit));
     }
     let (image, attributes) = header.decode()?;
-    attributes.into_picture(image, Stage::AsStored)
+    attributes.into_picture(image)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use moxcms::ColorProfile;
 
 use super::alpha::{self, StoredAlpha};
 use super::cmyk;
-use super::color_profile::{FileColors, cmyk_to_srgb};
+use super::color_profile::{Conversion, FileColors, cmyk_to_srgb};
 use super::end_watch::EndWatch;
 use super::error::PictureError;
 use super::format::Depth;
@@ -231,25 +231,22 @@ impl<'a> Header<'a> {
     }
 }
 
-/// How far an image is on its way to a picture.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Its colours are as stored.
-    AsStored,
-    /// They are sRGB, and laid over white.
-    Reduced,
-}
-
 impl Attributes<'_> {
-    /// The picture, turned upright, as f32, in sRGB over white.
+    /// The picture, upright, as f32, in sRGB over white.
     ///
     /// # Errors
     /// [`PictureError::Invisible`] if nothing of its colours can be seen.
-    pub fn into_picture(
-        self,
-        mut image: DynamicImage,
-        stage: Stage,
-    ) -> Result<Picture, PictureError> {
+    pub fn into_picture(self, image: DynamicImage) -> Result<Picture, PictureError> {
+        let mut picture = self.convert(self.upright(image)?)?;
+        picture.icc_profile = self.colors.profile;
+        Ok(picture)
+    }
+
+    /// The image, turned upright.
+    ///
+    /// # Errors
+    /// See [`into_picture`](Self::into_picture).
+    pub fn upright(&self, mut image: DynamicImage) -> Result<DynamicImage, PictureError> {
         if self.meaning == Meaning::Colors && alpha::is_transparent(&image) {
             return Err(PictureError::Invisible {
                 path: self.path.into(),
@@ -258,24 +255,21 @@ impl Attributes<'_> {
         if let Some(orientation) = self.orientation {
             image.apply_orientation(orientation);
         }
-        let mut picture = to_picture(image, &self.colors, stage)?;
-        picture.icc_profile = self.colors.profile;
-        Ok(picture)
+        Ok(image)
+    }
+
+    /// An image, or a part of it, as f32, in sRGB over white, with alpha if any pixel is not opaque.
+    pub fn convert(&self, image: DynamicImage) -> Result<Picture, PictureError> {
+        to_picture(image, &self.colors.to_srgb)
     }
 }
 
-/// Colours in sRGB over white, and alpha if any pixel is not opaque.
-fn to_picture(
-    image: DynamicImage,
-    colors: &FileColors,
-    stage: Stage,
-) -> Result<Picture, PictureError> {
+fn to_picture(image: DynamicImage, to_srgb: &Conversion) -> Result<Picture, PictureError> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let depth = match image.color().bytes_per_pixel() / image.color().channel_count() {
         0 | 1 => Depth::Eight,
         _ => Depth::Sixteen,
     };
-    let as_stored = stage == Stage::AsStored;
     let mut picture = if image.color().has_alpha() {
         let rgba = image.into_rgba32f().into_raw();
         let mut rgb = Vec::with_capacity(width * height * 3);
@@ -285,20 +279,16 @@ fn to_picture(
             opacity.push(if a.is_nan() { 1.0 } else { a.clamp(0.0, 1.0) });
         }
         drop(rgba);
-        if as_stored {
-            colors.to_srgb.apply(&mut rgb);
-            for (color, &a) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(&opacity) {
-                *color = color.map(|value| value * a + (1.0 - a));
-            }
+        to_srgb.apply(&mut rgb);
+        for (color, &a) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(&opacity) {
+            *color = color.map(|value| value * a + (1.0 - a));
         }
         let mut picture = Picture::from_rgb(width, height, rgb)?;
         picture.alpha = Some(opacity).filter(|opacity| opacity.iter().any(|&a| a < 1.0));
         picture
     } else {
         let mut rgb = image.into_rgb32f().into_raw();
-        if as_stored {
-            colors.to_srgb.apply(&mut rgb);
-        }
+        to_srgb.apply(&mut rgb);
         Picture::from_rgb(width, height, rgb)?
     };
     picture.depth = depth;

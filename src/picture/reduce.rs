@@ -3,21 +3,20 @@
 use std::io::{BufRead, Seek};
 use std::path::Path;
 
-use bytemuck::Pod;
-use fast_image_resize::PixelType;
-use image::{DynamicImage, ImageBuffer, Pixel};
+use image::DynamicImage;
 
-use super::alpha::lay_over_white;
-use super::color_profile::{Conversion, FileColors};
 use super::error::PictureError;
-use super::header::{Meaning, Stage, read_header};
+use super::header::{Attributes, Meaning, read_header};
 use super::input::{CONVERTED, Limits, open_file};
 use super::raster::Picture;
-use super::resize::resample_bytes;
+use super::resize::resample_rows;
 
 /// How many times the decoded samples are counted: a decoder may keep as much beside them, and a
 /// progressive JPEG twice as much.
 const DECODER_COPIES: u64 = 3;
+
+/// Pixels of the result, on either side, that the filter of [`Picture::resize`] reaches.
+const SUPPORT: f64 = 3.0;
 
 impl Limits {
     /// Bounds on a picture that [`Picture::open_reduced`] reduces: 256 × 2²⁰ pixels (such as
@@ -33,11 +32,9 @@ impl Limits {
 impl Picture {
     /// Reads a picture of which no more than `longest_side` pixels along the longest side are
     /// needed. One within [`Limits::default`] is read exactly as by [`Picture::open`], whatever its
-    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has,
-    /// converted to sRGB and reduced in that form until its longest side is `longest_side`, so that it
-    /// never takes the memory of a whole picture of f32. The filter is that of [`Picture::resize`];
-    /// converted colours, and those after each of its two passes, are rounded to the file's own depth
-    /// and limited to its range.
+    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has and
+    /// reduced until its longest side is `longest_side`: as [`Picture::resize`] would do it, but some
+    /// rows at a time, so that it never takes the memory of a whole picture of f32.
     ///
     /// # Errors
     /// Those of [`Picture::open`]; [`PictureError::TooLarge`] also if what is left would exceed
@@ -90,7 +87,7 @@ pub(super) fn decode_reduced<'a>(
     let header = read_header(file, path, whole.bytes.max(reduced.bytes), meaning)?;
     if header.fits(whole) {
         let (image, attributes) = header.decode()?;
-        return attributes.into_picture(image, Stage::AsStored);
+        return attributes.into_picture(image);
     }
     let (width, height) = reduced_size(header.width, header.height, longest_side);
     let pixels = u64::from(width) * u64::from(height);
@@ -105,69 +102,8 @@ pub(super) fn decode_reduced<'a>(
         let most = reduced.bytes.saturating_sub(result) / of_pixel.max(1);
         return Err(header.too_large(reduced.pixels.min(most)));
     }
-    let (mut image, attributes) = header.decode()?;
-    convert(&mut image, &attributes.colors);
-    attributes.into_picture(reduce(image, (width, height)), Stage::Reduced)
-}
-
-/// Converts the colours of an image to sRGB in its own depth.
-fn convert(image: &mut DynamicImage, colors: &FileColors) {
-    use DynamicImage::*;
-    let conversion = &colors.to_srgb;
-    if conversion.is_identity() {
-        return;
-    }
-    let of_u8 = (
-        |v: u8| f32::from(v) / 255.0,
-        |v: f32| (v * 255.0).round() as u8,
-    );
-    let of_u16 = (
-        |v: u16| f32::from(v) / 65_535.0,
-        |v: f32| (v * 65_535.0).round() as u16,
-    );
-    let of_f32 = (finite, |v: f32| v);
-    match image {
-        ImageLuma8(image) => convert_samples::<u8, 1>(image, conversion, of_u8),
-        ImageLumaA8(image) => convert_samples::<u8, 2>(image, conversion, of_u8),
-        ImageRgb8(image) => convert_samples::<u8, 3>(image, conversion, of_u8),
-        ImageRgba8(image) => convert_samples::<u8, 4>(image, conversion, of_u8),
-        ImageLuma16(image) => convert_samples::<u16, 1>(image, conversion, of_u16),
-        ImageLumaA16(image) => convert_samples::<u16, 2>(image, conversion, of_u16),
-        ImageRgb16(image) => convert_samples::<u16, 3>(image, conversion, of_u16),
-        ImageRgba16(image) => convert_samples::<u16, 4>(image, conversion, of_u16),
-        ImageRgb32F(image) => convert_samples::<f32, 3>(image, conversion, of_f32),
-        ImageRgba32F(image) => convert_samples::<f32, 4>(image, conversion, of_f32),
-        // There is no other kind today.
-        _ => {}
-    }
-}
-
-/// Converts pixels of `N` channels: grey or RGB, perhaps with alpha, which stays.
-fn convert_samples<T: Copy, const N: usize>(
-    samples: &mut [T],
-    conversion: &Conversion,
-    (read, write): (impl Fn(T) -> f32, impl Fn(f32) -> T),
-) {
-    // Green stands for grey: all channels are alike.
-    let channels: &[usize] = if N < 3 { &[0, 0, 0] } else { &[0, 1, 2] };
-    let mut rgb = Vec::with_capacity(3 * 1024);
-    for pixels in samples.as_chunks_mut::<N>().0.chunks_mut(1024) {
-        rgb.clear();
-        rgb.extend(
-            pixels
-                .iter()
-                .flat_map(|p| channels.iter().map(|&c| read(p[c]))),
-        );
-        conversion.apply(&mut rgb);
-        for (pixel, rgb) in pixels.iter_mut().zip(rgb.as_chunks::<3>().0) {
-            let [r, g, b] = rgb.map(|value| write(value.clamp(0.0, 1.0)));
-            if N < 3 {
-                pixel[0] = g;
-            } else {
-                pixel[..3].copy_from_slice(&[r, g, b]);
-            }
-        }
-    }
+    let (image, attributes) = header.decode()?;
+    reduce(image, attributes, longest_side, whole.pixels / 4)
 }
 
 /// The size with this longest side, or the size itself if it is no larger.
@@ -178,84 +114,98 @@ fn reduced_size(width: u32, height: u32, longest_side: usize) -> (u32, u32) {
     (scale(width), scale(height))
 }
 
-/// The image at a smaller size in its own depth, its colours over white.
-fn reduce(image: DynamicImage, size: (u32, u32)) -> DynamicImage {
-    use DynamicImage::*;
-    match image {
-        ImageLuma8(image) => ImageLuma8(shrink(&image, size, PixelType::U8)),
-        ImageRgb8(image) => ImageRgb8(shrink(&image, size, PixelType::U8x3)),
-        ImageLuma16(image) => ImageLuma16(shrink(&image, size, PixelType::U16)),
-        ImageRgb16(image) => ImageRgb16(shrink(&image, size, PixelType::U16x3)),
-        ImageLumaA8(mut image) => {
-            lay_over_white::<u8, 2>(&mut image, u8::MAX.into());
-            ImageLumaA8(shrink(&image, size, PixelType::U8x2))
+/// The picture at a smaller size. About `band_pixels` are converted at a time, more where a single row of
+/// the result depends on more.
+fn reduce(
+    image: DynamicImage,
+    attributes: Attributes,
+    longest_side: usize,
+    band_pixels: u64,
+) -> Result<Picture, PictureError> {
+    let image = attributes.upright(image)?;
+    let (width, height) = (image.width(), image.height());
+    let (new_width, new_height) = reduced_size(width, height, longest_side);
+    let size = (new_width as usize, new_height as usize);
+    let scale = f64::from(height) / f64::from(new_height);
+    let support = SUPPORT * scale.max(1.0);
+    let band_rows = band_pixels as f64 / f64::from(width) - 2.0 * support;
+    let step = (band_rows / scale).max(1.0) as usize;
+    let mut rgb = Vec::with_capacity(3 * size.0 * size.1);
+    let mut alpha = Vec::new();
+    let mut depth = None;
+    for first in (0..size.1).step_by(step) {
+        let count = step.min(size.1 - first);
+        let (from, to) = (first as f64 * scale, (first + count) as f64 * scale);
+        let top = (from - support).max(0.0) as u32;
+        let bottom = ((to + support).ceil() as u32).min(height);
+        let band = attributes.convert(image.crop_imm(0, top, width, bottom - top))?;
+        depth = Some(band.depth);
+        let rows = from - f64::from(top)..(to - f64::from(top)).min(f64::from(bottom - top));
+        let (from, to) = ((band.width, band.height), (size.0, count));
+        if let Some(opacity) = &band.alpha {
+            // The bands before are opaque, if none has had an alpha channel yet.
+            alpha.resize(first * size.0, 1.0);
+            alpha.extend(resample_rows(opacity, from, rows.clone(), to));
         }
-        ImageRgba8(mut image) => {
-            lay_over_white::<u8, 4>(&mut image, u8::MAX.into());
-            ImageRgba8(shrink(&image, size, PixelType::U8x4))
-        }
-        ImageLumaA16(mut image) => {
-            lay_over_white::<u16, 2>(&mut image, u16::MAX.into());
-            ImageLumaA16(shrink(&image, size, PixelType::U16x2))
-        }
-        ImageRgba16(mut image) => {
-            lay_over_white::<u16, 4>(&mut image, u16::MAX.into());
-            ImageRgba16(shrink(&image, size, PixelType::U16x4))
-        }
-        ImageRgb32F(mut image) => {
-            // One value that is not a number would spread to all that the filter sees with it.
-            image.iter_mut().for_each(|value| *value = finite(*value));
-            ImageRgb32F(shrink(&image, size, PixelType::F32x3))
-        }
-        ImageRgba32F(mut image) => {
-            for pixel in image.as_chunks_mut::<4>().0 {
-                let alpha = if pixel[3].is_nan() {
-                    1.0
-                } else {
-                    finite(pixel[3])
-                };
-                let [r, g, b, _] = pixel.map(|value| finite(value) * alpha + (1.0 - alpha));
-                *pixel = [r, g, b, alpha];
-            }
-            ImageRgba32F(shrink(&image, size, PixelType::F32x4))
-        }
-        // There is no other kind today.
-        other => reduce(ImageRgba8(other.into_rgba8()), size),
+        rgb.extend(resample_rows(&band.rgb, from, rows, to));
     }
-}
-
-/// In `[0, 1]`; what is not a number becomes 0.
-fn finite(value: f32) -> f32 {
-    if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, 1.0)
+    let mut picture = Picture::from_rgb(size.0, size.1, rgb)?;
+    if !alpha.is_empty() {
+        alpha.resize(size.0 * size.1, 1.0);
+        picture.alpha = Some(alpha);
     }
-}
-
-fn shrink<P>(
-    image: &ImageBuffer<P, Vec<P::Subpixel>>,
-    (width, height): (u32, u32),
-    kind: PixelType,
-) -> ImageBuffer<P, Vec<P::Subpixel>>
-where
-    P: Pixel,
-    P::Subpixel: Pod,
-{
-    let mut small = ImageBuffer::new(width, height);
-    resample_bytes(
-        bytemuck::cast_slice(image.as_raw()),
-        image.dimensions(),
-        bytemuck::cast_slice_mut(&mut small),
-        (width, height),
-        kind,
-    );
-    small
+    picture.depth = depth.unwrap_or(picture.depth);
+    picture.icc_profile = attributes.colors.profile;
+    Ok(picture)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use image::ImageFormat;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn bands_are_the_whole(
+            (width, height) in (2u32..80, 1u32..80),
+            longest_side in 1usize..80,
+            band in 1u64..3,
+            opaque in 0u32..80,
+        ) {
+            let longest_side = longest_side.min(width.max(height) as usize - 1);
+            prop_assume!(longest_side > 0);
+            let image = image::RgbaImage::from_fn(width, height, |x, y| {
+                let alpha = if y < opaque { 255 } else { (5 * y + x) as u8 };
+                image::Rgba([(7 * x + 3 * y) as u8, (x * y) as u8, (91 * x) as u8, alpha])
+            });
+            let mut file = Cursor::new(Vec::new());
+            image.write_to(&mut file, ImageFormat::Png).unwrap();
+            let (path, meaning) = (Path::new("whole"), Meaning::Data);
+            let read = |pixels| {
+                let whole = Limits { pixels, ..Limits::default() };
+                let file = Cursor::new(file.get_ref());
+                decode_reduced(file, path, longest_side, [whole, Limits::REDUCED], meaning)
+            };
+            let all = u64::from(width * height);
+            let whole = read(all).unwrap();
+            // A band of few rows, as many as the result allows.
+            let (w, h) = reduced_size(width, height, longest_side);
+            let reduced = read((all / band).max(u64::from(w * h)).min(all - 1)).unwrap();
+            let expected = whole.resize(w as usize, h as usize);
+            prop_assert_eq!((reduced.width, reduced.height), (expected.width, expected.height));
+            let mut values: Vec<_> = reduced.rgb.iter().zip(expected.rgb.iter()).collect();
+            let opaque = vec![1.0; (w * h) as usize];
+            let alphas = [&reduced, &expected].map(|p| p.alpha.as_ref().unwrap_or(&opaque));
+            values.extend(alphas[0].iter().zip(alphas[1]));
+            for (found, expected) in values {
+                prop_assert!((found - expected).abs() < 1e-5, "{} for {}", found, expected);
+            }
+        }
+    }
 
     #[test]
     fn sizes_keep_their_proportions() {

@@ -1,8 +1,10 @@
 //! Pictures at another size.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use fast_image_resize as fir;
+use fir::images::{TypedImage, TypedImageRef};
 
 use super::raster::Picture;
 
@@ -12,7 +14,7 @@ impl Picture {
     pub fn with_attributes_of(mut self, other: &Picture) -> Self {
         self.alpha = other.alpha.as_ref().map(|alpha| {
             let from = (other.width, other.height);
-            resample(alpha, from, (self.width, self.height), fir::PixelType::F32)
+            resample(alpha, from, (self.width, self.height))
         });
         self.icc_profile = other.icc_profile.clone();
         self.depth = other.depth;
@@ -30,7 +32,7 @@ impl Picture {
         let resized = Self {
             width,
             height,
-            rgb: Arc::new(resample(&self.rgb, from, to, fir::PixelType::F32x3)),
+            rgb: Arc::new(resample(&self.rgb, from, to)),
             alpha: None,
             icc_profile: None,
             depth: self.depth,
@@ -40,47 +42,58 @@ impl Picture {
     }
 }
 
-/// Resizes interleaved values; the filter's overshoot is clamped to `[0, 1]`.
-fn resample(
+/// Resizes interleaved values of one or three channels; the filter's overshoot is clamped to `[0, 1]`.
+fn resample(values: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
+    resample_rows(values, from, 0.0..from.1 as f64, to)
+}
+
+/// [`resample`] for some of the rows, which may begin and end within a pixel. The filter sees those beside
+/// them too.
+pub(super) fn resample_rows(
     values: &[f32],
     (width, height): (usize, usize),
-    (new_width, new_height): (usize, usize),
-    pixel: fir::PixelType,
+    rows: Range<f64>,
+    to: (usize, usize),
 ) -> Vec<f32> {
-    let channels = values.len() / (width * height);
-    let mut resized = vec![0.0f32; channels * new_width * new_height];
-    resample_bytes(
-        bytemuck::cast_slice(values),
-        (width as u32, height as u32),
-        bytemuck::cast_slice_mut(&mut resized),
-        (new_width as u32, new_height as u32),
-        pixel,
-    );
+    let (from, channels) = ((width, height), values.len() / (width * height));
+    let mut resized = vec![0.0; channels * to.0 * to.1];
+    match channels {
+        1 => resample_pixels::<fir::pixels::F32>(values, from, rows, &mut resized, to),
+        _ => resample_pixels::<fir::pixels::F32x3>(values, from, rows, &mut resized, to),
+    }
     for value in &mut resized {
         *value = value.clamp(0.0, 1.0);
     }
     resized
 }
 
-/// Resizes interleaved samples of any depth from one buffer into another, each as large as its size
-/// and the kind of pixels say.
-pub(super) fn resample_bytes(
-    values: &[u8],
-    (width, height): (u32, u32),
-    resized: &mut [u8],
-    (new_width, new_height): (u32, u32),
-    pixel: fir::PixelType,
+/// Resizes from one buffer into another. For one kind of pixels: `Resizer::resize`, which looks at the kind
+/// at run time, would compile the filter for all kinds, as long as all of this crate.
+fn resample_pixels<P: fir::PixelTrait>(
+    values: &[f32],
+    (width, height): (usize, usize),
+    rows: Range<f64>,
+    resized: &mut [f32],
+    (new_width, new_height): (usize, usize),
 ) {
-    let from = fir::images::ImageRef::new(width, height, values, pixel)
+    let values = bytemuck::cast_slice(values);
+    let resized = bytemuck::cast_slice_mut(resized);
+    let from = TypedImageRef::<P>::from_buffer(width as u32, height as u32, values)
         .expect("as many values as the picture has");
-    let mut to = fir::images::Image::from_slice_u8(new_width, new_height, resized, pixel)
+    let mut to = TypedImage::<P>::from_buffer(new_width as u32, new_height as u32, resized)
         .expect("as many values as the picture gets");
+    // Rounding must not lead beyond the last row.
+    let mut count = rows.end - rows.start;
+    while rows.start + count > height as f64 {
+        count = count.next_down();
+    }
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3))
+        .crop(0.0, rows.start, width as f64, count)
         .use_alpha(false);
     fir::Resizer::new()
-        .resize(&from, &mut to, &options)
-        .expect("both sides have the same kind of pixels");
+        .resize_typed(&from, &mut to, &options)
+        .expect("the rows are those of the picture");
 }
 
 #[cfg(test)]
