@@ -2,9 +2,7 @@
 
 use std::io::{BufRead, Seek};
 
-use image::error::{
-    DecodingError, LimitError, LimitErrorKind, UnsupportedError, UnsupportedErrorKind,
-};
+use image::error::{DecodingError, LimitError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
 use tiff::decoder::{Decoder as TiffDecoder, DecodingResult, Limits};
@@ -12,6 +10,7 @@ use tiff::tags::Tag;
 use zune_core::colorspace::ColorSpace;
 
 use super::alpha::StoredAlpha;
+use super::decoder_error::unsupported;
 use super::jpeg;
 use super::profile_table::ProfileTable;
 
@@ -219,11 +218,6 @@ fn jpeg_inks(bytes: &[u8]) -> ImageResult<Vec<u8>> {
         }
     }
     Ok(samples)
-}
-
-fn unsupported(format: ImageFormat, what: &str) -> ImageError {
-    let kind = UnsupportedErrorKind::GenericFeature(what.to_string());
-    ImageError::Unsupported(UnsupportedError::from_format_and_kind(format.into(), kind))
 }
 
 fn from_tiff(error: tiff::TiffError) -> ImageError {

@@ -9,14 +9,16 @@ use super::input::{CONVERTED, Limits, open_file};
 use super::raster::Picture;
 
 impl Picture {
-    /// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF (of an animation the first frame), told apart by the
-    /// contents, turned upright where EXIF says so. Grey, palette and CMYK become RGB.
+    /// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF, and with the features of these names JPEG XL and AVIF; of
+    /// an animation the first frame. The contents tell the format. The picture is turned upright where the
+    /// file says so. Grey, palette and CMYK become RGB.
     ///
     /// Colours become sRGB: by the file's ICC profile (RGB, grey or CMYK), a PNG's cICP, sRGB, gAMA and
-    /// cHRM chunks, or EXIF's mark for Adobe RGB, with the relative colorimetric intent and without black
-    /// point compensation. What sRGB cannot show is clipped channel by channel, as is what is brighter than
-    /// the white of HDR pictures (203 cd/m²). Files that say nothing, or whose profile is damaged, count as
-    /// sRGB. [`Picture::save`] writes the colours in the file's space again.
+    /// cHRM chunks, the numbers that JPEG XL and AVIF have instead, or EXIF's mark for Adobe RGB, with the
+    /// relative colorimetric intent and without black point compensation. What sRGB cannot show is clipped
+    /// channel by channel, as is what is brighter than the white of HDR pictures (203 cd/m²). Files that
+    /// say nothing, or whose profile is damaged, count as sRGB. [`Picture::save`] writes the colours in the
+    /// file's space again.
     ///
     /// Alpha is laid over white and kept. A fourth channel that is zero everywhere is ignored where the
     /// file does not declare it as opacity (BMP, some TIFF).
@@ -103,6 +105,26 @@ mod tests {
         pictures.collect()
     }
 
+    /// The files above, and those of formats that are not written here.
+    fn all_files() -> Vec<Vec<u8>> {
+        let mut all = files();
+        for folder in FOLDERS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/data/")
+                .join(folder);
+            let entries = std::fs::read_dir(folder).unwrap();
+            let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            paths.sort();
+            all.extend(paths.iter().map(|path| std::fs::read(path).unwrap()));
+        }
+        all
+    }
+
+    const FOLDERS: &[&str] = &[
+        #[cfg(feature = "jxl")]
+        "jxl",
+    ];
+
     /// Decodes the bytes whole and reduced; whatever they are, the result is within the bounds.
     fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
         let path = Path::new("hostile");
@@ -147,7 +169,7 @@ mod tests {
             number in prop::option::of((any::<Index>(), any::<u32>(), any::<bool>())),
             cut in prop::option::weighted(0.2, any::<Index>()),
         ) {
-            let mut file = which.get(&files()).clone();
+            let mut file = which.get(&all_files()).clone();
             // Most of what can be wrong is near the front.
             let front = |place: &Index, file: &[u8]| place.index(file.len().min(200));
             for (place, byte) in &bytes {
@@ -170,7 +192,8 @@ mod tests {
         fn any_bytes_after_a_signature_are_survived(
             signature in select(vec![
                 &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], b"\xff\xd8\xff", b"GIF89a", b"BM",
-                b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"RIFF\xff\0\0\0WEBPVP8L", b"",
+                b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"RIFF\xff\0\0\0WEBPVP8L", b"\xff\x0a",
+                b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl \0\0\0\0jxlc\xff\x0a", b"",
             ]),
             rest in prop::collection::vec(any::<u8>(), 0..300),
         ) {

@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 /// The formats that can be read.
-const READABLE: &str = "PNG, JPEG, WebP, TIFF, BMP or GIF";
+const READABLE: &str = match (cfg!(feature = "jxl"), false) {
+    (false, false) => "PNG, JPEG, WebP, TIFF, BMP or GIF",
+    (true, false) => "PNG, JPEG, WebP, TIFF, BMP, GIF or JPEG XL",
+    (false, true) => "PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF",
+    (true, true) => "PNG, JPEG, WebP, TIFF, BMP, GIF, JPEG XL or AVIF",
+};
 
 /// What can go wrong with a picture or its file.
 #[derive(Debug, thiserror::Error)]

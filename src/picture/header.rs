@@ -19,9 +19,13 @@ use super::format::Depth;
 use super::ifd::is_adobe_rgb;
 use super::input::{CONVERTED, Limits};
 use super::jpeg::{Structure, pixels_are_there};
+#[cfg(feature = "jxl")]
+use super::jxl;
 use super::png_color;
 use super::raster::Picture;
-use super::recognize::recognize;
+#[cfg(not(feature = "jxl"))]
+use super::recognize::not_built_in;
+use super::recognize::{Kind, recognize};
 
 /// What the values of a picture stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,23 @@ pub(super) fn read_header<'a, R: BufRead + Seek + 'a>(
     meaning: Meaning,
 ) -> Result<Header<'a>, PictureError> {
     // The name is no evidence: a renamed text file must not reach a decoder.
-    let format = recognize(&mut file, path)?;
+    let format = match recognize(&mut file, path)? {
+        Kind::Image(format) => format,
+        #[cfg(not(feature = "jxl"))]
+        kind @ Kind::JpegXl => return Err(not_built_in(path, kind)),
+        #[cfg(feature = "jxl")]
+        Kind::JpegXl => {
+            // Its decoder tells itself whether the file ends too early.
+            let told = Rc::new(Cell::new(false));
+            let decoder = jxl::Decoder::new(file, max_alloc);
+            let decoder = decoder.map_err(|error| failed(path, error, &told))?;
+            let colors = decoder.colors(meaning);
+            return Ok(Header {
+                colors,
+                ..Header::new(Box::new(decoder), path, meaning, told)
+            });
+        }
+    };
     let (mut file, passed_end) = EndWatch::new(file);
     let as_colors = meaning == Meaning::Colors;
     let (mut unended, mut alpha) = (None, StoredAlpha::Opacity);

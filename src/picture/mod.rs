@@ -2,10 +2,12 @@
 
 mod alpha;
 mod cmyk;
+mod code_points;
 mod color_profile;
 mod color_space;
 mod color_transfer;
 mod decode;
+mod decoder_error;
 mod encode;
 mod end_watch;
 mod error;
@@ -15,6 +17,8 @@ mod histogram;
 mod ifd;
 mod input;
 mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
 mod linear_map;
 mod metadata;
 mod png_color;

@@ -11,15 +11,38 @@ use super::ifd::{Directory, tag};
 /// How much of a file is looked at for text.
 const HEAD: u64 = 4096;
 
+/// The format of a picture that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One that the `image` crate reads.
+    Image(ImageFormat),
+    JpegXl,
+}
+
+/// What is told of a picture whose decoder is not part of this build.
+#[cfg(not(feature = "jxl"))]
+pub(super) fn not_built_in(path: &Path, kind: Kind) -> PictureError {
+    let (format, advice) = match kind {
+        Kind::Image(_) => ("a picture", EXPORT),
+        Kind::JpegXl => (
+            "a JPEG XL picture",
+            "save it as PNG, for example with `djxl in.jxl out.png`, or build with the feature `jxl` \
+             (`cargo install impasto --features cli,jxl`)",
+        ),
+    };
+    PictureError::UnsupportedFormat {
+        path: path.into(),
+        format,
+        advice,
+    }
+}
+
 /// The format of a file that can be read.
 ///
 /// # Errors
 /// [`PictureError::UnsupportedFormat`], [`PictureError::NotAPicture`], or
 /// [`PictureError::Read`]; `path` is for messages.
-pub(super) fn recognize(
-    file: &mut (impl Read + Seek),
-    path: &Path,
-) -> Result<ImageFormat, PictureError> {
+pub(super) fn recognize(file: &mut (impl Read + Seek), path: &Path) -> Result<Kind, PictureError> {
     let mut head = Vec::new();
     let read = file
         .rewind()
@@ -36,6 +59,10 @@ pub(super) fn recognize(
             format,
             advice,
         });
+    }
+    // A bare stream or a container.
+    if head.starts_with(b"\xff\x0a") || head.starts_with(b"\0\0\0\x0cJXL \r\n\x87\n") {
+        return Ok(Kind::JpegXl);
     }
     let format = match &head[..] {
         [0xff, 0xd8, 0xff, ..] => Some(ImageFormat::Jpeg),
@@ -54,6 +81,7 @@ pub(super) fn recognize(
         head if head.starts_with(b"BM") => Some(ImageFormat::Bmp),
         _ => None,
     };
+    let format = format.map(Kind::Image);
     format.ok_or_else(|| PictureError::NotAPicture {
         path: path.into(),
         found: what_it_is(&head),
@@ -103,12 +131,6 @@ fn foreign_picture(head: &[u8]) -> Option<Foreign> {
         } else {
             found("a video", FRAME)
         };
-    }
-    if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL \r\n\x87\n") {
-        return found(
-            "a JPEG XL picture",
-            "save it as PNG, for example with `djxl in.jxl out.png`",
-        );
     }
     let signatures: &[(&[u8], &str, &str)] = &[
         (b"8BPS", "a Photoshop file (PSD)", EXPORT),

@@ -21,6 +21,8 @@ mod files;
     feature = "pytorch"
 ))]
 mod hostile;
+#[cfg(feature = "jxl")]
+mod jxl;
 #[cfg(feature = "flex")]
 mod kernels;
 mod picture_files;
