@@ -121,6 +121,8 @@ mod tests {
     }
 
     const FOLDERS: &[&str] = &[
+        #[cfg(feature = "avif")]
+        "avif",
         #[cfg(feature = "jxl")]
         "jxl",
     ];
@@ -193,6 +195,7 @@ mod tests {
             signature in select(vec![
                 &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], b"\xff\xd8\xff", b"GIF89a", b"BM",
                 b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"RIFF\xff\0\0\0WEBPVP8L", b"\xff\x0a",
+                b"\0\0\0\x10ftypavif\0\0\0\0\0\0\x01\0meta\0\0\0\0\0\0\0\x0epitm\0\0\0\0\0\x01",
                 b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl \0\0\0\0jxlc\xff\x0a", b"",
             ]),
             rest in prop::collection::vec(any::<u8>(), 0..300),

@@ -10,7 +10,7 @@ pub(super) fn unsupported(format: impl Into<ImageFormatHint>, what: &str) -> Ima
 }
 
 /// The file is damaged.
-#[cfg(feature = "jxl")]
+#[cfg(any(feature = "jxl", feature = "avif"))]
 pub(super) fn damaged(
     format: impl Into<ImageFormatHint>,
     why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -19,7 +19,7 @@ pub(super) fn damaged(
 }
 
 /// The file ends before all of the picture is there.
-#[cfg(feature = "jxl")]
+#[cfg(any(feature = "jxl", feature = "avif"))]
 pub(super) fn ends_too_early() -> ImageError {
     ImageError::IoError(std::io::ErrorKind::UnexpectedEof.into())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// The formats that can be read.
-const READABLE: &str = match (cfg!(feature = "jxl"), false) {
+const READABLE: &str = match (cfg!(feature = "jxl"), cfg!(feature = "avif")) {
     (false, false) => "PNG, JPEG, WebP, TIFF, BMP or GIF",
     (true, false) => "PNG, JPEG, WebP, TIFF, BMP, GIF or JPEG XL",
     (false, true) => "PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF",

@@ -11,6 +11,8 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use moxcms::ColorProfile;
 
 use super::alpha::{self, StoredAlpha};
+#[cfg(feature = "avif")]
+use super::avif;
 use super::cmyk;
 use super::color_profile::{Conversion, FileColors, cmyk_to_srgb};
 use super::end_watch::EndWatch;
@@ -23,7 +25,7 @@ use super::jpeg::{Structure, pixels_are_there};
 use super::jxl;
 use super::png_color;
 use super::raster::Picture;
-#[cfg(not(feature = "jxl"))]
+#[cfg(not(all(feature = "jxl", feature = "avif")))]
 use super::recognize::not_built_in;
 use super::recognize::{Kind, recognize};
 
@@ -72,20 +74,22 @@ pub(super) fn read_header<'a, R: BufRead + Seek + 'a>(
     // The name is no evidence: a renamed text file must not reach a decoder.
     let format = match recognize(&mut file, path)? {
         Kind::Image(format) => format,
-        #[cfg(not(feature = "jxl"))]
-        kind @ Kind::JpegXl => return Err(not_built_in(path, kind)),
         #[cfg(feature = "jxl")]
         Kind::JpegXl => {
-            // Its decoder tells itself whether the file ends too early.
-            let told = Rc::new(Cell::new(false));
             let decoder = jxl::Decoder::new(file, max_alloc);
-            let decoder = decoder.map_err(|error| failed(path, error, &told))?;
+            let decoder = decoder.map_err(|error| told(path, error))?;
             let colors = decoder.colors(meaning);
-            return Ok(Header {
-                colors,
-                ..Header::new(Box::new(decoder), path, meaning, told)
-            });
+            return Ok(Header::told(Box::new(decoder), path, meaning, colors));
         }
+        #[cfg(feature = "avif")]
+        Kind::Avif => {
+            let decoder = avif::Decoder::new(file, max_alloc);
+            let decoder = decoder.map_err(|error| told(path, error))?;
+            let colors = decoder.colors(meaning);
+            return Ok(Header::told(Box::new(decoder), path, meaning, colors));
+        }
+        #[cfg(not(all(feature = "jxl", feature = "avif")))]
+        kind => return Err(not_built_in(path, kind)),
     };
     let (mut file, passed_end) = EndWatch::new(file);
     let as_colors = meaning == Meaning::Colors;
@@ -206,6 +210,20 @@ impl<'a> Header<'a> {
         }
     }
 
+    /// Of a decoder that tells itself whether the file ends too early.
+    #[cfg(any(feature = "jxl", feature = "avif"))]
+    fn told(
+        decoder: Box<dyn ImageDecoder + 'a>,
+        path: &'a Path,
+        meaning: Meaning,
+        colors: FileColors,
+    ) -> Self {
+        Self {
+            colors,
+            ..Self::new(decoder, path, meaning, Rc::default())
+        }
+    }
+
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
@@ -320,6 +338,12 @@ fn read(path: &Path, source: std::io::Error) -> PictureError {
         path: path.into(),
         source,
     }
+}
+
+/// The error of a decoder that tells itself whether the file ends too early.
+#[cfg(any(feature = "jxl", feature = "avif"))]
+fn told(path: &Path, error: ImageError) -> PictureError {
+    failed(path, error, &Cell::new(false))
 }
 
 fn failed(path: &Path, error: ImageError, passed_end: &Cell<bool>) -> PictureError {

@@ -1,6 +1,10 @@
 //! Pictures in files and in memory, and their way to a tensor and back.
 
 mod alpha;
+#[cfg(feature = "avif")]
+mod av1;
+#[cfg(feature = "avif")]
+mod avif;
 mod cmyk;
 mod code_points;
 mod color_profile;
@@ -13,6 +17,8 @@ mod end_watch;
 mod error;
 mod format;
 mod header;
+#[cfg(feature = "avif")]
+mod heif;
 mod histogram;
 mod ifd;
 mod input;
@@ -30,6 +36,8 @@ mod resize;
 #[cfg(test)]
 mod test_picture;
 mod tone_curve;
+#[cfg(feature = "avif")]
+mod yuv;
 
 pub use color_transfer::ColorTransfer;
 pub use encode::{SaveColors, SaveOptions, check_folder, check_output};

@@ -17,10 +17,11 @@ pub(super) enum Kind {
     /// One that the `image` crate reads.
     Image(ImageFormat),
     JpegXl,
+    Avif,
 }
 
 /// What is told of a picture whose decoder is not part of this build.
-#[cfg(not(feature = "jxl"))]
+#[cfg(not(all(feature = "jxl", feature = "avif")))]
 pub(super) fn not_built_in(path: &Path, kind: Kind) -> PictureError {
     let (format, advice) = match kind {
         Kind::Image(_) => ("a picture", EXPORT),
@@ -28,6 +29,11 @@ pub(super) fn not_built_in(path: &Path, kind: Kind) -> PictureError {
             "a JPEG XL picture",
             "save it as PNG, for example with `djxl in.jxl out.png`, or build with the feature `jxl` \
              (`cargo install impasto --features cli,jxl`)",
+        ),
+        Kind::Avif => (
+            "an AVIF picture",
+            "save it as PNG, for example with `avifdec in.avif out.png`, or build with the feature `avif` \
+             (`cargo install impasto --features cli,avif`)",
         ),
     };
     PictureError::UnsupportedFormat {
@@ -51,6 +57,9 @@ pub(super) fn recognize(file: &mut (impl Read + Seek), path: &Path) -> Result<Ki
         path: path.into(),
         source,
     })?;
+    if brands(&head).is_some_and(|brands| has_brand(brands, &[b"avif", b"avis"])) {
+        return Ok(Kind::Avif);
+    }
     // Before TIFF, which many raw files are, with a small preview as their first picture.
     let foreign = foreign_picture(&head).or_else(|| raw_tiff(file, &head));
     if let Some(Foreign { format, advice }) = foreign {
@@ -100,26 +109,27 @@ const RAW: &str = "develop it first and save it as a 16-bit TIFF or a JPEG, for 
 const FRAME: &str =
     "save one of its pictures as PNG, for example with `ffmpeg -i FILE -frames:v 1 out.png`";
 
+/// What the box at the front of HEIF, AVIF, MP4 and their like says that the file is.
+fn brands(head: &[u8]) -> Option<&[u8]> {
+    if head.get(4..8) != Some(b"ftyp") {
+        return None;
+    }
+    let size = u32::from_be_bytes(*head.first_chunk()?) as usize;
+    Some(head.get(8..size.min(head.len())).unwrap_or(&head[8..]))
+}
+
+fn has_brand(brands: &[u8], names: &[&[u8; 4]]) -> bool {
+    let mut brands = brands.as_chunks::<4>().0.iter();
+    brands.any(|brand| names.contains(&brand))
+}
+
 fn foreign_picture(head: &[u8]) -> Option<Foreign> {
     let starts = |signature: &[u8]| head.starts_with(signature);
     let found = |format, advice| Some(Foreign { format, advice });
-    // The box at the front of HEIF, AVIF, MP4 and their like; its brands say which.
-    if head.get(4..8) == Some(b"ftyp") {
-        let size = head
-            .first_chunk()
-            .map_or(0, |size| u32::from_be_bytes(*size) as usize);
-        let brands = head.get(8..size.min(head.len())).unwrap_or(&head[8..]);
-        let is = |names: &[&[u8; 4]]| {
-            let mut brands = brands.chunks_exact(4);
-            brands.any(|brand| names.iter().any(|name| brand == *name))
-        };
+    if let Some(brands) = brands(head) {
+        let is = |names: &[&[u8; 4]]| has_brand(brands, names);
         return if is(&[b"crx "]) {
             found("a raw file of a Canon camera (CR3)", RAW)
-        } else if is(&[b"avif", b"avis"]) {
-            found(
-                "an AVIF picture",
-                "save it as PNG, for example with `avifdec in.avif out.png`",
-            )
         } else if is(&[
             b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
         ]) {

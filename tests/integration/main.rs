@@ -1,6 +1,8 @@
 //! Tests of the crate from outside, through its public interface only. One binary, so that it links
 //! once.
 
+#[cfg(feature = "avif")]
+mod avif;
 #[cfg(feature = "cli")]
 mod batch;
 #[cfg(feature = "cli")]
@@ -23,6 +25,8 @@ mod files;
 mod hostile;
 #[cfg(feature = "jxl")]
 mod jxl;
+#[cfg(any(feature = "jxl", feature = "avif"))]
+mod jxl_avif;
 #[cfg(feature = "flex")]
 mod kernels;
 mod picture_files;

@@ -86,6 +86,8 @@ fn whole_files() -> Vec<(String, Vec<u8>)> {
     let files = common.map(|(kind, file)| (kind.to_string(), file));
     #[cfg(feature = "jxl")]
     let files = files.chain(crate::jxl::files());
+    #[cfg(feature = "avif")]
+    let files = files.chain(crate::avif::files());
     files.collect()
 }
 
@@ -440,8 +442,13 @@ fn pictures_in_other_formats_are_named_with_what_to_do() {
     for (bytes, words) in [
         (brand(b"heic", b"mif1"), ["HEIC", "heif-convert"]),
         (brand(b"mif1", b"heic"), ["HEIC", "heif-convert"]),
-        (brand(b"avif", b"mif1"), ["AVIF", "avifdec"]),
-        (brand(b"mif1", b"avif"), ["AVIF", "avifdec"]),
+        #[cfg(not(feature = "avif"))]
+        (
+            brand(b"avif", b"mif1"),
+            ["an AVIF picture", "with `avifdec in.avif out.png`"],
+        ),
+        #[cfg(not(feature = "avif"))]
+        (brand(b"mif1", b"avif"), ["AVIF", "--features cli,avif"]),
         (
             brand(b"crx ", b"isom"),
             ["Canon camera (CR3)", "16-bit TIFF"],

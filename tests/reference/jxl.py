@@ -3,7 +3,7 @@
     pip install -r tests/reference/requirements.txt
     python tests/reference/jxl.py        # needs cjxl (0.7), Debian's libjxl-tools
 
-Writes tests/data/jxl: 20×14 pixels of a drawn picture, and in jxl.reference.safetensors for each file its RGB or
+Writes tests/data/jxl: 18×12 pixels of a drawn picture, and in jxl.reference.safetensors for each file its RGB or
 RGBA in sRGB with 8 bits, as libjxl (through imagecodecs) and LittleCMS give them. `*.stored` are values in the
 file's own colours, `*.float` light.
 """
@@ -21,10 +21,10 @@ import colors
 from pictures import chunk
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "jxl"
-y, x = np.mgrid[0:14, 0:20]
-SCENE = np.stack([40 + x * 9, y * 13 + 20, (x + y) * 4 + (x * 7 + y * 5) % 11 * 6], -1).astype(np.uint8)
-SCENE[4:9, 5:11] = (230, 40, 60)
-ALPHA = np.where((x - 10) ** 2 + (y - 7) ** 2 < 30, 255, x * 12).astype(np.uint8)
+y, x = np.mgrid[0:12, 0:18]
+SCENE = np.stack([40 + x * 10, y * 15 + 20, (x + y) * 4 + (x * 7 + y * 5) % 11 * 6], -1).astype(np.uint8)
+SCENE[3:8, 5:11] = (230, 40, 60)
+ALPHA = np.where((x - 9) ** 2 + (y - 6) ** 2 < 25, 255, x * 14).astype(np.uint8)
 # Turned clockwise to be upright.
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 SRGB = ImageCms.createProfile("sRGB")
