@@ -167,13 +167,14 @@ mod tests {
         #[test]
         fn damaged_pictures_are_survived(
             which in any::<Index>(),
+            reach in select(vec![200, 1000]),
             bytes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
             number in prop::option::of((any::<Index>(), any::<u32>(), any::<bool>())),
             cut in prop::option::weighted(0.2, any::<Index>()),
         ) {
             let mut file = which.get(&all_files()).clone();
             // Most of what can be wrong is near the front.
-            let front = |place: &Index, file: &[u8]| place.index(file.len().min(200));
+            let front = |place: &Index, file: &[u8]| place.index(file.len().min(reach));
             for (place, byte) in &bytes {
                 let place = front(place, &file);
                 file[place] = *byte;

@@ -76,11 +76,13 @@ impl<R: BufRead + Seek> ImageDecoder for Decoder<R> {
     }
 
     fn read_image(mut self, samples: &mut [u8]) -> ImageResult<()> {
-        // Frames may be larger than the picture, but none may ask for more than all are allowed.
+        // Frames may be larger than the picture, and there may be any number of channels that are not
+        // shown, but within what is allowed.
         let (width, height) = (u64::from(self.size.0), u64::from(self.size.1));
         let channels = self.layout.pixels.extra_channel_format.len() as u64 + 3;
         let own = (width.max(16) * height).saturating_mul(channels) + 1;
-        let most = own.max(self.max_alloc / BYTES_PER_SAMPLE);
+        let most = own.min(self.max_alloc / 4 + 1);
+        let most = most.max(self.max_alloc / BYTES_PER_SAMPLE);
         let mut decoder = decoder(Some(usize::try_from(most).unwrap_or(usize::MAX)));
         let mut input = Input::new(&mut self.file)?;
         read_header(&mut decoder, &mut input)?;
