@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{BufRead, Cursor, ErrorKind, Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -14,10 +15,9 @@ use super::alpha::{self, StoredAlpha};
 #[cfg(feature = "avif")]
 use super::avif;
 use super::cmyk;
-use super::color_profile::{Conversion, FileColors, cmyk_to_srgb};
+use super::color_profile::{FileColors, cmyk_to_srgb};
 use super::end_watch::EndWatch;
 use super::error::PictureError;
-use super::format::Depth;
 use super::ifd::is_adobe_rgb;
 use super::input::{CONVERTED, Limits};
 use super::jpeg::{Structure, pixels_are_there};
@@ -28,6 +28,7 @@ use super::raster::Picture;
 #[cfg(not(all(feature = "jxl", feature = "avif")))]
 use super::recognize::not_built_in;
 use super::recognize::{Kind, recognize};
+use super::samples::to_picture;
 
 /// What the values of a picture stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +79,14 @@ pub(super) fn read_header<'a, R: BufRead + Seek + 'a>(
         Kind::JpegXl => {
             let decoder = jxl::Decoder::new(file, max_alloc);
             let decoder = decoder.map_err(|error| told(path, error))?;
-            let colors = decoder.colors(meaning);
+            let colors = decoder.colors();
             return Ok(Header::told(Box::new(decoder), path, meaning, colors));
         }
         #[cfg(feature = "avif")]
         Kind::Avif => {
             let decoder = avif::Decoder::new(file, max_alloc);
             let decoder = decoder.map_err(|error| told(path, error))?;
-            let colors = decoder.colors(meaning);
+            let colors = decoder.colors();
             return Ok(Header::told(Box::new(decoder), path, meaning, colors));
         }
         #[cfg(not(all(feature = "jxl", feature = "avif")))]
@@ -218,10 +219,11 @@ impl<'a> Header<'a> {
         meaning: Meaning,
         colors: FileColors,
     ) -> Self {
-        Self {
-            colors,
-            ..Self::new(decoder, path, meaning, Rc::default())
+        let mut header = Self::new(decoder, path, meaning, Rc::default());
+        if meaning == Meaning::Colors {
+            header.colors = colors;
         }
+        header
     }
 
     pub fn pixels(&self) -> u64 {
@@ -275,7 +277,8 @@ impl Attributes<'_> {
     /// # Errors
     /// [`PictureError::Invisible`] if nothing of its colours can be seen.
     pub fn into_picture(self, image: DynamicImage) -> Result<Picture, PictureError> {
-        let mut picture = self.convert(self.upright(image)?)?;
+        let image = self.upright(image)?;
+        let mut picture = self.convert(&image, 0..image.height())?;
         picture.icc_profile = self.colors.profile;
         Ok(picture)
     }
@@ -296,41 +299,10 @@ impl Attributes<'_> {
         Ok(image)
     }
 
-    /// An image, or a part of it, as f32, in sRGB over white, with alpha if any pixel is not opaque.
-    pub fn convert(&self, image: DynamicImage) -> Result<Picture, PictureError> {
-        to_picture(image, &self.colors.to_srgb)
+    /// Some rows of an image as f32, in sRGB over white, with alpha if any pixel is not opaque.
+    pub fn convert(&self, image: &DynamicImage, rows: Range<u32>) -> Result<Picture, PictureError> {
+        to_picture(image, rows, &self.colors.to_srgb)
     }
-}
-
-fn to_picture(image: DynamicImage, to_srgb: &Conversion) -> Result<Picture, PictureError> {
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let depth = match image.color().bytes_per_pixel() / image.color().channel_count() {
-        0 | 1 => Depth::Eight,
-        _ => Depth::Sixteen,
-    };
-    let mut picture = if image.color().has_alpha() {
-        let rgba = image.into_rgba32f().into_raw();
-        let mut rgb = Vec::with_capacity(width * height * 3);
-        let mut opacity = Vec::with_capacity(width * height);
-        for &[r, g, b, a] in rgba.as_chunks().0 {
-            rgb.extend([r, g, b]);
-            opacity.push(if a.is_nan() { 1.0 } else { a.clamp(0.0, 1.0) });
-        }
-        drop(rgba);
-        to_srgb.apply(&mut rgb);
-        for (color, &a) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(&opacity) {
-            *color = color.map(|value| value * a + (1.0 - a));
-        }
-        let mut picture = Picture::from_rgb(width, height, rgb)?;
-        picture.alpha = Some(opacity).filter(|opacity| opacity.iter().any(|&a| a < 1.0));
-        picture
-    } else {
-        let mut rgb = image.into_rgb32f().into_raw();
-        to_srgb.apply(&mut rgb);
-        Picture::from_rgb(width, height, rgb)?
-    };
-    picture.depth = depth;
-    Ok(picture)
 }
 
 fn read(path: &Path, source: std::io::Error) -> PictureError {

@@ -14,7 +14,6 @@ use moxcms::{Chromaticity, ColorPrimaries, TransferCharacteristics};
 use super::code_points::{Transfer, of_chromaticities};
 use super::color_profile::FileColors;
 use super::decoder_error::{damaged, ends_too_early, unsupported};
-use super::header::Meaning;
 
 /// Bytes for each sample of a frame while it is decoded, of the picture itself and of the frames that it
 /// may refer to.
@@ -57,12 +56,9 @@ impl<R: BufRead + Seek> Decoder<R> {
         })
     }
 
-    /// What the decoded values mean.
-    pub(super) fn colors(&self, meaning: Meaning) -> FileColors {
-        match meaning {
-            Meaning::Colors => self.colors.clone(),
-            Meaning::Data => FileColors::SRGB,
-        }
+    /// What the decoded colours mean.
+    pub(super) fn colors(&self) -> FileColors {
+        self.colors.clone()
     }
 }
 

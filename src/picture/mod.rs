@@ -2,8 +2,6 @@
 
 mod alpha;
 #[cfg(feature = "avif")]
-mod av1;
-#[cfg(feature = "avif")]
 mod avif;
 mod cmyk;
 mod code_points;
@@ -17,8 +15,6 @@ mod end_watch;
 mod error;
 mod format;
 mod header;
-#[cfg(feature = "avif")]
-mod heif;
 mod histogram;
 mod ifd;
 mod input;
@@ -33,11 +29,10 @@ mod raster;
 mod recognize;
 mod reduce;
 mod resize;
+mod samples;
 #[cfg(test)]
 mod test_picture;
 mod tone_curve;
-#[cfg(feature = "avif")]
-mod yuv;
 
 pub use color_transfer::ColorTransfer;
 pub use encode::{SaveColors, SaveOptions, check_folder, check_output};

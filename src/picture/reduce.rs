@@ -1,7 +1,9 @@
 //! Reading pictures that are larger than what is needed of them.
 
 use std::io::{BufRead, Seek};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use image::DynamicImage;
 
@@ -10,10 +12,15 @@ use super::header::{Attributes, Meaning, read_header};
 use super::input::{CONVERTED, Limits, open_file};
 use super::raster::Picture;
 use super::resize::resample_rows;
+use super::samples::depth_of;
 
 /// How many times the decoded samples are counted: a decoder may keep as much beside them, and a
 /// progressive JPEG twice as much.
 const DECODER_COPIES: u64 = 3;
+
+/// Pixels that are converted to f32 and made narrower at once: many rows, each of which would cost a table
+/// of the filter's factors.
+const AT_ONCE: u32 = 1 << 20;
 
 /// Pixels of the result, on either side, that the filter of [`Picture::resize`] reaches.
 const SUPPORT: f64 = 3.0;
@@ -114,8 +121,10 @@ fn reduced_size(width: u32, height: u32, longest_side: usize) -> (u32, u32) {
     (scale(width), scale(height))
 }
 
-/// The picture at a smaller size. About `band_pixels` are converted at a time, more where a single row of
-/// the result depends on more.
+/// The picture at a smaller size. No more than about `band_pixels` of it are there as f32 at a time.
+///
+/// The filter is separable: some rows are made narrower, then as many of these as it takes become a band of
+/// the result.
 fn reduce(
     image: DynamicImage,
     attributes: Attributes,
@@ -123,40 +132,94 @@ fn reduce(
     band_pixels: u64,
 ) -> Result<Picture, PictureError> {
     let image = attributes.upright(image)?;
-    let (width, height) = (image.width(), image.height());
-    let (new_width, new_height) = reduced_size(width, height, longest_side);
-    let size = (new_width as usize, new_height as usize);
+    let (height, size) = (image.height(), (image.width(), image.height()));
+    let (width, new_height) = reduced_size(size.0, size.1, longest_side);
     let scale = f64::from(height) / f64::from(new_height);
     let support = SUPPORT * scale.max(1.0);
     let band_rows = band_pixels as f64 / f64::from(width) - 2.0 * support;
-    let step = (band_rows / scale).max(1.0) as usize;
-    let mut rgb = Vec::with_capacity(3 * size.0 * size.1);
-    let mut alpha = Vec::new();
-    let mut depth = None;
-    for first in (0..size.1).step_by(step) {
-        let count = step.min(size.1 - first);
-        let (from, to) = (first as f64 * scale, (first + count) as f64 * scale);
+    let step = (band_rows / scale).max(1.0) as u32;
+    let mut picture = Band::default();
+    for first in (0..new_height).step_by(step as usize) {
+        let last = new_height.min(first + step);
+        let (from, to) = (f64::from(first) * scale, f64::from(last) * scale);
         let top = (from - support).max(0.0) as u32;
         let bottom = ((to + support).ceil() as u32).min(height);
-        let band = attributes.convert(image.crop_imm(0, top, width, bottom - top))?;
-        depth = Some(band.depth);
+        let narrow = narrow(&image, &attributes, top..bottom, width)?;
         let rows = from - f64::from(top)..(to - f64::from(top)).min(f64::from(bottom - top));
-        let (from, to) = ((band.width, band.height), (size.0, count));
-        if let Some(opacity) = &band.alpha {
-            // The bands before are opaque, if none has had an alpha channel yet.
-            alpha.resize(first * size.0, 1.0);
-            alpha.extend(resample_rows(opacity, from, rows.clone(), to));
-        }
-        rgb.extend(resample_rows(&band.rgb, from, rows, to));
+        picture.append(narrow.resample(width, rows, (width, last - first)));
     }
-    let mut picture = Picture::from_rgb(size.0, size.1, rgb)?;
-    if !alpha.is_empty() {
-        alpha.resize(size.0 * size.1, 1.0);
-        picture.alpha = Some(alpha);
-    }
-    picture.depth = depth.unwrap_or(picture.depth);
+    let mut picture = picture.into_picture(width)?;
+    picture.depth = depth_of(&image);
     picture.icc_profile = attributes.colors.profile;
     Ok(picture)
+}
+
+/// Some rows of an image as f32, made narrower.
+fn narrow(
+    image: &DynamicImage,
+    attributes: &Attributes,
+    rows: Range<u32>,
+    width: u32,
+) -> Result<Band, PictureError> {
+    let mut narrow = Band::default();
+    let step = (AT_ONCE / image.width()).max(1);
+    for first in rows.clone().step_by(step as usize) {
+        let count = step.min(rows.end - first);
+        let whole = attributes.convert(image, first..first + count)?;
+        let whole = Band {
+            rgb: Arc::unwrap_or_clone(whole.rgb),
+            alpha: whole.alpha.unwrap_or_default(),
+        };
+        narrow.append(whole.resample(image.width(), 0.0..count.into(), (width, count)));
+    }
+    Ok(narrow)
+}
+
+/// Rows of colours, and their opacity if they are not opaque.
+#[derive(Default)]
+struct Band {
+    rgb: Vec<f32>,
+    alpha: Vec<f32>,
+}
+
+impl Band {
+    /// These rows, of this width, at another size.
+    fn resample(&self, width: u32, rows: Range<f64>, to: (u32, u32)) -> Self {
+        let (from, to) = (
+            (width as usize, self.rgb.len() / 3 / width as usize),
+            (to.0 as usize, to.1 as usize),
+        );
+        let alpha = match self.alpha.is_empty() {
+            true => Vec::new(),
+            false => resample_rows(&self.alpha, from, rows.clone(), to),
+        };
+        Self {
+            rgb: resample_rows(&self.rgb, from, rows, to),
+            alpha,
+        }
+    }
+
+    /// Rows below these.
+    fn append(&mut self, below: Self) {
+        if !below.alpha.is_empty() || !self.alpha.is_empty() {
+            self.alpha.resize(self.rgb.len() / 3, 1.0);
+            self.alpha.extend(below.alpha);
+            self.alpha
+                .resize((self.rgb.len() + below.rgb.len()) / 3, 1.0);
+        }
+        self.rgb.extend(below.rgb);
+    }
+
+    /// The picture of all rows; the filter's overshoot is clamped.
+    fn into_picture(mut self, width: u32) -> Result<Picture, PictureError> {
+        let (width, pixels) = (width as usize, self.rgb.len() / 3);
+        for opacity in &mut self.alpha {
+            *opacity = opacity.clamp(0.0, 1.0);
+        }
+        let mut picture = Picture::from_rgb(width, pixels / width, self.rgb)?;
+        picture.alpha = Some(self.alpha).filter(|alpha| !alpha.is_empty());
+        Ok(picture)
+    }
 }
 
 #[cfg(test)]

@@ -42,13 +42,17 @@ impl Picture {
     }
 }
 
-/// Resizes interleaved values of one or three channels; the filter's overshoot is clamped to `[0, 1]`.
+/// Resizes interleaved values; the filter's overshoot is clamped to `[0, 1]`.
 fn resample(values: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
-    resample_rows(values, from, 0.0..from.1 as f64, to)
+    let mut resized = resample_rows(values, from, 0.0..from.1 as f64, to);
+    for value in &mut resized {
+        *value = value.clamp(0.0, 1.0);
+    }
+    resized
 }
 
-/// [`resample`] for some of the rows, which may begin and end within a pixel. The filter sees those beside
-/// them too.
+/// Resizes some rows of interleaved values of one or three channels. Rows may begin and end within a
+/// pixel, and the filter sees those beside them too.
 pub(super) fn resample_rows(
     values: &[f32],
     (width, height): (usize, usize),
@@ -60,9 +64,6 @@ pub(super) fn resample_rows(
     match channels {
         1 => resample_pixels::<fir::pixels::F32>(values, from, rows, &mut resized, to),
         _ => resample_pixels::<fir::pixels::F32x3>(values, from, rows, &mut resized, to),
-    }
-    for value in &mut resized {
-        *value = value.clamp(0.0, 1.0);
     }
     resized
 }

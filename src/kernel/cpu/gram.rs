@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::buffer_pool::PooledBuffer;
 use super::conv1x1::PackedMatrix;
-use super::lanes::{Lanes, NR, dispatch, transpose};
+use super::lanes::{Lanes, NR, copy, dispatch, transpose};
 use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
 
 /// Largest number of parts; each has a matrix of its own.
@@ -161,7 +161,7 @@ fn transpose_channels(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lane
             let four = |row: &[f32]| [row[k], row[k + 1], row[k + 2], row[k + 3]];
             let columns = transpose([four(a), four(b), four(c), four(d)]);
             for j in 0..4 {
-                values[k + j].0[lane..lane + 4].copy_from_slice(&columns[j]);
+                copy::<4>(&columns[j], &mut values[k + j].0[lane..]);
             }
         }
     }

@@ -32,6 +32,16 @@ impl Lanes {
     }
 }
 
+/// Copies the first `N` values of a slice to the front of another. Unlike `copy_from_slice` it is moves of
+/// vectors and no call, however the crate is compiled.
+#[inline(always)]
+pub fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
+    let (from, to) = (&from[..N], &mut to[..N]);
+    for i in 0..N {
+        to[i] = from[i];
+    }
+}
+
 /// Sixteen bit masks, one in each lane.
 pub type Bits = [u32; NR];
 

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer_pool::PooledBuffer;
-use super::lanes::{Bits, Lanes, NR, dispatch, load_bits, store_bits};
+use super::lanes::{Bits, Lanes, NR, copy, dispatch, load_bits, store_bits};
 use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul, together};
 
 /// Queries of a task. Their products with a block of candidates stay in the second-level cache.
@@ -119,7 +119,7 @@ fn pack(candidates: &[f32], count: usize, columns: Range<usize>, packed: &mut [f
             let (sixes, rest) = row.as_chunks::<MR>();
             let mut blocks = packed.chunks_exact_mut(MR * part.len());
             for (six, block) in sixes.iter().zip(&mut blocks) {
-                block[step * MR..][..MR].copy_from_slice(six);
+                copy::<MR>(six, &mut block[step * MR..]);
             }
             if !rest.is_empty()
                 && let Some(block) = blocks.next()

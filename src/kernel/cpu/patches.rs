@@ -6,7 +6,7 @@
 use pulp::Simd;
 
 use super::interleave::{FOUR, GROUPS, load_deinterleaved};
-use super::lanes::{Bits, Lanes, NR, load_bits, prefetch, transpose};
+use super::lanes::{Bits, Lanes, NR, copy, load_bits, prefetch, transpose};
 use super::tiles::{PATCH, Panel, TILE};
 
 /// The 6×6 pixels under each of sixteen tiles.
@@ -214,11 +214,12 @@ pub fn gather(panel: &Panel, plane: Plane<'_>, patch: &mut Patch) {
 fn whole_span(row: &[f32], x: usize) -> [f32; SPAN] {
     let mut pixels = [0.0; SPAN];
     match row.get(x.wrapping_sub(1)..) {
-        Some(there) if there.len() >= SPAN => pixels.copy_from_slice(&there[..SPAN]),
+        Some(there) if there.len() >= SPAN => copy::<SPAN>(there, &mut pixels),
         _ => {
             let left = usize::from(x == 0);
-            for (pixel, &value) in pixels[left..].iter_mut().zip(&row[x + left - 1..]) {
-                *pixel = value;
+            let there = &row[x + left - 1..];
+            for i in 0..there.len().min(SPAN - left) {
+                pixels[left + i] = there[i];
             }
         }
     }
@@ -231,12 +232,12 @@ fn pooled_span(row: &[f32], x: usize, factor: f32) -> [f32; SPAN] {
     let mut values = [0.0; SPAN / 2 + 1];
     let first = (x / 2).wrapping_sub(1);
     match row.get(first..first.wrapping_add(values.len())) {
-        Some(there) => values.copy_from_slice(there),
+        Some(there) => copy::<{ SPAN / 2 + 1 }>(there, &mut values),
         None => {
             let left = usize::from(x == 0);
             let there = row.get(x / 2 + left - 1..).unwrap_or(&[]);
-            for (value, &there) in values[left..].iter_mut().zip(there) {
-                *value = there;
+            for i in 0..there.len().min(values.len() - left) {
+                values[left + i] = there[i];
             }
         }
     }
@@ -256,10 +257,10 @@ fn deinterleave_row(pixels: &[f32; SPAN], row: &mut [Lanes; PATCH], lane: usize)
     // Columns 4 and 5 are the first two of the next tile.
     let outer = transpose([four(2), four(6), four(10), four(14)]);
     for j in 0..4 {
-        row[j].0[lane..lane + FOUR].copy_from_slice(&inner[j]);
+        copy::<FOUR>(&inner[j], &mut row[j].0[lane..]);
     }
     for j in 4..PATCH {
-        row[j].0[lane..lane + FOUR].copy_from_slice(&outer[j - 2]);
+        copy::<FOUR>(&outer[j - 2], &mut row[j].0[lane..]);
     }
 }
 

@@ -151,7 +151,7 @@ fn beside(place: usize, last: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::picture::av1::Plane;
+    use crate::picture::avif::av1::Plane;
 
     fn rows(
         planes: &[&[u16]],

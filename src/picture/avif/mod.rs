@@ -1,17 +1,21 @@
-//! AVIF.
+//! AVIF: pictures of AV1 ([`av1`]) in the container of HEIF ([`heif`]), whose luminance and colour
+//! differences become RGB ([`yuv`]).
+
+mod av1;
+mod heif;
+mod yuv;
 
 use std::io::{BufRead, Seek};
 
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageResult};
 
-use super::av1::{Layout, Sequence, decode};
+use self::av1::{Layout, Sequence, decode};
+use self::heif::{CodePoints, Still, name};
+use self::yuv::{Matrix, Rows};
 use super::code_points::of_code_points;
 use super::color_profile::{Conversion, FileColors};
 use super::decoder_error::{damaged, unsupported};
-use super::header::Meaning;
-use super::heif::{self, CodePoints, Still, name};
-use super::yuv::{Matrix, Rows};
 
 /// A decoder of the still picture of a file, with colours that are not multiplied by their opacity.
 pub(super) struct Decoder {
@@ -49,11 +53,8 @@ impl Decoder {
         })
     }
 
-    /// What the decoded values mean.
-    pub(super) fn colors(&self, meaning: Meaning) -> FileColors {
-        if meaning == Meaning::Data {
-            return FileColors::SRGB;
-        }
+    /// What the decoded colours mean.
+    pub(super) fn colors(&self) -> FileColors {
         if let Some(icc) = &self.still.icc {
             return FileColors::from_icc(icc.clone(), self.color.layout == Layout::Grey);
         }

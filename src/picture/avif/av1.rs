@@ -3,8 +3,8 @@
 use image::ImageResult;
 use re_rav1d::dav1d::{Decoder, Error, Picture, PixelLayout, PlanarImageComponent, Settings};
 
-use super::decoder_error::damaged;
 use super::heif::{CodePoints, Coded, name};
+use crate::picture::decoder_error::damaged;
 
 /// How colours are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use image::error::{ImageFormatHint, LimitError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat, ImageResult};
 
-use super::decoder_error::{damaged, ends_too_early, unsupported};
+use crate::picture::decoder_error::{damaged, ends_too_early, unsupported};
 
 /// The still picture of a file, its parts as compressed data.
 pub(super) struct Still {
@@ -297,7 +297,12 @@ impl<'a> Meta<'a> {
             let item = self.items.entry(id).or_default();
             item.is_inside = method == 1;
             item.is_elsewhere = method > 1 || (method == 0 && other_file != 0);
-            for _ in 0..rest.u16()? {
+            let count = rest.u16()?;
+            // Parts that take no bytes here would let a small file ask for any amount of memory.
+            if count > 1 && of_index + of_offset + of_length == 0 {
+                return None;
+            }
+            for _ in 0..count {
                 rest.number(of_index)?;
                 let start = base.checked_add(rest.number(of_offset)?)?;
                 item.extents.push((start, rest.number(of_length)?));
