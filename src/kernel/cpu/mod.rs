@@ -21,8 +21,8 @@
 //! taking arrays by value (`map`, `into_iter`, `reverse`): those functions of the standard library are
 //! not inlined where a crate is compiled in units without link-time optimization between them.
 
-// Loops over small fixed ranges that index several arrays at once are unrolled.
-#![allow(clippy::needless_range_loop)]
+// Loops over small fixed ranges that index several arrays at once are unrolled; short copies need no call.
+#![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
 
 pub mod buffer_pool;
 pub mod columns;
