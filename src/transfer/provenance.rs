@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Recipe, Step, Style};
 use crate::encoder::{Normalization, Padding, Pooling, Vgg19};
+use crate::layer::Layer;
 use crate::picture::{Metadata, Picture, PictureError};
 
 /// How a picture was made: all that another run needs beside the pictures to make it again. It names
@@ -191,7 +192,7 @@ pub(super) fn size_of(picture: &Picture) -> [usize; 2] {
 pub(super) fn without_prose(recipe: &Recipe) -> Recipe {
     let named = Recipe::named(&recipe.name);
     let reconstructions = [
-        Recipe::content_reconstruction(crate::Layer::RELU1_1),
+        Recipe::content_reconstruction(Layer::RELU1_1),
         Recipe::style_reconstruction(&[]),
     ];
     let known = named.into_iter().chain(reconstructions);
@@ -225,7 +226,7 @@ mod tests {
             ..owner.clone()
         };
         assert_eq!(without_prose(&renamed), Recipe::gram());
-        let reconstruction = Recipe::content_reconstruction(crate::Layer::RELU2_1);
+        let reconstruction = Recipe::content_reconstruction(Layer::RELU2_1);
         assert_eq!(without_prose(&reconstruction), reconstruction);
     }
 }

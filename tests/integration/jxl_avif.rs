@@ -3,7 +3,7 @@
 use std::fs;
 
 use image::ImageEncoder;
-use impasto::Picture;
+use impasto::{Picture, PictureError};
 use safetensors::SafeTensors;
 
 use crate::data;
@@ -83,4 +83,22 @@ pub fn assert_shows(picture: &Picture, reference: &Reference, name: &str, most: 
             );
         }
     }
+}
+
+/// Asserts that a file without its last byte ends too early, and that it is damaged where other bytes stand
+/// from a place on.
+#[track_caller]
+pub fn assert_damage_is_told(mut file: Vec<u8>, place: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    let last = file.pop();
+    fs::write(&path, &file).unwrap();
+    let error = Picture::open(&path).unwrap_err();
+    let told = matches!(error, PictureError::EndsTooEarly { .. });
+    assert!(told, "{error:?}");
+    file.extend(last);
+    file[place..].fill(0x55);
+    fs::write(&path, file).unwrap();
+    let error = Picture::open(&path).unwrap_err();
+    assert!(matches!(error, PictureError::Decode { .. }), "{error:?}");
 }
