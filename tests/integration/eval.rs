@@ -239,8 +239,11 @@ proptest! {
         let found = tiled.evaluate(&image).unwrap();
         for (found, expected) in found.losses.parts.iter().zip(&expected.losses.parts) {
             let error = (found.value - expected.value).abs();
+            // This distance is what is left of traces that nearly cancel: its error is theirs, up to 2e-6
+            // in 300 cases, however small it is.
+            let least = if found.name == "wasserstein" { 0.1 } else { 1e-6 };
             prop_assert!(
-                error <= 1e-4 * expected.value.abs().max(1e-6),
+                error <= 1e-4 * expected.value.abs().max(least),
                 "{} is {}, expected {}", found.name, found.value, expected.value
             );
         }
