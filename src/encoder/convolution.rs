@@ -10,7 +10,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
-use crate::kernel;
+use crate::kernel::{self, Precision};
 
 /// A [`Conv2d`] with its packed kernel, which is kept as long as the kernel stays the same.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct FrozenConv2d<B: Backend> {
     layer: Conv2d<B>,
     /// The 1×1 convolution behind it in a slim network.
     projection: Option<Conv2d<B>>,
+    precision: Precision,
     /// Shared by clones, whichever of them packs it first.
     packed: Arc<OnceLock<Tensor<B, 1>>>,
 }
@@ -27,7 +28,20 @@ impl<B: Backend> FrozenConv2d<B> {
         Self {
             layer,
             projection,
+            precision: Precision::default(),
             packed: Arc::default(),
+        }
+    }
+
+    /// The same layer, packed for a precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        match self.precision == precision {
+            true => self,
+            false => Self {
+                precision,
+                packed: Arc::default(),
+                ..self
+            },
         }
     }
 
@@ -49,7 +63,9 @@ impl<B: kernel::StyleBackend> FrozenConv2d<B> {
             Some(bias) => bias.val(),
             None => Tensor::zeros([channels_out], &weight.device()),
         };
-        let packed = self.packed.get_or_init(|| B::pack(weight.clone()));
+        let packed = self
+            .packed
+            .get_or_init(|| B::pack(weight.clone(), self.precision));
         kernel::PackedConv2d {
             weight,
             bias,
@@ -59,6 +75,7 @@ impl<B: kernel::StyleBackend> FrozenConv2d<B> {
                 let [rows, channels, ..] = weight.dims();
                 weight.reshape([rows, channels])
             }),
+            precision: self.precision,
         }
     }
 }
@@ -77,6 +94,7 @@ impl<B: Backend> Module<B> for FrozenConv2d<B> {
 
     fn fork(self, device: &B::Device) -> Self {
         Self::new(self.layer.fork(device), self.projection.fork(device))
+            .with_precision(self.precision)
     }
 
     fn to_device(self, device: &B::Device) -> Self {
@@ -84,6 +102,7 @@ impl<B: Backend> Module<B> for FrozenConv2d<B> {
             self.layer.to_device(device),
             self.projection.to_device(device),
         )
+        .with_precision(self.precision)
     }
 
     fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
@@ -93,6 +112,7 @@ impl<B: Backend> Module<B> for FrozenConv2d<B> {
 
     fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
         Self::new(self.layer.map(mapper), Module::map(self.projection, mapper))
+            .with_precision(self.precision)
     }
 
     fn load_record(self, (layer, projection): Self::Record) -> Self {
@@ -100,6 +120,7 @@ impl<B: Backend> Module<B> for FrozenConv2d<B> {
             self.layer.load_record(layer),
             self.projection.load_record(projection),
         )
+        .with_precision(self.precision)
     }
 
     fn into_record(self) -> Self::Record {
@@ -114,6 +135,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for FrozenConv2d<B> {
         FrozenConv2d {
             layer: self.layer.valid(),
             projection: self.projection.valid(),
+            precision: self.precision,
             packed: Arc::new(match self.packed.get() {
                 Some(packed) => packed.clone().inner().into(),
                 None => OnceLock::new(),
@@ -125,6 +147,7 @@ impl<B: AutodiffBackend> AutodiffModule<B> for FrozenConv2d<B> {
         Self {
             layer: Conv2d::from_inner(module.layer),
             projection: module.projection.map(Conv2d::from_inner),
+            precision: module.precision,
             packed: Arc::new(match module.packed.get() {
                 Some(packed) => Tensor::from_inner(packed.clone()).into(),
                 None => OnceLock::new(),

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::convolution::FrozenConv2d;
 use super::{EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling};
-use crate::kernel::{self, Epilogue};
+use crate::kernel::{self, Epilogue, Precision};
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.
@@ -69,6 +69,8 @@ pub struct Vgg19<B: Backend> {
     #[module(skip)]
     padding: Padding,
     #[module(skip)]
+    precision: Precision,
+    #[module(skip)]
     checksum: u128,
 }
 
@@ -102,6 +104,7 @@ impl<B: Backend> Vgg19<B> {
             normalization,
             pooling: Pooling::default(),
             padding: Padding::default(),
+            precision: Precision::default(),
             checksum,
         }
         .no_grad()
@@ -117,6 +120,22 @@ impl<B: Backend> Vgg19<B> {
     pub fn with_padding(mut self, padding: Padding) -> Self {
         self.padding = padding;
         self
+    }
+
+    /// The same network with another precision of its convolutions, where the device has a choice.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self.convolutions = self
+            .convolutions
+            .into_iter()
+            .map(|convolution| convolution.with_precision(precision))
+            .collect();
+        self
+    }
+
+    /// The least precision of the convolutions.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The normalisation that the weights were trained with.

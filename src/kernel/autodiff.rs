@@ -8,11 +8,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
-use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, SamplePoints, StyleBackend};
+use super::{
+    BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, SamplePoints, StyleBackend,
+};
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
-    fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        Tensor::from_inner(B::pack(weight.inner()))
+    fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
+        Tensor::from_inner(B::pack(weight.inner(), precision))
     }
 
     fn convolve(
@@ -25,12 +27,14 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
             bias,
             packed,
             projection,
+            precision,
         } = convolution.clone();
         let convolution = PackedConv2d {
             weight: weight.inner(),
             bias: bias.inner(),
             packed: packed.inner(),
             projection: projection.map(Tensor::inner),
+            precision,
         };
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;

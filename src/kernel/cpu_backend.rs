@@ -40,7 +40,7 @@ pub(super) trait CpuBackend: backend::Backend {
 macro_rules! impl_conv_ops {
     ([$($generics:tt)*] $backend:ty, $($bounds:tt)*) => {
         impl<$($generics)*> $crate::kernel::ConvOps for $backend $($bounds)* {
-            fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
+            fn pack(weight: Tensor<Self, 4>, _: $crate::kernel::Precision) -> Tensor<Self, 1> {
                 $crate::kernel::cpu_backend::pack(weight)
             }
 

@@ -18,7 +18,9 @@
 //! [`ConvOps`] has these operations on a concrete backend. Its methods have defaults in ordinary Burn
 //! operations ([`mod@reference`]), so that `impl ConvOps for MyBackend {}` is enough for any backend. For
 //! `f32`, `Flex` and `NdArray` use CPU kernels: Winograd's F(4×4, 3×3) on AVX-512, AVX2 or NEON vectors,
-//! on all threads of rayon's pool, with results that do not depend on the number of threads.
+//! on all threads of rayon's pool, with results that do not depend on the number of threads. `Cuda` and
+//! `Wgpu` use kernels written in CubeCL: direct convolutions in single precision, or on tensor cores
+//! ([`Precision`]).
 //!
 //! [`StyleBackend`] is what the rest of the crate requires: a backend with [`ConvOps`], or `Autodiff`
 //! around one.
@@ -30,8 +32,11 @@ mod cpu;
 mod cpu_backend;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+mod precision;
 pub mod reference;
 mod sample_points;
 #[cfg(all(test, feature = "flex"))]
@@ -40,10 +45,11 @@ pub(crate) mod tests;
 use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
+pub use precision::Precision;
 pub use sample_points::SamplePoints;
 
 /// How a 2×2 pool reduces its windows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The largest value, with which VGG19 was trained.
@@ -54,7 +60,7 @@ pub enum Pooling {
 }
 
 /// What follows a convolution and its bias in the same operation, before the projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     /// Nothing.
     None,
@@ -76,17 +82,20 @@ pub struct PackedConv2d<B: backend::Backend> {
     /// A projection of the channels after the epilogue: a 1×1 convolution without bias, whose matrix
     /// is `[channels_projected, channels_out]`.
     pub projection: Option<Tensor<B, 2>>,
+    /// The precision that the kernel is packed for.
+    pub precision: Precision,
 }
 
 impl<B: StyleBackend> PackedConv2d<B> {
     /// Packs weights; without a projection.
-    pub fn new(weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Self {
-        let packed = B::pack(weight.clone());
+    pub fn new(weight: Tensor<B, 4>, bias: Tensor<B, 1>, precision: Precision) -> Self {
+        let packed = B::pack(weight.clone(), precision);
         Self {
             weight,
             bias,
             packed,
             projection: None,
+            precision,
         }
     }
 }
@@ -98,8 +107,9 @@ pub type BackwardMask<B> = Tensor<B, 1, Int>;
 ///
 /// All defaults are those in [`mod@reference`].
 pub trait ConvOps: backend::Backend {
-    /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes.
-    fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
+    /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes, for a precision that
+    /// the backend need not make use of.
+    fn pack(weight: Tensor<Self, 4>, _precision: Precision) -> Tensor<Self, 1> {
         reference::pack(weight)
     }
 
@@ -243,7 +253,7 @@ pub trait ConvOps: backend::Backend {
 /// Features and images have gradients, weights never.
 pub trait StyleBackend: backend::Backend {
     /// See [`ConvOps::pack`].
-    fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1>;
+    fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1>;
 
     /// See [`ConvOps::convolve`].
     fn convolve(
@@ -279,8 +289,8 @@ pub trait StyleBackend: backend::Backend {
 }
 
 impl<B: ConvOps> StyleBackend for B {
-    fn pack(weight: Tensor<Self, 4>) -> Tensor<Self, 1> {
-        <B as ConvOps>::pack(weight)
+    fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
+        <B as ConvOps>::pack(weight, precision)
     }
 
     fn convolve(
@@ -331,24 +341,6 @@ pub trait AutodiffStyleBackend:
 
 impl<B> AutodiffStyleBackend for B where
     B: StyleBackend + backend::AutodiffBackend<InnerBackend: StyleBackend>
-{
-}
-
-#[cfg(feature = "cuda")]
-mod cuda {
-    use burn::backend::Cuda;
-
-    impl super::ConvOps for Cuda {}
-    impl super::ConvOps for Cuda<half::f16> {}
-    impl super::ConvOps for Cuda<half::bf16> {}
-}
-
-#[cfg(feature = "wgpu")]
-impl<F, I, B> ConvOps for burn::backend::Wgpu<F, I, B>
-where
-    F: burn::backend::wgpu::FloatElement,
-    I: burn::backend::wgpu::IntElement,
-    B: burn::backend::wgpu::BoolElement,
 {
 }
 

@@ -1,5 +1,7 @@
 //! The CPU kernels against the reference implementations, on random shapes.
 
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod samples;
 
 use burn::backend::{Autodiff, Flex};
@@ -9,7 +11,9 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use proptest::prelude::*;
 
-use super::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, StyleBackend, reference};
+use super::{
+    BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend, reference,
+};
 
 /// Relative to the largest value of a tensor.
 const TOLERANCE: f32 = 3e-5;
@@ -48,7 +52,8 @@ fn convolution<B: StyleBackend>(
 ) -> PackedConv2d<B> {
     let weight = random([channels_out, channels_in, 3, 3], seed);
     let scale = (9.0 * channels_in as f64).sqrt();
-    PackedConv2d::new(weight / scale, random([channels_out], seed + 1) * 0.1)
+    let bias = random([channels_out], seed + 1) * 0.1;
+    PackedConv2d::new(weight / scale, bias, Precision::F32)
 }
 
 #[track_caller]
@@ -330,6 +335,7 @@ fn gradients_are_those_of_finite_differences() {
     let mut exact = PackedConv2d::<Flex>::new(
         weights.weight.clone().inner().cast(DType::F64),
         weights.bias.clone().inner().cast(DType::F64),
+        Precision::F32,
     );
     exact.projection = Some(projection.cast(DType::F64));
     // Panels read in place, and one that is copied.
@@ -387,6 +393,7 @@ fn the_error_is_that_of_single_precision() {
     let double = PackedConv2d::new(
         weights.weight.clone().cast(DType::F64),
         weights.bias.clone().cast(DType::F64),
+        Precision::F32,
     );
     let (exact, _) =
         <Flex as ConvOps>::convolve(x.clone().cast(DType::F64), &double, Epilogue::Relu, false);

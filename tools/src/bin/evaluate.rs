@@ -11,7 +11,7 @@ use std::time::Instant;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
-use impasto::kernel::{ConvOps, Epilogue, PackedConv2d, Pooling};
+use impasto::kernel::{ConvOps, Epilogue, PackedConv2d, Pooling, Precision};
 use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
 use impasto::{Evaluator, Layer, Vgg19, Vgg19Weights};
 use serde_json::{Value, json};
@@ -93,7 +93,11 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
         };
         let uniform = burn::tensor::Distribution::Uniform(-1.0, 1.0);
         let weight = Tensor::random([channels_out, channels_in, 3, 3], uniform, &device);
-        let mut weights = PackedConv2d::<B>::new(weight, Tensor::zeros([channels_out], &device));
+        let mut weights = PackedConv2d::<B>::new(
+            weight,
+            Tensor::zeros([channels_out], &device),
+            Precision::F32,
+        );
         let shown = shapes.get(index + 1).map_or(channels_out, |shape| shape[1]);
         if shown != channels_out {
             weights.projection = Some(Tensor::random([shown, channels_out], uniform, &device));

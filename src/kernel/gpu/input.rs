@@ -1,0 +1,116 @@
+//! How a kernel reads the input of a convolution: as it is, or as the gradient that ReLU, mask and
+//! pool pass on.
+//!
+//! A mask has one bit for each value. A word holds a block of 4 rows × 8 columns of one channel: bit
+//! `8 · (row % 4) + column % 8`. The blocks of a channel are in row-major order.
+
+use cubecl::prelude::*;
+
+use crate::kernel::{Epilogue, Pooling};
+
+/// Rows of a block of a mask.
+pub const MASK_ROWS: usize = 4;
+/// Columns of a block of a mask.
+pub const MASK_COLUMNS: usize = 8;
+
+/// Words of a mask for `planes` channels of `height` × `width` values.
+pub fn mask_len(planes: usize, height: usize, width: usize) -> usize {
+    planes * height.div_ceil(MASK_ROWS) * width.div_ceil(MASK_COLUMNS)
+}
+
+/// Index of the word of a position.
+#[cube]
+pub fn mask_word(plane: usize, y: usize, x: usize, height: usize, width: usize) -> usize {
+    (plane * height.div_ceil(4) + y / 4) * width.div_ceil(8) + x / 8
+}
+
+/// A position of a channel and, at a distance, of those that follow it.
+///
+/// With an epilogue to undo, values are those of the gradient with respect to its output, smaller by a
+/// pool.
+#[derive(CubeType, Clone, Copy)]
+pub struct Place {
+    /// Index of the value.
+    index: usize,
+    /// Values of a channel.
+    stride: usize,
+    /// Index of the word of the mask.
+    word: usize,
+    /// Words of a channel.
+    words: usize,
+    /// The bit in the word.
+    bit: u32,
+    /// Whether there is a value: an odd last row or column has no part in a pool.
+    exists: bool,
+}
+
+#[cube]
+impl Place {
+    /// A position of channel `plane` (counted through the batch), which must lie inside of `height` ×
+    /// `width`.
+    pub fn new(
+        plane: usize,
+        y: usize,
+        x: usize,
+        height: usize,
+        width: usize,
+        #[comptime] undo: Epilogue,
+    ) -> Place {
+        if comptime!(matches!(undo, Epilogue::ReluPool(_))) {
+            let (rows, columns) = (height / 2, width / 2);
+            Place {
+                index: (plane * rows + y / 2) * columns + x / 2,
+                stride: rows * columns,
+                word: mask_word(plane, y, x, height, width),
+                words: height.div_ceil(4) * width.div_ceil(8),
+                bit: (y % 4 * 8 + x % 8) as u32,
+                exists: y / 2 < rows && x / 2 < columns,
+            }
+        } else {
+            Place {
+                index: (plane * height + y) * width + x,
+                stride: height * width,
+                word: mask_word(plane, y, x, height, width),
+                words: height.div_ceil(4) * width.div_ceil(8),
+                bit: (y % 4 * 8 + x % 8) as u32,
+                exists: true.runtime(),
+            }
+        }
+    }
+
+    /// The value there of the channel `channel` further on.
+    pub fn value<F: Float>(
+        &self,
+        values: &Array<F>,
+        mask: &ComptimeOption<Array<u32>>,
+        channel: usize,
+        #[comptime] undo: Epilogue,
+    ) -> f32 {
+        let mut value = 0.0f32;
+        if comptime!(undo == Epilogue::None) {
+            value = f32::cast_from(values[self.index + channel * self.stride]);
+        } else if self.exists {
+            // Both are loaded at once: neither waits for the other.
+            let loaded = f32::cast_from(values[self.index + channel * self.stride]);
+            value = select(
+                passes(mask, self.word + channel * self.words, self.bit),
+                loaded,
+                0.0,
+            );
+            if comptime!(undo == Epilogue::ReluPool(Pooling::Average)) {
+                value *= 0.25;
+            }
+        }
+        value
+    }
+}
+
+/// A bit of a word; set where there is no mask.
+#[cube]
+fn passes(mask: &ComptimeOption<Array<u32>>, word: usize, bit: u32) -> bool {
+    #[comptime]
+    match mask {
+        ComptimeOption::Some(mask) => (mask[word] >> bit) & 1 == 1,
+        ComptimeOption::None => true.runtime(),
+    }
+}

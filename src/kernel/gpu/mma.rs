@@ -1,0 +1,478 @@
+//! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32 or bf16, the sums in single
+//! precision. For CUDA from compute capability 8.0 on.
+//!
+//! An implicit matrix product without its matrix: rows are output channels, columns are pixels, and the
+//! sum runs over input channels and taps. A cube copies the pixels of its tile, with their border, to
+//! shared memory for 64 bytes of input channels at a time (16 of TF32, 32 of bf16), rounded to the
+//! type of the factors and channels innermost, and uses them for all taps. The weights come from
+//! global memory in the order in which the units of a plane take them ([`super::pack`]).
+//!
+//! Fragments are those of `mma.sync.m16n8k8` (TF32) and `m16n8k16` (bf16; PTX ISA, "Matrix fragments").
+//! Unit `4·g + t` of a plane has rows `g` and `g + 8` and columns `2t` and `2t + 1` of a result of 16
+//! channels × 8 pixels. The sum may take its terms in any order: unit `t` takes adjacent channels, so
+//! that it loads those of two products at once, 16 bytes. Eight such results are 8 columns of four
+//! rows in two blocks: a quad of units holds blocks of 4 rows × 8 columns, whose bias, ReLU, mask and
+//! pool need no shared memory.
+
+use cubecl::cmma::MmaDefinition;
+use cubecl::prelude::*;
+
+use super::conv::bias_of;
+use super::epilogue::{largest, relu, write_mask};
+use super::input::Place;
+use crate::kernel::{Epilogue, Pooling};
+
+/// Sides of a cube of tensor-core convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MmaTile {
+    /// Fragments of 16 channels that a plane computes.
+    pub fragments: usize,
+    /// Blocks of 8 columns that a plane computes, of four rows each.
+    pub blocks: usize,
+    /// Planes for other channels.
+    pub planes_of_channels: usize,
+    /// Planes for other rows.
+    pub planes_of_rows: usize,
+}
+
+impl MmaTile {
+    /// Output channels of a cube.
+    pub fn channels(self) -> usize {
+        16 * self.fragments * self.planes_of_channels
+    }
+
+    /// Units of a cube.
+    pub fn units(self) -> usize {
+        32 * self.planes_of_channels * self.planes_of_rows
+    }
+
+    /// Rows of an image that a cube computes.
+    pub fn rows(self) -> usize {
+        4 * self.planes_of_rows
+    }
+
+    /// Columns of an image that a cube computes.
+    pub fn columns(self) -> usize {
+        8 * self.blocks
+    }
+
+    /// Cubes along the columns and the rows of an image, and for its channels.
+    pub fn count(self, channels_out: usize, height: usize, width: usize) -> [usize; 3] {
+        [
+            width.div_ceil(self.columns()),
+            height.div_ceil(self.rows()),
+            channels_out.div_ceil(self.channels()),
+        ]
+    }
+}
+
+/// Which part of the input a cube takes, and how.
+#[derive(CubeType, Clone)]
+struct Source {
+    batch: usize,
+    top: usize,
+    left: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    #[cube(comptime)]
+    undo: Epilogue,
+    #[cube(comptime)]
+    border: usize,
+    #[cube(comptime)]
+    patch_width: usize,
+    #[cube(comptime)]
+    pixels: usize,
+}
+
+/// The convolution of `x`, `[batch, channels_in, height, width]`; with `accumulate` added to `y`.
+///
+/// Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub fn convolve_mma<F: Float, N: Size, E: Float>(
+    x: &Array<F>,
+    undo_mask: ComptimeOption<Array<u32>>,
+    weights: &Array<Vector<u32, Const<4>>>,
+    bias: ComptimeOption<Array<F>>,
+    y: &mut Array<Vector<F, N>>,
+    mut mask: ComptimeOption<Array<u32>>,
+    channels_in: usize,
+    channels_out: usize,
+    height: usize,
+    width: usize,
+    weights_start: usize,
+    weights_per_image: usize,
+    #[comptime] taps: usize,
+    #[comptime] undo: Epilogue,
+    #[comptime] epilogue: Epilogue,
+    #[comptime] accumulate: bool,
+    #[comptime] tile: MmaTile,
+    #[define(F, E)] _dtypes: [StorageType; 2],
+) {
+    let bytes = E::type_size();
+    let per_word = comptime!(4 / bytes);
+    let size!(W) = per_word;
+    let product = MmaDefinition::<E, E, f32>::new(16usize, 8usize, comptime!(8 * per_word));
+    let depth = comptime!(16 * per_word);
+    let border = comptime!(taps / 9);
+    let patch_width = comptime!(tile.columns() + 2 * border);
+    let pixels = comptime!(patch_width * (tile.rows() + 2 * border));
+    let units = comptime!(tile.units());
+    let stages = comptime!((4 * pixels).div_ceil(units));
+    let stages_per_tap = comptime!(stages.div_ceil(taps));
+    let fragments = comptime!(tile.fragments * tile.planes_of_channels);
+    let weight_stages = comptime!((64 * fragments).div_ceil(units));
+    let mut patch = SharedMemory::<Vector<u32, Const<4>>>::new(comptime!(8 * pixels));
+    let mut taps_weights = SharedMemory::<Vector<u32, Const<4>>>::new(comptime!(128 * fragments));
+
+    let unit = UNIT_POS as usize;
+    let lane = unit % 32;
+    let plane = unit / 32;
+    let plane_of_rows = plane % tile.planes_of_rows;
+    let plane_of_channels = plane / tile.planes_of_rows;
+    let cubes = channels_out.div_ceil(comptime!(tile.channels()));
+    let cube = CUBE_POS_Z as usize % cubes;
+    let source = Source {
+        batch: CUBE_POS_Z as usize / cubes,
+        top: CUBE_POS_Y as usize * comptime!(tile.rows()),
+        left: CUBE_POS_X as usize * comptime!(tile.columns()),
+        channels: channels_in,
+        height,
+        width,
+        undo,
+        border,
+        patch_width,
+        pixels,
+    };
+    let (g, t) = (lane / 4, lane % 4);
+
+    let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
+    #[unroll]
+    for _ in 0..comptime!(tile.fragments * tile.blocks * 4) {
+        let mut sum = Array::<Vector<f32, Const<2>>>::new(2usize);
+        sum[0] = Vector::new(0.0);
+        sum[1] = Vector::new(0.0);
+        sums.push(sum);
+    }
+
+    #[unroll]
+    for stage in 0..stages {
+        let task = unit + comptime!(stage * units);
+        let values = read_pixel::<F, W>(x, &undo_mask, task, 0, &source);
+        write_pixel::<E, W>(&values, &mut patch, task, 0, pixels);
+    }
+    let steps = channels_in.div_ceil(depth);
+    let first = cube * fragments;
+    // Weights of a fragment for all taps of all steps are contiguous.
+    let start =
+        weights_start + weights_per_image * source.batch + first * steps * comptime!(64 * taps);
+    let stride = steps * comptime!(64 * taps);
+    #[unroll]
+    for stage in 0..weight_stages {
+        let task = unit + comptime!(stage * units);
+        if task < comptime!(64 * fragments) {
+            taps_weights[task] = weights[start + task / 64 * stride + task % 64];
+        }
+    }
+    sync_cube();
+
+    for turn in 0..steps * taps {
+        let (step, tap) = (turn / taps, turn % taps);
+        let buffer = step % 2 * comptime!(4 * pixels);
+        let weight_buffer = turn % 2 * comptime!(64 * fragments);
+
+        // The next pixels and weights are on their way while these are used.
+        let mut staged = Sequence::<Array<f32>>::new();
+        #[unroll]
+        for i in 0..stages_per_tap {
+            let task = unit + (tap * stages_per_tap + i) * units;
+            staged.push(read_pixel::<F, W>(
+                x,
+                &undo_mask,
+                task,
+                (step + 1) * depth,
+                &source,
+            ));
+        }
+        let mut staged_weights = Sequence::<Vector<u32, Const<4>>>::new();
+        #[unroll]
+        for stage in 0..weight_stages {
+            let task = unit + comptime!(stage * units);
+            let mut words = Vector::<u32, Const<4>>::empty();
+            if turn + 1 < steps * taps && task < comptime!(64 * fragments) {
+                words = weights[start + task / 64 * stride + (turn + 1) * 64 + task % 64];
+            }
+            staged_weights.push(words);
+        }
+
+        let mut pixel_words = Sequence::<Vector<u32, Const<4>>>::new();
+        let (top, left) = (4 * plane_of_rows + tap / 3, tap % 3 + g);
+        #[unroll]
+        for n in 0..comptime!(4 * tile.blocks) {
+            let pixel = (top + comptime!(n % 4)) * patch_width + left + comptime!(n / 4 * 8);
+            pixel_words.push(patch[buffer + 4 * pixel + (t ^ (pixel / 2 % 4))]);
+        }
+        #[unroll]
+        for half in 0..2usize {
+            let mut weight_fragments = Sequence::<Array<Vector<E, W>>>::new();
+            #[unroll]
+            for m in 0..tile.fragments {
+                let at =
+                    64 * (plane_of_channels * tile.fragments + m) + comptime!(half * 32) + lane;
+                let words = taps_weights[weight_buffer + at];
+                let mut fragment = Array::<Vector<E, W>>::new(4usize);
+                #[unroll]
+                for i in 0..4usize {
+                    fragment[i] = Vector::<E, W>::reinterpret(words[i]);
+                }
+                weight_fragments.push(fragment);
+            }
+            #[unroll]
+            for n in 0..comptime!(4 * tile.blocks) {
+                let words = *pixel_words.index(n);
+                let mut fragment = Array::<Vector<E, W>>::new(2usize);
+                #[unroll]
+                for i in 0..2usize {
+                    fragment[i] = Vector::<E, W>::reinterpret(words[comptime!(2 * half + i)]);
+                }
+                #[unroll]
+                for m in 0..tile.fragments {
+                    let i = comptime!(m * 4 * tile.blocks + n);
+                    product.execute_inplace(
+                        weight_fragments.index(m),
+                        &fragment,
+                        sums.index_mut(i),
+                    );
+                }
+            }
+        }
+
+        #[unroll]
+        for i in 0..stages_per_tap {
+            let task = unit + (tap * stages_per_tap + i) * units;
+            let next = comptime!(4 * pixels) - buffer;
+            write_pixel::<E, W>(staged.index(i), &mut patch, task, next, pixels);
+        }
+        #[unroll]
+        for stage in 0..weight_stages {
+            let task = unit + comptime!(stage * units);
+            if task < comptime!(64 * fragments) {
+                let at = comptime!(64 * fragments) - weight_buffer + task;
+                taps_weights[at] = *staged_weights.index(stage);
+            }
+        }
+        sync_cube();
+    }
+
+    #[unroll]
+    for m in 0..tile.fragments {
+        #[unroll]
+        for half in 0..2usize {
+            let fragment = first + plane_of_channels * tile.fragments + m;
+            let channel = 16 * fragment + comptime!(8 * half) + g;
+            let mut offset = 0.0f32;
+            if channel < channels_out {
+                offset = bias_of::<F>(&bias, channel);
+            }
+            #[unroll]
+            for block in 0..tile.blocks {
+                let mut values = Array::<f32>::new(8usize);
+                #[unroll]
+                for row in 0..4usize {
+                    let sum = sums.index(comptime!(m * 4 * tile.blocks + 4 * block + row));
+                    let pair = sum[half];
+                    values[comptime!(2 * row)] = pair[0] + offset;
+                    values[comptime!(2 * row + 1)] = pair[1] + offset;
+                }
+                write_quad::<F, N>(
+                    &mut values,
+                    y,
+                    &mut mask,
+                    channel < channels_out,
+                    source.batch * channels_out + channel,
+                    source.top + 4 * plane_of_rows,
+                    source.left + comptime!(8 * block),
+                    t,
+                    height,
+                    width,
+                    epilogue,
+                    accumulate,
+                );
+            }
+        }
+    }
+}
+
+/// The values of one pixel of a patch for 16 bytes of channels, from channel `first` on; zeros outside
+/// of the image.
+#[cube]
+fn read_pixel<F: Float, W: Size>(
+    x: &Array<F>,
+    undo_mask: &ComptimeOption<Array<u32>>,
+    task: usize,
+    first: usize,
+    source: &Source,
+) -> Array<f32> {
+    let per_word = W::value();
+    let count = comptime!(4 * per_word);
+    let mut values = Array::<f32>::new(count);
+    #[unroll]
+    for i in 0..count {
+        values[i] = 0.0;
+    }
+    let pixel = task % source.pixels;
+    let first = first + task / source.pixels * count;
+    // One border more than the position, so that it is not negative.
+    let row = source.top + pixel / source.patch_width;
+    let column = source.left + pixel % source.patch_width;
+    let border = source.border;
+    let inside = row >= border
+        && row < source.height + border
+        && column >= border
+        && column < source.width + border;
+    if inside && task < comptime!(4 * source.pixels) {
+        let plane = source.batch * source.channels + first;
+        let place = Place::new(
+            plane,
+            row - border,
+            column - border,
+            source.height,
+            source.width,
+            source.undo,
+        );
+        #[unroll]
+        for i in 0..count {
+            if first + i < source.channels {
+                values[i] = place.value::<F>(x, undo_mask, i, source.undo);
+            }
+        }
+    }
+    values
+}
+
+/// Writes what [`read_pixel`] read to shared memory. The four words-of-four of a pixel are permuted, so
+/// that neither writing nor reading has bank conflicts.
+#[cube]
+fn write_pixel<E: Float, W: Size>(
+    values: &Array<f32>,
+    patch: &mut SharedMemory<Vector<u32, Const<4>>>,
+    task: usize,
+    buffer: usize,
+    #[comptime] pixels: usize,
+) {
+    let per_word = W::value();
+    let mut words = Vector::<u32, Const<4>>::empty();
+    #[unroll]
+    for i in 0..4usize {
+        let mut pair = Vector::<E, W>::empty();
+        #[unroll]
+        for k in 0..per_word {
+            pair[k] = E::cast_from(values[comptime!(i * per_word + k)]);
+        }
+        words[i] = u32::reinterpret(pair);
+    }
+    if task < comptime!(4 * pixels) {
+        let pixel = task % pixels;
+        patch[buffer + 4 * pixel + (task / pixels ^ (pixel / 2 % 4))] = words;
+    }
+}
+
+/// Applies an epilogue to the two columns that unit `t` of a quad has of a block of 4 rows × 8 columns,
+/// and writes them. See [`write_block`](super::epilogue::write_block).
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn write_quad<F: Float, N: Size>(
+    values: &mut Array<f32>,
+    y: &mut Array<Vector<F, N>>,
+    mask: &mut ComptimeOption<Array<u32>>,
+    is_channel: bool,
+    plane: usize,
+    row: usize,
+    column: usize,
+    t: usize,
+    height: usize,
+    width: usize,
+    #[comptime] epilogue: Epilogue,
+    #[comptime] accumulate: bool,
+) {
+    let mut bits = 0u32;
+    if comptime!(epilogue != Epilogue::None) {
+        #[unroll]
+        for i in 0..8usize {
+            values[i] = relu(values[i]);
+        }
+    }
+    if comptime!(matches!(epilogue, Epilogue::ReluPool(_))) {
+        let (rows, columns) = (height / 2, width / 2);
+        #[unroll]
+        for window in 0..2usize {
+            let corner = comptime!(4 * window);
+            let mut pooled = 0.0f32;
+            if comptime!(epilogue == Epilogue::ReluPool(Pooling::Average)) {
+                #[unroll]
+                for i in 0..4usize {
+                    let value = values[comptime!(corner + i)];
+                    pooled += value;
+                    bits |= u32::cast_from(value > 0.0)
+                        << comptime!((8 * (2 * window + i / 2) + i % 2) as u32);
+                }
+                pooled *= 0.25;
+            } else {
+                let largest = largest(
+                    values[corner],
+                    values[comptime!(corner + 1)],
+                    values[comptime!(corner + 2)],
+                    values[comptime!(corner + 3)],
+                );
+                pooled = largest.0;
+                if largest.0 > 0.0 {
+                    let offset = largest.1 / 2 * 8 + largest.1 % 2;
+                    bits |= 1u32 << (offset + comptime!(16 * window as u32));
+                }
+            }
+            let (row, column) = (row / 2 + window, column / 2 + t);
+            if is_channel && row < rows && column < columns {
+                // Vectors of pooled rows have one value.
+                let mut vectors = Vector::<F, N>::empty();
+                vectors[0] = F::cast_from(pooled);
+                y[(plane * rows + row) * columns + column] = vectors;
+            }
+        }
+    } else {
+        if comptime!(epilogue == Epilogue::Relu) {
+            #[unroll]
+            for i in 0..8usize {
+                bits |= u32::cast_from(values[i] > 0.0) << comptime!((i / 2 * 8 + i % 2) as u32);
+            }
+        }
+        let vector = N::value();
+        #[unroll]
+        for i in 0..4usize {
+            #[unroll]
+            for j in 0..comptime!(2 / vector) {
+                let (row, column) = (row + i, column + 2 * t + j * vector);
+                if is_channel && row < height && column < width {
+                    let index = ((plane * height + row) * width + column) / vector;
+                    let mut vectors = Vector::<F, N>::empty();
+                    #[unroll]
+                    for k in 0..vector {
+                        vectors[k] = F::cast_from(values[comptime!(2 * i + j * vector + k)]);
+                    }
+                    if comptime!(accumulate) {
+                        vectors += y[index];
+                    }
+                    y[index] = vectors;
+                }
+            }
+        }
+    }
+    if comptime!(epilogue != Epilogue::None) {
+        let bits = bits << (2 * t) as u32;
+        let bits = bits | plane_shuffle_xor(bits, 1u32);
+        let bits = bits | plane_shuffle_xor(bits, 2u32);
+        if is_channel && t == 0 && row < height && column < width {
+            write_mask(mask, bits, plane, row, column, height, width);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Kernels for GPUs, written in CubeCL: one source for CUDA, Vulkan, Metal and DirectX.
+//!
+//! - [`conv`]: 3×3 convolutions in single precision on every GPU, [`mma`]: on tensor cores, both with
+//!   their epilogue ([`epilogue`]) and, backward, with what undoes it ([`input`])
+//! - [`pack`]: the order of their weights
+//! - [`gemm`]: 1×1 convolutions, Gram matrices and their gradients
+//! - [`pool`]: pools on their own
+//!
+//! Convolutions and sums do not depend on other runs, nor on which kernel an autotuner chose: the kernel
+//! follows from the sizes and the device.
+
+mod backend;
+mod conv;
+mod epilogue;
+mod gemm;
+mod input;
+mod mma;
+mod ops;
+mod pack;
+mod pool;

@@ -1,0 +1,134 @@
+//! The order in which kernels read weights.
+
+use cubecl::prelude::*;
+
+/// Which weights a kernel means by output channel, input channel and tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Weights {
+    /// `[output channels, input channels, taps]`.
+    Forward,
+    /// Those of the backward pass: given as `[input channels, output channels, taps]`, the taps rotated
+    /// by 180°.
+    Backward,
+    /// A square matrix for each image, plus its transpose.
+    Symmetric,
+}
+
+/// Weights in the order of [`super::conv`], from value `start` on: `[blocks of output channels, input channels,
+/// taps, channels of a block]`, zeros for channels beyond the last.
+#[cube(launch_unchecked)]
+pub fn pack_blocks<F: Float>(
+    weights: &Array<F>,
+    packed: &mut Array<F>,
+    start: usize,
+    len: usize,
+    channels_out: usize,
+    channels_in: usize,
+    #[comptime] channels: usize,
+    #[comptime] taps: usize,
+    #[comptime] kind: Weights,
+    #[define(F)] _dtype: StorageType,
+) {
+    let i = ABSOLUTE_POS;
+    if i < len {
+        let tap = i / channels % taps;
+        let input = i / comptime!(channels * taps) % channels_in;
+        let output = i / comptime!(channels * taps) / channels_in * channels + i % channels;
+        let value = weight::<F>(
+            weights,
+            0,
+            output,
+            input,
+            tap,
+            channels_out,
+            channels_in,
+            taps,
+            kind,
+        );
+        packed[start + i] = F::cast_from(value);
+    }
+}
+
+/// Weights times `scale` in the order of [`super::mma`], from word `start` on: for each image `[fragments of 16 output
+/// channels, groups of input channels, taps, 2 products, 32 units, 4 words]`, zeros for channels
+/// beyond the last.
+///
+/// Unit `4·g + t` has the output channels `g` and `g + 8` of a fragment, in words in turn, and of the
+/// input channels, one or two to a word, those of its quarter `t` of a group, in their order.
+#[cube(launch_unchecked)]
+pub fn pack_fragments<F: Float, E: Float>(
+    weights: &Array<F>,
+    packed: &mut Array<u32>,
+    start: usize,
+    len: usize,
+    channels_out: usize,
+    channels_in: usize,
+    image_len: usize,
+    scale: f32,
+    #[comptime] taps: usize,
+    #[comptime] kind: Weights,
+    #[define(F, E)] _dtypes: [StorageType; 2],
+) {
+    let bytes = E::type_size();
+    let per_word = comptime!(4 / bytes);
+    let size!(W) = per_word;
+    if ABSOLUTE_POS < len {
+        let image = ABSOLUTE_POS / image_len;
+        let i = ABSOLUTE_POS % image_len;
+        let groups = channels_in.div_ceil(comptime!(16 * per_word));
+        let (word, lane, product) = (i % 4, i / 4 % 32, i / 128 % 2);
+        let tap = i / 256 % taps;
+        let group = i / comptime!(256 * taps) % groups;
+        let fragment = i / comptime!(256 * taps) / groups;
+        let output = 16 * fragment + 8 * (word % 2) + lane / 4;
+        let input = ((4 * group + lane % 4) * 4 + 2 * product + word / 2) * per_word;
+        let mut values = Vector::<E, W>::empty();
+        #[unroll]
+        for k in 0..per_word {
+            let value = weight::<F>(
+                weights,
+                image,
+                output,
+                input + k,
+                tap,
+                channels_out,
+                channels_in,
+                taps,
+                kind,
+            );
+            values[k] = E::cast_from(scale * value);
+        }
+        packed[start + ABSOLUTE_POS] = u32::reinterpret(values);
+    }
+}
+
+/// One weight; 0 for channels beyond the last.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn weight<F: Float>(
+    weights: &Array<F>,
+    image: usize,
+    output: usize,
+    input: usize,
+    tap: usize,
+    channels_out: usize,
+    channels_in: usize,
+    #[comptime] taps: usize,
+    #[comptime] kind: Weights,
+) -> f32 {
+    let mut value = 0.0f32;
+    if output < channels_out && input < channels_in {
+        let forward = output * channels_in + input;
+        let backward = input * channels_out + output;
+        if comptime!(kind == Weights::Forward) {
+            value = f32::cast_from(weights[forward * taps + tap]);
+        } else if comptime!(kind == Weights::Backward) {
+            value = f32::cast_from(weights[backward * taps + comptime!(taps - 1) - tap]);
+        } else {
+            let start = image * channels_out * channels_in;
+            value = f32::cast_from(weights[start + forward])
+                + f32::cast_from(weights[start + backward]);
+        }
+    }
+    value
+}

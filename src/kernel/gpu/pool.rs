@@ -1,0 +1,73 @@
+//! The 2×2 pool on its own.
+
+use cubecl::prelude::*;
+
+use super::epilogue::{largest, write_mask};
+use super::input::Place;
+use crate::kernel::{Epilogue, Pooling};
+
+/// The pool of `x`, `[planes, height, width]`; each unit has a block of 4 rows × 8 columns. The mask
+/// has the bits of the first largest values.
+#[cube(launch_unchecked)]
+pub fn pool<F: Float>(
+    x: &Array<F>,
+    y: &mut Array<F>,
+    mut mask: ComptimeOption<Array<u32>>,
+    planes: usize,
+    height: usize,
+    width: usize,
+    #[comptime] pooling: Pooling,
+    #[define(F)] _dtype: StorageType,
+) {
+    let blocks_x = width.div_ceil(8);
+    let blocks = height.div_ceil(4) * blocks_x;
+    let (rows, columns) = (height / 2, width / 2);
+    let plane = ABSOLUTE_POS / blocks;
+    if plane < planes {
+        let top = ABSOLUTE_POS % blocks / blocks_x * 4;
+        let left = ABSOLUTE_POS % blocks_x * 8;
+        let mut bits = 0u32;
+        for window in 0..8usize {
+            let row = top / 2 + window / 4;
+            let column = left / 2 + window % 4;
+            if row < rows && column < columns {
+                let start = (plane * height + 2 * row) * width + 2 * column;
+                let a = f32::cast_from(x[start]);
+                let b = f32::cast_from(x[start + 1]);
+                let c = f32::cast_from(x[start + width]);
+                let d = f32::cast_from(x[start + width + 1]);
+                let mut value = 0.25 * (a + b + c + d);
+                if comptime!(pooling == Pooling::Max) {
+                    let largest = largest(a, b, c, d);
+                    value = largest.0;
+                    let corner = window / 4 * 16 + window % 4 * 2;
+                    bits |= 1u32 << (corner as u32 + largest.1 / 2 * 8 + largest.1 % 2);
+                }
+                y[(plane * rows + row) * columns + column] = F::cast_from(value);
+            }
+        }
+        write_mask(&mut mask, bits, plane, top, left, height, width);
+    }
+}
+
+/// The gradient with respect to the input of [`pool`], `[planes, height, width]`.
+#[cube(launch_unchecked)]
+pub fn pool_backward<F: Float>(
+    gradient: &Array<F>,
+    mask: ComptimeOption<Array<u32>>,
+    x: &mut Array<F>,
+    height: usize,
+    width: usize,
+    #[comptime] pooling: Pooling,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < x.len() {
+        let plane = ABSOLUTE_POS / (height * width);
+        let row = ABSOLUTE_POS / width % height;
+        let column = ABSOLUTE_POS % width;
+        let undo = comptime!(Epilogue::ReluPool(pooling));
+        let place = Place::new(plane, row, column, height, width, undo);
+        let value = place.value::<F>(gradient, &mask, 0, undo);
+        x[ABSOLUTE_POS] = F::cast_from(value);
+    }
+}
