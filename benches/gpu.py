@@ -4,11 +4,16 @@
         --precision tf32 --compile                     # FOLDER: of `gpu.py pictures`
     python benches/gpu.py stylize --weights vgg19.safetensors --pictures FOLDER --output out.png
 
-An evaluation is VGG19 to relu5_1, the Gram matrices of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1
-(`G = F·Fᵀ / (H·W)`, mean squared error), the content at relu4_2 (mean squared error), and the gradient of
-their sum with respect to the image, which starts as the content picture. A step is one of L-BFGS with
-an evaluation in it. Layers are channels_last; cuDNN picks its algorithms by trying them
-(`torch.backends.cudnn.benchmark`). bf16: weights and layers in bf16, losses and image in fp32.
+An evaluation is that of `impasto bench`: the loss of the recipe neural-style but for its total
+variation, and its gradient with respect to the image, which starts as the content picture. With F the
+features of a layer, C channels, H·W positions:
+
+    5 · mean((F - content)²) of relu4_2
+    + 100 · mean((G - style)²), G = F·Fᵀ / (C·H·W), of relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+
+A step is one of L-BFGS (history 100, learning rate 1) with an evaluation in it. Layers are channels_last;
+cuDNN picks its algorithms by trying them (`torch.backends.cudnn.benchmark`). bf16: weights and layers
+in bf16, losses and image in fp32.
 
 `stylize` is impasto's recipe neural-style from the content picture.
 """
@@ -56,6 +61,9 @@ def make_pictures(options):
 # --- PyTorch -----------------------------------------------------------------------------
 
 
+HISTORY = 100
+
+
 class Torch:
     """The network on a device, in a precision."""
 
@@ -91,12 +99,25 @@ class Torch:
         pixels = image.detach()[0].clamp(0, 1).mul(255).round().byte()
         Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(path)
 
-    def lbfgs(self, variable, history):
+    def losses(self, size):
+        """The content picture, and the loss of an image."""
+        from vgg19 import Losses
+
+        content, style = self.picture("content", size), self.picture("style", size)
+        losses = Losses(self.network, content, style, per_channel=True)
+
+        def loss(image):
+            content, style = losses(image)
+            return 5 * content + 100 * style
+
+        return content, loss
+
+    def lbfgs(self, variable):
         return self.torch.optim.LBFGS(
             [variable],
             lr=1,
             max_iter=1,
-            history_size=history,
+            history_size=HISTORY,
             tolerance_grad=0,
             tolerance_change=0,
         )
@@ -137,8 +158,6 @@ def bench(options):
 
 
 def bench_size(torch, size, options):
-    from vgg19 import Losses
-
     def timed(function):
         start = time.perf_counter()
         result = function()
@@ -152,40 +171,37 @@ def bench_size(torch, size, options):
             seconds.append(timed(function)[0])
         return seconds
 
-    content, style = torch.picture("content", size), torch.picture("style", size)
-    targets_s, losses = timed(lambda: Losses(torch.network, content, style))
+    targets_s, (content, loss) = timed(lambda: torch.losses(size))
     image = content.clone().requires_grad_()
-
-    def loss():
-        return sum(losses(image))
-
     if options.compile:
         torch.torch._dynamo.reset()
         loss = torch.torch.compile(loss, dynamic=False)
 
     def evaluate():
-        value = loss()
+        value = loss(image)
         (gradient,) = torch.torch.autograd.grad(value, image)
-        return value.detach(), gradient
+        return value.item(), gradient
 
     def closure():
         optimizer.zero_grad()
-        value = loss()
+        value = loss(image)
         value.backward()
         return value
 
-    first_s, (value, gradient) = timed(evaluate)
-    from_start_s = since_process_start()
+    evaluation_s, (value, gradient) = timed(evaluate)
     found = {
+        # As impasto has it: targets and first evaluation.
+        "first_s": targets_s + evaluation_s,
         "targets_s": targets_s,
-        "first_s": first_s,
-        "from_start_s": from_start_s,
-        "loss": value.item(),
+        "from_start_s": since_process_start(),
+        "loss": value,
         "gradient": gradient.float().norm().item(),
     }
-    del value, gradient
+    del gradient
     seconds = repeat(evaluate)
-    optimizer = torch.lbfgs(image, options.history)
+    optimizer = torch.lbfgs(image)
+    # Without a history.
+    optimizer.step(closure)
     steps = repeat(lambda: optimizer.step(closure))
     return found | {
         "median_s": statistics.median(seconds),
@@ -197,21 +213,17 @@ def bench_size(torch, size, options):
 
 def stylize(options):
     """impasto's recipe neural-style; the variables are pixels from 0 to 255."""
-    from vgg19 import Losses
-
     torch = Torch(options)
     size = options.sizes[0]
-    content, style = torch.picture("content", size), torch.picture("style", size)
     start = time.perf_counter()
-    losses = Losses(torch.network, content, style, per_channel=True)
+    content, loss = torch.losses(size)
     pixels = (content * 255).clone().requires_grad_()
-    optimizer = torch.lbfgs(pixels, 100)
+    optimizer = torch.lbfgs(pixels)
 
     def closure():
         optimizer.zero_grad()
-        content, style = losses(pixels / 255)
         down, right = pixels.diff(dim=2), pixels.diff(dim=3)
-        value = 5 * content + 100 * style + 1e-3 * (down.abs().sum() + right.abs().sum())
+        value = loss(pixels / 255) + 1e-3 * (down.abs().sum() + right.abs().sum())
         value.backward()
         return value
 
@@ -321,6 +333,7 @@ def watch(options):
     if read:
         threading.Thread(target=sample, daemon=True).start()
     command = [part.replace("RESULTS", str(results)) for part in options.command]
+    command = ["timeout", "-k", "5", str(options.limit), *command]
     start = time.perf_counter()
     with open(log, "wb") as output, open(results, "wb") as printed:
         process = subprocess.Popen(
@@ -347,7 +360,7 @@ def watch(options):
     part = {
         "command": command,
         "status": status,
-        "timed_out": status in (124, 137),
+        "timed_out": seconds >= options.limit,
         "seconds": seconds,
         "resident_peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         "device_peak_bytes": peak(0, float("inf")),
@@ -404,19 +417,23 @@ class Report:
         results = self.parts.get(name, {}).get("results", [])
         return results[0] if results and isinstance(results[0], dict) else {}
 
-    def rows(self):
-        """(precision, size, program): what was measured."""
-        rows = {}
+    def named(self, *programs):
+        """(program, precision, what, part) of the parts `PROGRAM-PRECISION[-WHAT]`, as gpu.sh names them."""
         for name, part in self.parts.items():
-            program, precision, *_ = [*name.split("-"), None]
-            if program == "impasto" and part["results"] and "cold" not in name and "warm" not in name:
-                for row in part["results"][0].get("times", []):
-                    row = row | {"device_peak_bytes": part["device_peak_bytes"]}
-                    rows[precision, row["width"], program] = row
-            if program in ("eager", "compile") and "cold" not in name and "warm" not in name:
-                for row in part["results"]:
-                    if "median_s" in row:
-                        rows[precision, row["width"], program] = row
+            program, precision, what, *_ = [*name.split("-"), "", ""]
+            if program in programs:
+                yield program, precision, what, part
+
+    def rows(self):
+        """By precision, size and program: what was measured."""
+        rows = {}
+        for program, precision, what, part in self.named("impasto", "eager", "compile"):
+            if what in ("cold", "warm"):
+                continue
+            for row in times(program, part):
+                if program == "impasto":
+                    row = row | memory_of(part)
+                rows[precision, row.get("width"), program] = row
         return rows
 
     def evaluations(self):
@@ -428,7 +445,7 @@ class Report:
             ours = entry["impasto"]
             for program in ("eager", "compile"):
                 other = entry[program]
-                if ours and other:
+                if get(ours, "median_s") and get(other, "median_s"):
                     entry[f"impasto_to_{program}"] = {
                         name: ratio(ours.get(name), other.get(name))
                         for name in ("median_s", "step_median_s", "first_s", "device_peak_bytes")
@@ -440,15 +457,14 @@ class Report:
     def first_iterations(self):
         """Whole processes of a single repeat, with empty caches and again with those it left."""
         found = {}
-        for name, part in self.parts.items():
-            program, precision, *rest = name.split("-")
-            if rest in (["cold"], ["warm"]):
-                row = self.result(name)
-                row = (row.get("times") or [{}])[0] if program == "impasto" else row
-                entry = {"precision": precision, "process_s": part["seconds"], "failed": part["status"] != 0}
+        for program, precision, what, part in self.named("impasto", "eager", "compile"):
+            if what not in ("cold", "warm"):
+                continue
+            entry = {"precision": precision, "process_s": part["seconds"], "status": part["status"]}
+            for row in times(program, part):
                 keys = ("width", "load_s", "targets_s", "first_s", "from_start_s")
                 entry |= {key: row[key] for key in keys if key in row}
-                found.setdefault(program, {})[rest[0]] = entry
+            found.setdefault(program, {})[what] = entry
         return found
 
     def stylizations(self):
@@ -501,6 +517,13 @@ class Report:
             "failures": self.failures(),
             "parts": self.parts,
         }
+
+
+def times(program, part):
+    """The rows of an evaluation: those of `impasto bench`, or of `gpu.py bench`."""
+    if program != "impasto":
+        return [row for row in part["results"] if "width" in row]
+    return part["results"][0].get("times", []) if part["results"] else []
 
 
 def memory_of(part):
@@ -564,7 +587,7 @@ def report(options):
             for entry in whole["evaluations"]
         ],
     )  # fmt: skip
-    print("First evaluation, s: itself, and from the process's start (impasto: to its end):")
+    print("Targets and first evaluation, s, and all since the process's start (impasto: to its end):")
     print_table(
         ["program", "precision", "cold", "warm", "cold process", "warm process"],
         [
@@ -642,12 +665,12 @@ def main():
         if function is bench:
             sub.add_argument("--compile", action="store_true", help="with torch.compile")
             sub.add_argument("--repeats", type=int, default=10)
-            sub.add_argument("--history", type=int, default=20, help="of L-BFGS")
             sub.add_argument("--patience", type=float, default=15, help="seconds of repeats")
         else:
             sub.add_argument("--iterations", type=int, default=200)
             sub.add_argument("--output", required=True)
     sub = command("watch", watch, "--name", "--parts", "--caches")
+    sub.add_argument("--limit", type=int, required=True, help="seconds")
     sub.add_argument("--gpu", type=int, default=0)
     sub.add_argument("command", nargs="+", help="RESULTS stands for a file for its results in JSON")
     command("machine", machine)

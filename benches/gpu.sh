@@ -42,6 +42,7 @@ binary=$(realpath "$1") weights=$(realpath "$2")
 mkdir -p "$3"
 out=$(realpath "$3")
 shift 3
+rm -f "$out"/gpu.{json,txt} "$out"/stylized{,-impasto,-pytorch}.png
 
 parts=first,impasto,eager,compile,stylize
 sizes=512,1024,2048 precisions=tf32,f32,bf16
@@ -114,7 +115,7 @@ part() {
     if [ "$limit" -gt "$part_seconds" ]; then limit=$part_seconds; fi
     local began=$SECONDS status=0
     python3 "$benches/gpu.py" watch --name "$name" --parts "$work/parts" --caches "$work/caches/$caches" \
-        --gpu "$gpu" -- timeout -k 5 "$limit" "$@" &
+        --gpu "$gpu" --limit "$limit" -- "$@" &
     watcher=$!
     wait "$watcher" || status=$?
     watcher=
