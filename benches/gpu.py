@@ -460,7 +460,9 @@ class Report:
         for program, precision, what, part in self.named("impasto", "eager", "compile"):
             if what not in ("cold", "warm"):
                 continue
-            entry = {"precision": precision, "process_s": part["seconds"], "status": part["status"]}
+            entry = {"precision": precision, "status": part["status"]}
+            if part["status"] == 0:
+                entry["process_s"] = part["seconds"]
             for row in times(program, part):
                 keys = ("width", "load_s", "targets_s", "first_s", "from_start_s")
                 entry |= {key: row[key] for key in keys if key in row}
@@ -622,8 +624,13 @@ def report(options):
             if program in stylizations
         ],
     )
+    for name in ("first_total", "last_total"):
+        if (off := stylizations.get(f"{name}_differs")) is not None:
+            print(f"{name} differs by {off:.1e}")
     for name, message in whole["failures"].items():
-        print(f"failed: {name}: {(message.splitlines() or ['(no message)'])[-1]}")
+        lines = message.splitlines() or ["(no message)"]
+        said = [line for line in lines if line.startswith("error")]
+        print(f"failed: {name}: {[*said, lines[-1]][0]}")
 
 
 def megabytes(value):
