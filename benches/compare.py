@@ -28,12 +28,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from vgg19 import CONVOLUTIONS, INDICES, Losses, Vgg19
+
 ROOT = Path(__file__).resolve().parent.parent
-CONVOLUTIONS = [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512]
-# torchvision's names of the convolutions up to conv5_1
-INDICES = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28]
-STYLE, CONTENT = [0, 2, 4, 8, 12], 9
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def write_weights(path):
@@ -58,53 +55,20 @@ def worker(weights, size, dtype):
     """Answers `evaluate`, `step` (of L-BFGS, history 20) and `gemm`, a line each."""
     import numpy
     import torch
-    import torch.nn.functional as F
-    from safetensors.torch import load_file
 
-    dtype = getattr(torch, dtype)
-    loaded = load_file(weights)
-    layers = [
-        (loaded[f"features.{i}.weight"].to(dtype), loaded[f"features.{i}.bias"].to(dtype))
-        for i in INDICES
-    ]
-    del loaded
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
+    network = Vgg19(weights, getattr(torch, dtype))
 
     def picture(offset):
         i = numpy.arange(3 * size * size, dtype=numpy.uint32) + numpy.uint32(offset)
         values = (i * numpy.uint32(2654435761) >> 8).astype(numpy.float32) / 16777216.0
         return torch.from_numpy(values.reshape(1, 3, size, size))
 
-    def features(image):
-        x, index, taps = ((image - mean) / std).to(dtype), 0, {}
-        for width in CONVOLUTIONS:
-            if width == "M":
-                x = F.max_pool2d(x, 2)
-                continue
-            x = F.relu(F.conv2d(x, *layers[index], padding=1))
-            if index in STYLE or index == CONTENT:
-                taps[index] = x
-            index += 1
-        return taps
-
-    def gram(x):
-        _, channels, height, width = x.shape
-        rows = x.reshape(channels, height * width)
-        return (rows @ rows.t() / (height * width)).float()
-
-    with torch.no_grad():
-        taps = features(picture(1))
-        grams = {i: gram(taps[i]) for i in STYLE}
-        content = taps[CONTENT]
-        del taps
+    losses = Losses(network, picture(1), picture(1))
     image = picture(7).requires_grad_()
     optimizer = torch.optim.LBFGS([image], lr=1, max_iter=1, history_size=20)
 
     def loss():
-        taps = features(image)
-        style = sum(((gram(taps[i]) - grams[i]) ** 2).mean() for i in STYLE)
-        return style + ((taps[CONTENT] - content) ** 2).float().mean()
+        return sum(losses(image))
 
     def closure():
         optimizer.zero_grad()
