@@ -4,6 +4,8 @@ mod adapters;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod name;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod panics;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -88,12 +90,12 @@ impl Device {
             Device::Cuda(index) => {
                 cuda::check(index).map_err(Failure::usage)?;
                 let device = burn::backend::cuda::CudaDevice::new(index);
-                task.run::<Autodiff<burn::backend::Cuda>>(device)
+                panics::as_failures(self, || task.run::<Autodiff<burn::backend::Cuda>>(device))
             }
             #[cfg(feature = "wgpu")]
             Device::Wgpu(index) => {
                 let (_, device) = wgpu::check(index).map_err(Failure::usage)?;
-                task.run::<Autodiff<burn::backend::Wgpu>>(device)
+                panics::as_failures(self, || task.run::<Autodiff<burn::backend::Wgpu>>(device))
             }
             #[allow(unreachable_patterns)]
             device => Err(Failure::usage(format!(
