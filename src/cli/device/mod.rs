@@ -3,6 +3,8 @@
 mod adapters;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernel_cache;
 mod name;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod panics;
@@ -88,13 +90,15 @@ impl Device {
             Device::Ndarray => task.run::<Autodiff<burn::backend::NdArray>>(Default::default()),
             #[cfg(feature = "cuda")]
             Device::Cuda(index) => {
-                cuda::check(index).map_err(Failure::usage)?;
+                let adapter = cuda::check(index).map_err(Failure::usage)?;
                 let device = burn::backend::cuda::CudaDevice::new(index);
+                let _kernels = kernel_cache::open(&adapter, quiet);
                 panics::as_failures(self, || task.run::<Autodiff<burn::backend::Cuda>>(device))
             }
             #[cfg(feature = "wgpu")]
             Device::Wgpu(index) => {
-                let (_, device) = wgpu::check(index).map_err(Failure::usage)?;
+                let (adapter, device) = wgpu::check(index).map_err(Failure::usage)?;
+                let _kernels = kernel_cache::open(&adapter, quiet);
                 panics::as_failures(self, || task.run::<Autodiff<burn::backend::Wgpu>>(device))
             }
             #[allow(unreachable_patterns)]
