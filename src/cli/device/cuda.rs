@@ -84,9 +84,7 @@ fn adapter(index: c_int) -> Result<Adapter, DriverError> {
         attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
     let integrated = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
-    let mut version = 0;
-    // SAFETY: writes one number.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    let driver = driver_version()?;
     Ok(Adapter {
         device: format!("cuda:{index}"),
         name: result::device::get_name(device)?,
@@ -96,7 +94,7 @@ fn adapter(index: c_int) -> Result<Adapter, DriverError> {
             "discrete GPU"
         },
         api: "CUDA",
-        driver: format!("for CUDA {}.{}", version / 1000, version % 1000 / 10),
+        driver: format!("for CUDA {}.{}", driver.0, driver.1),
         memory: Some(Memory {
             total: unsafe { result::device::total_mem(device)? } as u64,
             free: None,
@@ -106,6 +104,14 @@ fn adapter(index: c_int) -> Result<Adapter, DriverError> {
         abilities: abilities(capability),
         default: index == 0,
     })
+}
+
+/// The newest version of CUDA that the driver knows.
+fn driver_version() -> Result<(c_int, c_int), DriverError> {
+    let mut version = 0;
+    // SAFETY: writes one number.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    Ok((version / 1000, version % 1000 / 10))
 }
 
 /// What other programs leave of a GPU's memory. Takes longer than all the rest.
@@ -161,20 +167,31 @@ fn check_nvrtc(gpu: &Adapter) -> Result<(), String> {
         ));
     }
     let (version, architectures) = nvrtc_support();
+    let (major, minor) = version;
+    // Within a major version some are understood and some are not.
+    if let Ok(driver) = driver_version()
+        && major > driver.0
+    {
+        return Err(format!(
+            "NVRTC {major}.{minor} is newer than the NVIDIA driver, which knows CUDA {}.{} and none of \
+             its kernels: update the driver, or install NVRTC {}",
+            driver.0, driver.1, driver.0
+        ));
+    }
     let capability = gpu.compute_capability.as_deref().unwrap_or_default();
     let architecture = capability.replace('.', "").parse().unwrap_or(0);
     match architectures.is_empty() || architectures.contains(&architecture) {
         true => Ok(()),
         false => Err(format!(
-            "NVRTC {version} cannot compile for the {}, whose compute capability is {capability}: \
-             install another version of CUDA",
+            "NVRTC {major}.{minor} cannot compile for the {}, whose compute capability is \
+             {capability}: install another version of CUDA",
             gpu.name
         )),
     }
 }
 
 /// The version of NVRTC, and the architectures that it compiles for; empty if it does not tell.
-fn nvrtc_support() -> (String, Vec<c_int>) {
+fn nvrtc_support() -> ((c_int, c_int), Vec<c_int>) {
     let (mut major, mut minor, mut count) = (0, 0, 0);
     let done = |code: nvrtc::nvrtcResult| code.result().is_ok();
     // SAFETY: each call writes as many numbers as there is room for.
@@ -187,7 +204,7 @@ fn nvrtc_support() -> (String, Vec<c_int>) {
         {
             architectures.clear();
         }
-        (format!("{major}.{minor}"), architectures)
+        ((major, minor), architectures)
     }
 }
 
