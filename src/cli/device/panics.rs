@@ -1,15 +1,17 @@
 //! Panics of the GPU's libraries, turned into errors that say what to do.
 //!
 //! Burn queues work on a GPU and learns of a failure, such as too little memory, when it reads a
-//! result; it panics then. Nothing of its words reaches the user but with `RUST_BACKTRACE` set.
+//! result; it panics then, or on a thread of its own, and may go on without the part that failed.
+//! Nothing of its words reaches the user but with `RUST_BACKTRACE` set.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Device;
+use crate::cli::console::say;
 use crate::cli::failure::Failure;
 
-/// Does work on a GPU; a panic in it, on whatever thread, is an error.
+/// Does work on a GPU; a panic that ends it is an error, and any other is mentioned.
 pub fn as_failures<T>(
     device: Device,
     work: impl FnOnce() -> Result<T, Failure>,
@@ -27,16 +29,25 @@ pub fn as_failures<T>(
             usual(panic);
         }
     }));
-    match panic::catch_unwind(AssertUnwindSafe(work)) {
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    // Not kept locked, since a thread that panics now has locked the hook and waits for this.
+    let messages = messages
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    match result {
         Ok(result) => {
             let _ = panic::take_hook();
+            if !messages.is_empty() {
+                say(&format!(
+                    "Something went wrong on the way, so look at the result with care: {}",
+                    explain(device, &messages)
+                ));
+            }
             result
         }
         // The hook stays: other threads of the GPU's libraries may follow.
-        Err(_) => {
-            let messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
-            Err(Failure::other(explain(device, &messages)))
-        }
+        Err(_) => Err(Failure::other(explain(device, &messages))),
     }
 }
 
