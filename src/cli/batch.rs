@@ -58,7 +58,7 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
         args,
         items,
     };
-    let ending = run_on(args.device.device, args.device.threads, batch)?;
+    let ending = run_on(&args.device, quiet || args.reports.dry_run, batch)?;
     Ok(ending.exit_code())
 }
 
@@ -133,9 +133,9 @@ struct Batch<'a> {
 }
 
 impl BackendTask for Batch<'_> {
-    type Output = Result<Ending, Failure>;
+    type Output = Ending;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Ending, Failure> {
         let args = &self.args.device;
         let encoder = build::<B>(self.weights, args, &device);
         let session = Session::new(&encoder, args.device, Unfinished::Dropped)?;

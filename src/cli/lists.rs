@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use impasto::Recipe;
 use impasto::encoder::{LayerFacts, architecture};
-use serde_json::json;
 
 use super::args::{Arguments, RecipesArgs, RecipesCommand};
 use super::console::print;
-use super::device::Device;
+use super::describe::gigabytes;
+use super::device::{Adapter, Device};
 use super::failure::Failure;
 use super::json::print_json;
 use super::{describe, recipe};
@@ -90,24 +90,44 @@ pub fn layers(size: usize, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All devices and whether this build can use them.
+/// All devices: whether they can be used here, and the GPUs that they consist of.
 pub fn devices(json: bool) -> Result<ExitCode, Failure> {
+    let devices = Device::ALL.map(|(device, feature)| device.facts(feature));
     if json {
-        let device = |(device, feature): (Device, &str)| {
-            let available = device.is_built_in();
-            json!({ "device": device.to_string(), "available": available, "feature": feature })
-        };
-        print_json(&Device::ALL.map(device))?;
+        print_json(&devices)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for (device, feature) in Device::ALL {
-        let note = match device.is_built_in() {
-            true => "available".to_string(),
-            false => format!("not in this build (feature `{feature}`)"),
-        };
-        print(&format!("{:8} {note}\n", device.to_string()));
+    for device in devices {
+        let note = device.reason.as_deref().unwrap_or("available");
+        print(&format!("{:8} {note}\n", device.device));
+        for gpu in &device.adapters {
+            print(&format!("  {:8} {}\n", gpu.device, adapter(gpu)));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A GPU on a line.
+fn adapter(gpu: &Adapter) -> String {
+    let mut facts = vec![gpu.kind.to_string(), gpu.api.to_string()];
+    if !gpu.driver.is_empty() {
+        facts.push(format!("driver {}", gpu.driver));
+    }
+    if let Some(capability) = &gpu.compute_capability {
+        facts.push(format!("compute capability {capability}"));
+    }
+    if let Some(memory) = gpu.memory {
+        let free = memory
+            .free
+            .map(|free| format!(", {} free", gigabytes(free)));
+        facts.push(gigabytes(memory.total) + &free.unwrap_or_default());
+    }
+    if let Some(bytes) = gpu.largest_tensor {
+        facts.push(format!("tensors up to {}", gigabytes(bytes)));
+    }
+    facts.extend(gpu.abilities.iter().map(ToString::to_string));
+    let default = if gpu.default { " (default)" } else { "" };
+    format!("{}{default}: {}", gpu.name, facts.join(", "))
 }
 
 /// The completion script of a shell.

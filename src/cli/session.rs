@@ -45,7 +45,9 @@ pub fn run_job(
         file: CheckpointFile::new(checkpoints, note),
         resumed,
     };
-    let ending = run_on(device.device, device.threads, task)?;
+    // A dry run compiles nothing.
+    let quiet = task.job.reports.quiet || task.job.reports.dry_run;
+    let ending = run_on(device, quiet, task)?;
     Ok(ending.exit_code())
 }
 
@@ -59,9 +61,9 @@ struct SingleJob<'a> {
 }
 
 impl BackendTask for SingleJob<'_> {
-    type Output = Result<Ending, Failure>;
+    type Output = Ending;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Ending, Failure> {
         let encoder = build::<B>(self.weights, self.device, &device);
         let session = Session::new(&encoder, self.device.device, Unfinished::Written)?;
         session.run(&self.job, self.file, self.resumed)

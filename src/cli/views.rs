@@ -34,7 +34,7 @@ fn draw<S: Sheet>(
         weights: encoder.load(args, quiet)?,
         args,
     };
-    let picture = run_on(args.device, args.threads, task)?;
+    let picture = run_on(args, quiet, task)?;
     result::write(&picture, output, SaveOptions::default()).map_err(Failure::other)?;
     if !quiet {
         let (width, height) = (picture.width(), picture.height());
@@ -55,9 +55,9 @@ struct DrawSheet<'a, S> {
 }
 
 impl<S: Sheet> BackendTask for DrawSheet<'_, S> {
-    type Output = Result<Picture, Failure>;
+    type Output = Picture;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Picture, Failure> {
         let encoder = build::<B>(self.weights, self.args, &device);
         self.sheet.draw(&encoder)
     }

@@ -235,8 +235,8 @@ fn verify(
     let mut device = device.filter(|device| device.is_built_in());
     let report = device
         .next()
-        .and_then(|device| device.run(Verification(weights)))
-        .ok_or_else(|| Failure::usage("this build has no device to compute on"))??;
+        .ok_or_else(|| Failure::usage("this build has no device to compute on"))?
+        .run(true, Verification(weights))?;
     if json {
         print_json(&report)?;
     } else {
@@ -256,9 +256,9 @@ fn verify(
 struct Verification(Vgg19Weights);
 
 impl BackendTask for Verification {
-    type Output = Result<Report, Failure>;
+    type Output = Report;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Report, Failure> {
         pretrained::verify::<B>(&self.0, &device).map_err(Failure::usage)
     }
 }

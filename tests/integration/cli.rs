@@ -546,6 +546,62 @@ fn help_recipes_devices_and_completions_print() {
     }
 }
 
+#[test]
+fn devices_are_listed_with_their_gpus_or_the_reason_why_not() {
+    let output = run(&["devices", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let devices: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let built_in = [
+        ("cpu", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("wgpu", cfg!(feature = "wgpu")),
+    ];
+    assert_eq!(devices.as_array().unwrap().len(), built_in.len());
+    for (device, (name, built_in)) in devices.as_array().unwrap().iter().zip(built_in) {
+        assert_eq!(device["device"], name);
+        let available = device["available"].as_bool().unwrap();
+        assert_eq!(available, device["reason"].is_null(), "{device}");
+        let gpus = device["adapters"].as_array().unwrap();
+        if !built_in {
+            assert!(!available && gpus.is_empty(), "{device}");
+            let reason = device["reason"].as_str().unwrap();
+            assert!(reason.contains("not in this build"), "{reason}");
+        } else if ["cpu", "ndarray"].contains(&name) {
+            assert!(available && gpus.is_empty(), "{device}");
+        } else if available {
+            assert_eq!(gpus.iter().filter(|gpu| gpu["default"] == true).count(), 1);
+            for (index, gpu) in gpus.iter().enumerate() {
+                assert_eq!(gpu["device"], format!("{name}:{index}"));
+                assert!(!gpu["name"].as_str().unwrap().is_empty(), "{gpu}");
+                assert!(gpu["abilities"].is_array(), "{gpu}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_that_says_what_to_do() {
+    let files = Files::new();
+    for (device, feature, built_in) in [
+        ("cuda:99", "feature `cuda`", cfg!(feature = "cuda")),
+        ("wgpu:99", "feature `wgpu`", cfg!(feature = "wgpu")),
+    ] {
+        let output = files.stylize("out.png", &["--device", device]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        match built_in {
+            true => assert!(
+                message.contains("driver") || message.contains(&format!("no {device}")),
+                "{message}"
+            ),
+            false => assert!(message.contains(feature), "{message}"),
+        }
+        assert!(!message.contains("panicked"), "{message}");
+        assert!(files.listing().is_empty());
+    }
+}
+
 /// Nothing reaches a reader in the form in which the program's source has it.
 #[test]
 fn recipes_and_plans_are_printed_in_plain_words() {

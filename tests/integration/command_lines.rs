@@ -839,7 +839,10 @@ impl Case {
         for (name, values) in [
             ("--pooling", &["max", "average", "none"][..]),
             ("--padding", &["zero", "reflect", "replicate", "7"]),
-            ("--device", &["cpu", "tpu", "cuda:99", "", "cpu:1"]),
+            (
+                "--device",
+                &["cpu", "tpu", "cuda:99", "wgpu:99", "", "cpu:1"],
+            ),
             ("--threads", &["1", "0", "-1", "65536"]),
             (
                 "--memory",

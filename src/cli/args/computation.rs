@@ -34,7 +34,7 @@ pub struct DeviceArgs {
     /// reflect avoid dark seams along the border [default: the recipe's, zero in most]
     #[arg(long, value_name = "NAME")]
     pub padding: Option<PaddingArg>,
-    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu; `impasto devices` lists what this build has
+    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu[:N]; `impasto devices` lists what there is
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: Device,
     /// Threads on the CPU [default: one for each core]

@@ -108,7 +108,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the devices that this build can use
+    /// List the devices of this build and the GPUs of this machine: names, memory, what each can do
     Devices {
         /// Print a list of JSON objects instead of a table
         #[arg(long)]

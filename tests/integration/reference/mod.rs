@@ -358,7 +358,7 @@ mod wgpu {
     use burn::backend::{Autodiff, Wgpu};
 
     #[test]
-    #[ignore = "needs a Vulkan, Metal or DirectX driver"]
+    #[ignore = "needs a Vulkan or Metal driver"]
     fn everything_on_wgpu() {
         super::features_match::<Wgpu>();
         super::losses_match::<Wgpu>();
