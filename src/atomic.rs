@@ -17,7 +17,7 @@ const MOST_LINKS: usize = 40;
 /// Writes a file: into a temporary one beside it, which then takes its place. Whatever fails, the
 /// file is what it was. Where the place cannot be taken (the folder accepts no files, or the file is
 /// a mount point), the finished contents are copied into the existing file.
-pub(crate) fn write<E>(
+pub fn write<E>(
     path: &Path,
     contents: impl FnOnce(&mut BufWriter<NamedTempFile>) -> Result<(), E>,
 ) -> Result<(), Box<dyn Error + Send + Sync>>

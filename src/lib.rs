@@ -62,7 +62,8 @@
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod atomic;
+#[doc(hidden)]
+pub mod atomic;
 pub mod encoder;
 mod error;
 pub mod eval;

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use super::args::Command;
 use super::failure::Failure;
-use super::{batch, lists, reconstruct, resume, show, stylize, views, weights};
+use super::{batch, bench, lists, reconstruct, resume, show, stylize, views, weights};
 
 /// Carries out a command.
 ///
-/// Exit status: 0 done; 2 unusable arguments or input, nothing is written; 130 interrupted, the best
-/// picture so far is written if there is one; 1 anything else.
+/// Exit status: 0 done; 2 unusable arguments or input, nothing is written; 3 a device that `bench` found to
+/// compute something else than the CPU; 130 interrupted, the best picture so far is written if there is
+/// one; 1 anything else.
 pub fn run(command: Command) -> ExitCode {
     dispatch(command).unwrap_or_else(Failure::report)
 }
@@ -33,6 +34,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Layers { size, json } => lists::layers(size.into(), json),
         Command::Recipes(arguments) => lists::recipes(&arguments),
         Command::Show { file, json } => show::run(&file, json),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Devices { json } => lists::devices(json),
         Command::Completions { shell } => lists::completions(shell),
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use super::console::say;
+use super::interrupt::INTERRUPTED;
 
 /// An error with the exit status that it leads to.
 #[derive(Debug)]
@@ -18,6 +19,21 @@ impl Failure {
     pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
         let error = error.into();
         Self { status: 2, error }
+    }
+
+    /// A device that does not compute what it should.
+    pub fn wrong_results(error: impl Into<Box<dyn Error>>) -> Self {
+        let error = error.into();
+        Self { status: 3, error }
+    }
+
+    /// Ctrl-C.
+    pub fn interrupted(error: impl Into<Box<dyn Error>>) -> Self {
+        let error = error.into();
+        Self {
+            status: INTERRUPTED,
+            error,
+        }
     }
 
     /// Anything else.

@@ -44,6 +44,14 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Ends a command that has nothing to keep, if Ctrl-C was pressed.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.is_requested() {
+            true => Err(Failure::interrupted("interrupted; nothing is written")),
+            false => Ok(()),
+        }
+    }
+
     /// What a run is told after each evaluation.
     pub fn control_flow(&self) -> ControlFlow<()> {
         match self.is_requested() {

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod batch;
+mod bench;
 mod checkpoint_file;
 pub mod command;
 mod console;

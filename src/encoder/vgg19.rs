@@ -174,7 +174,7 @@ impl<B: Backend> Vgg19<B> {
 
     /// What the network is called: `builtin` for the encoder inside this crate, `vgg19` for weights of
     /// VGG19's size, else `vgg19-like`.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         #[cfg(feature = "builtin")]
         if self.is_slim() {
             static BUILTIN: OnceLock<u128> = OnceLock::new();

@@ -1,6 +1,7 @@
 //! The command line as written: one struct for each command, and one for each group of options that
 //! several commands have.
 
+mod bench;
 mod computation;
 mod paint;
 mod reconstruct;
@@ -16,6 +17,7 @@ use clap::builder::Resettable;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use bench::BenchArgs;
 pub use computation::{DeviceArgs, EncoderArg, MemoryArgs, NormalizationArg};
 pub use paint::{BatchArgs, OptimizerArg, StyleArgs, StylizeArgs};
 pub use reconstruct::{
@@ -114,6 +116,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare a device's results with those of the CPU, and measure how fast it is
+    #[command(
+        after_help = "Example:\n  impasto bench --device cuda --size 512,1024 --json bench.json"
+    )]
+    Bench(Box<BenchArgs>),
     /// Print the completion script for a shell
     Completions {
         /// The shell to complete for

@@ -1,0 +1,376 @@
+//! Whether a device computes what the CPU does: features, loss, gradient, and ten steps of each
+//! optimiser, from the same weights and pictures.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use burn::module::AutodiffModule;
+use burn::tensor::{Tensor, backend::Backend};
+use impasto::kernel::AutodiffStyleBackend;
+use impasto::optim::{AdamConfig, Optimizer, OptimizerConfig};
+use impasto::{Evaluator, Layer, Vgg19, Vgg19Weights};
+use serde::Serialize;
+
+use super::objective::{self, layers};
+use super::pictures::Pictures;
+use crate::cli::args::DeviceArgs;
+use crate::cli::device::{BackendTask, Device};
+use crate::cli::encoder::build;
+use crate::cli::failure::Failure;
+use crate::cli::interrupt::Interrupt;
+
+/// Width and height of the pictures: one that every pool divides, and one that none does.
+const SIZES: [[usize; 2]; 2] = [[96, 64], [75, 53]];
+
+/// Steps of each optimiser.
+const STEPS: usize = 10;
+
+/// The largest errors that rounding explains.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Relative error of the features of each layer.
+    pub features: f64,
+    /// Relative error of the loss.
+    pub loss: f64,
+    /// Relative error of the gradient.
+    pub gradient: f64,
+    /// Relative difference of the losses after all steps.
+    pub steps_loss: f64,
+    /// Root mean square difference of the images after all steps, of 255.
+    pub steps_image: f64,
+}
+
+impl Limits {
+    /// For sums of products in single precision, whose error is some 1e-6 here. Kernels add in different
+    /// orders, and Winograd's transforms lose a digit. A ReLU or a pool that decides otherwise changes
+    /// single values of the gradient, and the steps magnify all of that; a difference of half a
+    /// level is not seen.
+    pub const F32: Self = Self {
+        features: 1e-4,
+        loss: 1e-4,
+        gradient: 1e-3,
+        steps_loss: 1e-2,
+        steps_image: 0.5,
+    };
+}
+
+/// The errors of a device, and whether rounding explains them.
+#[derive(Serialize)]
+pub struct Check {
+    pub sizes: Vec<[usize; 2]>,
+    pub features: Vec<FeatureError>,
+    pub loss: Vec<LossError>,
+    pub gradient: Vec<GradientError>,
+    pub steps: Vec<StepsError>,
+    pub passed: bool,
+    #[serde(skip)]
+    limits: Limits,
+}
+
+/// A number that tells how far a device is off, with the most that is accepted.
+pub struct Comparison {
+    pub size: [usize; 2],
+    pub what: String,
+    pub error: f64,
+    pub limit: f64,
+}
+
+/// The error of a layer's features.
+#[derive(Serialize)]
+pub struct FeatureError {
+    pub size: [usize; 2],
+    pub layer: String,
+    /// ‖found − expected‖ ÷ ‖expected‖.
+    pub relative_error: f64,
+    /// The largest error ÷ the largest value.
+    pub max_error: f64,
+}
+
+#[derive(Serialize)]
+pub struct LossError {
+    pub size: [usize; 2],
+    pub expected: f64,
+    pub found: f64,
+    pub relative_error: f64,
+}
+
+#[derive(Serialize)]
+pub struct GradientError {
+    pub size: [usize; 2],
+    pub relative_error: f64,
+}
+
+/// The difference between two runs of an optimiser.
+#[derive(Serialize)]
+pub struct StepsError {
+    pub optimizer: &'static str,
+    pub steps: usize,
+    pub size: [usize; 2],
+    pub loss_expected: f64,
+    pub loss_found: f64,
+    pub relative_error: f64,
+    /// Root mean square of the difference between the images, of 255.
+    pub image_rms: f64,
+}
+
+/// What a device computes for pictures of one size, read back.
+pub struct Observation {
+    size: [usize; 2],
+    features: Vec<(Layer, Vec<f32>)>,
+    loss: f64,
+    gradient: Vec<f32>,
+    runs: Vec<Descent>,
+}
+
+/// Where some steps of an optimiser led.
+struct Descent {
+    optimizer: &'static str,
+    loss: f64,
+    image: Vec<f32>,
+}
+
+/// The CPU engine, which the tests of this crate compare with other programs.
+pub struct Reference<'a> {
+    pub weights: Vgg19Weights,
+    pub args: &'a DeviceArgs,
+    pub pictures: &'a Pictures,
+    pub interrupt: &'a Interrupt,
+}
+
+impl Reference<'_> {
+    /// What it computes; `None` if it is not part of this build.
+    pub fn compute(self) -> Option<Result<Vec<Observation>, Failure>> {
+        Device::Cpu.run(self)
+    }
+}
+
+impl BackendTask for Reference<'_> {
+    type Output = Result<Vec<Observation>, Failure>;
+
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+        let encoder = build::<B>(self.weights, self.args, &device);
+        observe(&encoder, self.pictures, self.interrupt)
+    }
+}
+
+/// What a device computes, at each size.
+pub fn observe<B: AutodiffStyleBackend>(
+    encoder: &Vgg19<B>,
+    pictures: &Pictures,
+    interrupt: &Interrupt,
+) -> Result<Vec<Observation>, Failure> {
+    let observe = |size| {
+        let pair = pictures.at(size);
+        let image = pair.content.to_tensor(&encoder.device());
+        let features = encoder.valid().features(image.clone(), &layers());
+        let features = features.map_err(Failure::usage)?;
+        let features = features.iter();
+        let features = features.map(|(layer, response)| (layer, values(response.clone())));
+        let evaluator = objective::evaluator(encoder, &pair).map_err(Failure::usage)?;
+        let found = objective::evaluate(&evaluator, image.clone(), interrupt)?;
+        let optimizers = [
+            ("lbfgs", objective::lbfgs()),
+            ("adam", OptimizerConfig::Adam(AdamConfig::default())),
+        ];
+        let runs = optimizers.into_iter().map(|(optimizer, config)| {
+            let (loss, image) = descend(&evaluator, config, image.clone(), interrupt)?;
+            Ok(Descent {
+                optimizer,
+                loss,
+                image: values(image),
+            })
+        });
+        Ok(Observation {
+            size,
+            features: features.collect(),
+            loss: found.loss,
+            gradient: values(found.gradient),
+            runs: runs.collect::<Result<_, Failure>>()?,
+        })
+    };
+    SIZES.into_iter().map(observe).collect()
+}
+
+/// The loss and the image after all steps.
+fn descend<B: AutodiffStyleBackend>(
+    evaluator: &Evaluator<B>,
+    config: OptimizerConfig,
+    mut image: Tensor<B::InnerBackend, 4>,
+    interrupt: &Interrupt,
+) -> Result<(f64, Tensor<B::InnerBackend, 4>), Failure> {
+    let mut optimizer = config.init();
+    for _ in 0..STEPS {
+        let evaluate = |image| objective::evaluate(evaluator, image, interrupt);
+        image = optimizer.step(image, evaluate)?;
+    }
+    let losses = evaluator.loss_only(&image).map_err(Failure::other)?;
+    Ok((losses.weighted(), image))
+}
+
+fn values<B: Backend>(tensor: Tensor<B, 4>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Compares what a device computes with what it should.
+pub fn compare(expected: &[Observation], found: &[Observation], limits: Limits) -> Check {
+    let mut check = Check {
+        sizes: Vec::new(),
+        features: Vec::new(),
+        loss: Vec::new(),
+        gradient: Vec::new(),
+        steps: Vec::new(),
+        passed: false,
+        limits,
+    };
+    for (expected, found) in expected.iter().zip(found) {
+        let size = expected.size;
+        check.sizes.push(size);
+        let layers = expected.features.iter().zip(&found.features);
+        check
+            .features
+            .extend(layers.map(|((layer, expected), (_, found))| FeatureError {
+                size,
+                layer: layer.to_string(),
+                relative_error: relative_error(found, expected),
+                max_error: max_error(found, expected),
+            }));
+        check.loss.push(LossError {
+            size,
+            expected: expected.loss,
+            found: found.loss,
+            relative_error: relative_difference(found.loss, expected.loss),
+        });
+        check.gradient.push(GradientError {
+            size,
+            relative_error: relative_error(&found.gradient, &expected.gradient),
+        });
+        let runs = expected.runs.iter().zip(&found.runs);
+        check.steps.extend(runs.map(|(expected, found)| StepsError {
+            optimizer: expected.optimizer,
+            steps: STEPS,
+            size,
+            loss_expected: expected.loss,
+            loss_found: found.loss,
+            relative_error: relative_difference(found.loss, expected.loss),
+            image_rms: 255.0 * rms_difference(&found.image, &expected.image),
+        }));
+    }
+    check.passed = check.comparisons().iter().all(Comparison::is_accepted);
+    check
+}
+
+/// `gradient at 96×64: 2.1e-2, accepted 1.0e-3`.
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([width, height], what) = (self.size, &self.what);
+        let (error, limit) = (self.error, self.limit);
+        write!(
+            f,
+            "{what} at {width}×{height}: {error:.1e}, accepted {limit:.1e}"
+        )
+    }
+}
+
+impl Comparison {
+    /// Whether rounding explains the error; an error that is no number is none of rounding.
+    pub fn is_accepted(&self) -> bool {
+        self.error <= self.limit
+    }
+}
+
+impl Check {
+    /// All that is judged, size by size.
+    pub fn comparisons(&self) -> Vec<Comparison> {
+        let sizes = self.sizes.iter();
+        sizes.flat_map(|&size| self.comparisons_at(size)).collect()
+    }
+
+    fn comparisons_at(&self, size: [usize; 2]) -> Vec<Comparison> {
+        let limits = self.limits;
+        let mut list = Vec::new();
+        let mut add = |what: String, error, limit| {
+            list.push(Comparison {
+                size,
+                what,
+                error,
+                limit,
+            });
+        };
+        for found in self.features.iter().filter(|found| found.size == size) {
+            add(found.layer.clone(), found.relative_error, limits.features);
+        }
+        for found in self.loss.iter().filter(|found| found.size == size) {
+            add("loss".to_string(), found.relative_error, limits.loss);
+        }
+        for found in self.gradient.iter().filter(|found| found.size == size) {
+            add(
+                "gradient".to_string(),
+                found.relative_error,
+                limits.gradient,
+            );
+        }
+        for found in self.steps.iter().filter(|found| found.size == size) {
+            let (steps, optimizer) = (found.steps, found.optimizer);
+            let after = |what| format!("{what} after {steps} steps of {optimizer}");
+            add(after("loss"), found.relative_error, limits.steps_loss);
+            let image = after("image") + ", RMS of 255";
+            add(image, found.image_rms, limits.steps_image);
+        }
+        list
+    }
+
+    /// Success, or the failure of a device that does not compute what the CPU does.
+    pub fn verdict(&self, device: Device) -> Result<ExitCode, Failure> {
+        let mut off = self.comparisons();
+        off.retain(|comparison| !comparison.is_accepted());
+        let off: Vec<String> = off.iter().map(ToString::to_string).collect();
+        match off.is_empty() {
+            true => Ok(ExitCode::SUCCESS),
+            false => Err(Failure::wrong_results(format!(
+                "{device} does not compute what the CPU does: {}",
+                off.join("; ")
+            ))),
+        }
+    }
+}
+
+/// ‖found − expected‖ ÷ ‖expected‖.
+fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    let norm: f64 = expected.iter().map(|&value| f64::from(value).powi(2)).sum();
+    ratio(squared_distance(found, expected).sqrt(), norm.sqrt())
+}
+
+/// The largest error ÷ the largest value.
+fn max_error(found: &[f32], expected: &[f32]) -> f64 {
+    let values = expected.iter().map(|&value| f64::from(value).abs());
+    let errors = differences(found, expected).map(f64::abs);
+    ratio(errors.fold(0.0, f64::max), values.fold(0.0, f64::max))
+}
+
+fn relative_difference(found: f64, expected: f64) -> f64 {
+    ratio((found - expected).abs(), expected.abs())
+}
+
+/// The root of the mean square of the differences.
+fn rms_difference(found: &[f32], expected: &[f32]) -> f64 {
+    (squared_distance(found, expected) / expected.len() as f64).sqrt()
+}
+
+fn squared_distance(found: &[f32], expected: &[f32]) -> f64 {
+    differences(found, expected)
+        .map(|difference| difference.powi(2))
+        .sum()
+}
+
+fn differences(found: &[f32], expected: &[f32]) -> impl Iterator<Item = f64> {
+    let pairs = found.iter().zip(expected);
+    pairs.map(|(&found, &expected)| f64::from(found) - f64::from(expected))
+}
+
+/// An error in relation to a size; 0 without an error, whatever the size.
+fn ratio(error: f64, size: f64) -> f64 {
+    match error == 0.0 {
+        true => 0.0,
+        false => error / size,
+    }
+}

@@ -1,0 +1,84 @@
+//! The pictures of a measurement: files, or drawn ones that are the same everywhere.
+
+use std::f32::consts::TAU;
+
+use impasto::Picture;
+
+use super::objective::Pair;
+use crate::cli::args::BenchArgs;
+use crate::cli::failure::Failure;
+use crate::cli::inputs::open;
+
+/// Where the content and the style come from.
+pub enum Pictures {
+    Drawn,
+    Opened(Pair),
+}
+
+impl Pictures {
+    /// Reads the pictures that the arguments name.
+    pub fn open(args: &BenchArgs) -> Result<Self, Failure> {
+        let (Some(content), Some(style)) = (&args.content, &args.style) else {
+            return Ok(Self::Drawn);
+        };
+        // All of them is needed: the longest side does not tell the side of a square.
+        Ok(Self::Opened(Pair {
+            content: open(content, usize::MAX)?,
+            style: open(style, usize::MAX)?,
+        }))
+    }
+
+    /// Content and style with this width and height.
+    pub fn at(&self, [width, height]: [usize; 2]) -> Pair {
+        match self {
+            Self::Drawn => Pair {
+                content: draw(width, height, 1, landscape),
+                style: draw(width, height, 2, waves),
+            },
+            Self::Opened(Pair { content, style }) => Pair {
+                content: content.resize(width, height),
+                style: style.resize(width, height),
+            },
+        }
+    }
+}
+
+/// A picture of colours by place, from 0 to 1 across and down, with grain.
+fn draw(width: usize, height: usize, seed: u64, color: fn(f32, f32) -> [f32; 3]) -> Picture {
+    let mut state = seed;
+    let mut grain = || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        0.1 * ((state >> 40) as f32 / (1 << 24) as f32 - 0.5)
+    };
+    let place = |index: usize, side: usize| (index as f32 + 0.5) / side as f32;
+    let mut rgb = Vec::with_capacity(3 * width * height);
+    for row in 0..height {
+        for column in 0..width {
+            let color = color(place(column, width), place(row, height));
+            rgb.extend(color.map(|value| (value + grain()).clamp(0.0, 1.0)));
+        }
+    }
+    Picture::from_rgb(width, height, rgb).expect("three values for each pixel")
+}
+
+/// A sun over hills.
+fn landscape(x: f32, y: f32) -> [f32; 3] {
+    let hills = 0.6 + 0.08 * (TAU * 1.3 * x).sin() + 0.03 * (TAU * 5.0 * x + 1.0).sin();
+    if (x - 0.7).hypot(y - 0.25) < 0.12 {
+        [0.95, 0.8, 0.4]
+    } else if y < hills {
+        [0.35 + 0.4 * y, 0.55 + 0.3 * y, 0.85]
+    } else {
+        let furrow = 0.06 * (TAU * 14.0 * (x + 0.4 * y)).sin();
+        [0.3 + furrow, 0.5 + furrow - 0.2 * (y - hills), 0.2]
+    }
+}
+
+/// Bent stripes in three colours.
+fn waves(x: f32, y: f32) -> [f32; 3] {
+    let bent = 9.0 * y + 0.8 * (TAU * 2.0 * x).sin() + 0.3 * (TAU * 3.0 * (x + y)).cos();
+    let stripe = |shift: f32| 0.5 + 0.4 * (TAU * (bent + shift)).sin();
+    [stripe(0.0), 0.8 * stripe(0.1), 1.0 - 0.7 * stripe(0.3)]
+}
