@@ -104,11 +104,12 @@ fn builtin() -> Result<Vgg19Weights, Failure> {
     ))
 }
 
-/// The network on a device, with pooling and padding as asked for.
+/// The network on a device, with precision, pooling and padding as asked for.
 pub fn build<B: Backend>(weights: Vgg19Weights, args: &DeviceArgs, device: &B::Device) -> Vgg19<B> {
     let encoder = Vgg19::from_weights(weights, device);
     let (pooling, padding) = (encoder.pooling(), encoder.padding());
     encoder
+        .with_precision(args.precision)
         .with_pooling(args.pooling.map_or(pooling, Into::into))
         .with_padding(args.padding.map_or(padding, Into::into))
 }

@@ -17,6 +17,10 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         Tensor::from_inner(B::pack(weight.inner(), precision))
     }
 
+    fn precision(device: &Self::Device, least: Precision) -> Precision {
+        B::precision(device, least)
+    }
+
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,

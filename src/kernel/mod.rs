@@ -113,6 +113,11 @@ pub trait ConvOps: backend::Backend {
         reference::pack(weight)
     }
 
+    /// The precision of convolutions on a device for which at least `least` is asked.
+    fn precision(_device: &Self::Device, _least: Precision) -> Precision {
+        Precision::F32
+    }
+
     /// The convolution of `x`, `[batch, channels_in, height, width]`, with its epilogue and, if there is
     /// one, its projection. With `save_mask` also the mask for the backward pass (for
     /// [`Epilogue::None`] there is none).
@@ -255,6 +260,9 @@ pub trait StyleBackend: backend::Backend {
     /// See [`ConvOps::pack`].
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1>;
 
+    /// See [`ConvOps::precision`].
+    fn precision(device: &Self::Device, least: Precision) -> Precision;
+
     /// See [`ConvOps::convolve`].
     fn convolve(
         x: Tensor<Self, 4>,
@@ -291,6 +299,10 @@ pub trait StyleBackend: backend::Backend {
 impl<B: ConvOps> StyleBackend for B {
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
         <B as ConvOps>::pack(weight, precision)
+    }
+
+    fn precision(device: &Self::Device, least: Precision) -> Precision {
+        <B as ConvOps>::precision(device, least)
     }
 
     fn convolve(

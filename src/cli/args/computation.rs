@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use impasto::kernel::Precision;
 use impasto::{Normalization, Padding, Pooling};
 
 use super::values::parse_bytes;
@@ -37,6 +38,10 @@ pub struct DeviceArgs {
     /// Where to compute: cpu, ndarray, cuda[:N] or wgpu[:N]; `impasto devices` lists what there is
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: Device,
+    /// The least precision of convolutions: f32, tf32 or bf16; what has no tensor cores, as all CPUs,
+    /// computes in f32
+    #[arg(long, value_name = "NAME", default_value = "tf32")]
+    pub precision: Precision,
     /// Threads on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

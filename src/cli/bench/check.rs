@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::Backend};
-use impasto::kernel::AutodiffStyleBackend;
+use impasto::kernel::{AutodiffStyleBackend, Precision};
 use impasto::optim::{AdamConfig, Optimizer, OptimizerConfig};
 use impasto::{Evaluator, Layer, Vgg19, Vgg19Weights};
 use serde::Serialize;
@@ -45,13 +45,41 @@ impl Limits {
     /// orders, and Winograd's transforms lose a digit. A ReLU or a pool that decides otherwise changes
     /// single values of the gradient, and the steps magnify all of that; a difference of half a
     /// level is not seen.
-    pub const F32: Self = Self {
+    const F32: Self = Self {
         features: 1e-4,
         loss: 1e-4,
         gradient: 1e-3,
         steps_loss: 1e-2,
         steps_image: 0.5,
     };
+
+    /// For factors in TF32, 2⁻¹¹ off at most: about 3e-4 for a convolution, a few times as much after
+    /// thirteen. Where a ReLU or a pool decides otherwise a value of the gradient comes or goes.
+    const TF32: Self = Self {
+        features: 5e-3,
+        loss: 5e-3,
+        gradient: 1e-1,
+        steps_loss: 5e-2,
+        steps_image: 8.0,
+    };
+
+    /// For factors in bfloat16, 2⁻⁸ off at most.
+    const BF16: Self = Self {
+        features: 4e-2,
+        loss: 4e-2,
+        gradient: 3e-1,
+        steps_loss: 2e-1,
+        steps_image: 16.0,
+    };
+
+    /// For a precision of the convolutions.
+    pub fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Tf32 => Self::TF32,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
 }
 
 /// The errors of a device, and whether rounding explains them.
@@ -137,17 +165,10 @@ pub struct Reference<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-impl Reference<'_> {
-    /// What it computes; `None` if it is not part of this build.
-    pub fn compute(self) -> Option<Result<Vec<Observation>, Failure>> {
-        Device::Cpu.run(self)
-    }
-}
-
 impl BackendTask for Reference<'_> {
-    type Output = Result<Vec<Observation>, Failure>;
+    type Output = Vec<Observation>;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Self::Output, Failure> {
         let encoder = build::<B>(self.weights, self.args, &device);
         observe(&encoder, self.pictures, self.interrupt)
     }

@@ -12,7 +12,6 @@ mod timing;
 
 use std::process::ExitCode;
 
-use burn::tensor::Element;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::{Vgg19, Vgg19Weights};
 
@@ -21,7 +20,7 @@ use self::pictures::Pictures;
 use self::report::Report;
 use super::args::BenchArgs;
 use super::console::say;
-use super::device::{BackendTask, run_on};
+use super::device::{BackendTask, Device, run_on};
 use super::encoder::{Encoder, build};
 use super::failure::Failure;
 use super::files::Files;
@@ -44,7 +43,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         args,
         interrupt,
     };
-    let report = run_on(args.device.device, args.device.threads, bench)?;
+    let report = run_on(&args.device, args.quiet, bench)?;
     report.write(args)?;
     match &report.check {
         Some(check) => check.verdict(args.device.device),
@@ -60,11 +59,12 @@ struct Bench<'a> {
 }
 
 impl BackendTask for Bench<'_> {
-    type Output = Result<Report, Failure>;
+    type Output = Report;
 
-    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Report, Failure> {
         let args = self.args;
         let encoder = build::<B>(self.weights.clone(), &args.device, &device);
+        let precision = B::precision(&device, encoder.precision());
         let sizes = args.size.iter().map(|&size| [size.into(); 2]);
         let sizes: Vec<[usize; 2]> = sizes.collect();
         for [width, height] in sizes.iter().copied() {
@@ -86,7 +86,7 @@ impl BackendTask for Bench<'_> {
             impasto: env!("CARGO_PKG_VERSION"),
             device: args.device.device.to_string(),
             device_name: machine::name(args.device.device),
-            precision: B::FloatElem::dtype().name(),
+            precision,
             weights: encoder.name(),
             checksum: format!("{:032x}", encoder.checksum()),
             threads: rayon::current_num_threads(),
@@ -119,13 +119,14 @@ impl Bench<'_> {
             pictures: &self.pictures,
             interrupt: &self.interrupt,
         };
-        let Some(expected) = expected.compute() else {
+        if !Device::Cpu.is_built_in() {
             return Ok(Err(
                 "not possible: this build has no CPU engine to compare with (feature `flex`)",
             ));
-        };
-        let expected = expected?;
+        }
+        let expected = Device::Cpu.run(true, expected)?;
         let found = check::observe(encoder, &self.pictures, &self.interrupt)?;
-        Ok(Ok(check::compare(&expected, &found, Limits::F32)))
+        let precision = B::precision(&encoder.device(), encoder.precision());
+        Ok(Ok(check::compare(&expected, &found, Limits::of(precision))))
     }
 }

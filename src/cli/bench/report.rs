@@ -21,7 +21,7 @@ pub struct Report {
     pub device: String,
     pub device_name: Option<String>,
     /// Of the values on the device.
-    pub precision: &'static str,
+    pub precision: impasto::kernel::Precision,
     /// Name of the network.
     pub weights: &'static str,
     pub checksum: String,

@@ -23,6 +23,13 @@ where
         }
     }
 
+    fn precision(device: &Self::Device, least: Precision) -> Precision {
+        match ops::factors(&R::client(device), least) {
+            Some(_) => least,
+            None => Precision::F32,
+        }
+    }
+
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
