@@ -438,7 +438,7 @@ class Report:
 
     def evaluations(self):
         rows, table = self.rows(), []
-        for precision, size in dict.fromkeys(key[:2] for key in rows):
+        for precision, size in sorted({key[:2] for key in rows}, key=lambda key: key[::-1]):
             entry = {"precision": precision, "size": size}
             for program in ("impasto", "eager", "compile"):
                 entry[program] = rows.get((precision, size, program))
@@ -494,6 +494,14 @@ class Report:
             }
         return found
 
+    def checks(self):
+        """What `impasto bench` says about the device's results beside the CPU's."""
+        return {
+            precision: part["results"][0].get("check")
+            for _, precision, _, part in self.named("check")
+            if part["results"]
+        }
+
     def failures(self):
         return {
             name: "took too long" if part["timed_out"] else part.get("message", "")
@@ -516,6 +524,7 @@ class Report:
             "evaluations": self.evaluations(),
             "first_iterations": self.first_iterations(),
             "stylizations": self.stylizations(),
+            "checks": self.checks(),
             "failures": self.failures(),
             "parts": self.parts,
         }
@@ -627,6 +636,9 @@ def report(options):
     for name in ("first_total", "last_total"):
         if (off := stylizations.get(f"{name}_differs")) is not None:
             print(f"{name} differs by {off:.1e}")
+    for precision, check in whole["checks"].items():
+        passed = (check or {}).get("passed")
+        print(f"impasto {precision} beside the CPU: {'passed' if passed else f'not passed ({passed})'}")
     for name, message in whole["failures"].items():
         lines = message.splitlines() or ["(no message)"]
         said = [line for line in lines if line.startswith("error")]
@@ -642,6 +654,8 @@ def sheet(options):
     from PIL import Image
 
     pictures = [Image.open(path).convert("RGB") for path in options.pictures if Path(path).exists()]
+    if not pictures:
+        return
     width, height = sum(picture.width for picture in pictures), max(p.height for p in pictures)
     whole = Image.new("RGB", (width + 8 * (len(pictures) - 1), height), "white")
     left = 0

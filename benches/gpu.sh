@@ -8,7 +8,7 @@
 # safetensors, numpy and pillow. Writes to OUTDIR: gpu.json (everything, after each part), gpu.txt (the
 # tables), stylized-impasto.png, stylized-pytorch.png and stylized.png (both beside content and style).
 #
-#   --parts first,impasto,eager,compile,stylize   what to run (all)
+#   --parts first,impasto,eager,compile,stylize,check  what to run (all)
 #   --sizes 512,1024,2048       sides of the square pictures
 #   --precisions tf32,f32,bf16  the first also for first iterations and stylization; compile: not f32
 #   --repeats 10                of each evaluation and step
@@ -44,7 +44,7 @@ out=$(realpath "$3")
 shift 3
 rm -f "$out"/gpu.{json,txt} "$out"/stylized{,-impasto,-pytorch}.png
 
-parts=first,impasto,eager,compile,stylize
+parts=first,impasto,eager,compile,stylize,check
 sizes=512,1024,2048 precisions=tf32,f32,bf16
 repeats=10 iterations=200 stylize_size=512
 content=$benches/../assets/scene.jpg style=$benches/../assets/swirls.jpg
@@ -106,7 +106,7 @@ trap 'exit 130' INT
 
 # part NAME CACHES COMMAND...: in gpu.json under NAME. CACHES is a folder that may be of other parts.
 part() {
-    local name=$1 caches=$2 limit=$((seconds - SECONDS - 10))
+    local name=$1 caches=$2 limit=$((seconds - SECONDS - 15))
     shift 2
     if [ "$limit" -lt 5 ]; then
         echo "$name: left out, no time" >&2
@@ -163,7 +163,7 @@ torch_bench() {
         --weights "$weights" --pictures "$pictures" "$@"
 }
 
-part machine shared python3 "$benches/gpu.py" machine
+part_seconds=90 part machine shared python3 "$benches/gpu.py" machine
 part pictures shared python3 "$benches/gpu.py" pictures --content "$content" --style "$style" \
     --pictures "$pictures" --sizes "${sizes[@]}" "$stylize_size"
 cat "$binary" "$weights" >/dev/null
@@ -194,10 +194,9 @@ if wants stylize; then
 fi
 for precision in "${precisions[@]}"; do
     if wants impasto; then
-        check=()
         for size in "${sizes[@]}"; do
-            impasto_bench "impasto-$precision-$size" impasto "$size" "$precision" --repeats "$repeats" "${check[@]}"
-            check=(--no-check)
+            impasto_bench "impasto-$precision-$size" impasto "$size" "$precision" \
+                --repeats "$repeats" --no-check
         done
     fi
     if wants eager; then
@@ -207,3 +206,9 @@ for precision in "${precisions[@]}"; do
         torch_bench "compile-$precision" compile "$precision" --sizes "${sizes[@]}" --repeats "$repeats" --compile
     fi
 done
+# What impasto computes on the device beside what it does on the CPU.
+if wants check; then
+    for precision in "${precisions[@]}"; do
+        impasto_bench "check-$precision" impasto "${sizes[0]}" "$precision" --repeats 1
+    done
+fi
