@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, Transaction, backend::Backend};
 
-/// The values of scalars of shape `[1]`, all in one transaction.
+/// The values of small tensors, mostly of shape `[1]`, all in one transaction.
 pub(crate) fn numbers<B: Backend>(scalars: Vec<Tensor<B, 1>>) -> Vec<f64> {
     let register = |transaction: Transaction<B>, scalar| transaction.register(scalar);
     let transaction = scalars.into_iter().fold(Transaction::default(), register);

@@ -1,5 +1,7 @@
 //! The backward pass of every operation, for `Autodiff` around any [`ConvOps`].
 
+use std::collections::VecDeque;
+
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -9,7 +11,8 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::{
-    BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, SamplePoints, StyleBackend,
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, SamplePoints,
+    StyleBackend,
 };
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
@@ -156,6 +159,29 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
         let (indices, products) = B::nearest(queries.inner(), candidates.inner());
         (Tensor::from_inner(indices), Tensor::from_inner(products))
+    }
+
+    fn curvature(
+        gradient: Tensor<Self, 4>,
+        previous: Tensor<Self, 4>,
+        step: &Tensor<Self, 4>,
+    ) -> (Tensor<Self, 4>, Tensor<Self, 1>) {
+        let step = step.clone().inner();
+        let (y, measures) = B::curvature(gradient.inner(), previous.inner(), &step);
+        (Tensor::from_inner(y), Tensor::from_inner(measures))
+    }
+
+    fn two_loop(
+        gradient: Tensor<Self, 4>,
+        pairs: &VecDeque<CurvaturePair<Self>>,
+        scale: f64,
+    ) -> Tensor<Self, 4> {
+        let pairs = pairs.iter().map(|pair| CurvaturePair {
+            s: pair.s.clone().inner(),
+            y: pair.y.clone().inner(),
+            rho: pair.rho,
+        });
+        Tensor::from_inner(B::two_loop(gradient.inner(), &pairs.collect(), scale))
     }
 }
 

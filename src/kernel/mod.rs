@@ -42,6 +42,8 @@ mod sample_points;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
 
+use std::collections::VecDeque;
+
 use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +100,17 @@ impl<B: StyleBackend> PackedConv2d<B> {
             precision,
         }
     }
+}
+
+/// A step `s` of L-BFGS, the change `y` of the gradient along it, and `1 / yᵀs`.
+#[derive(Clone, Debug)]
+pub struct CurvaturePair<B: backend::Backend> {
+    /// The step.
+    pub s: Tensor<B, 4>,
+    /// The change of the gradient.
+    pub y: Tensor<B, 4>,
+    /// `1 / yᵀs`.
+    pub rho: f64,
 }
 
 /// What an operation keeps for its backward pass: bits, packed in any way the backend chooses.
@@ -251,6 +264,27 @@ pub trait ConvOps: backend::Backend {
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
         reference::nearest(queries, candidates)
     }
+
+    /// The change `y` of the gradient since `previous`, along a step `s` of L-BFGS, and `[3]`: the largest
+    /// absolute value of the gradient, `yᵀs` and `yᵀy`.
+    fn curvature(
+        gradient: Tensor<Self, 4>,
+        previous: Tensor<Self, 4>,
+        step: &Tensor<Self, 4>,
+    ) -> (Tensor<Self, 4>, Tensor<Self, 1>) {
+        reference::curvature(gradient, previous, step)
+    }
+
+    /// Minus an approximate inverse Hessian times the gradient: the two-loop recursion of L-BFGS
+    /// (Nocedal and Wright, *Numerical Optimization*, algorithm 7.4) over `pairs`, oldest first, from
+    /// `scale` times the identity.
+    fn two_loop(
+        gradient: Tensor<Self, 4>,
+        pairs: &VecDeque<CurvaturePair<Self>>,
+        scale: f64,
+    ) -> Tensor<Self, 4> {
+        reference::two_loop(gradient, pairs, scale)
+    }
 }
 
 /// A backend that the crate runs on: one with [`ConvOps`], or `Autodiff` around one.
@@ -294,6 +328,20 @@ pub trait StyleBackend: backend::Backend {
         queries: Tensor<Self, 2>,
         candidates: Tensor<Self, 2>,
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>);
+
+    /// See [`ConvOps::curvature`]. The results are constants.
+    fn curvature(
+        gradient: Tensor<Self, 4>,
+        previous: Tensor<Self, 4>,
+        step: &Tensor<Self, 4>,
+    ) -> (Tensor<Self, 4>, Tensor<Self, 1>);
+
+    /// See [`ConvOps::two_loop`]. The result is a constant.
+    fn two_loop(
+        gradient: Tensor<Self, 4>,
+        pairs: &VecDeque<CurvaturePair<Self>>,
+        scale: f64,
+    ) -> Tensor<Self, 4>;
 }
 
 impl<B: ConvOps> StyleBackend for B {
@@ -342,6 +390,22 @@ impl<B: ConvOps> StyleBackend for B {
         candidates: Tensor<Self, 2>,
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
         <B as ConvOps>::nearest(queries, candidates)
+    }
+
+    fn curvature(
+        gradient: Tensor<Self, 4>,
+        previous: Tensor<Self, 4>,
+        step: &Tensor<Self, 4>,
+    ) -> (Tensor<Self, 4>, Tensor<Self, 1>) {
+        <B as ConvOps>::curvature(gradient, previous, step)
+    }
+
+    fn two_loop(
+        gradient: Tensor<Self, 4>,
+        pairs: &VecDeque<CurvaturePair<Self>>,
+        scale: f64,
+    ) -> Tensor<Self, 4> {
+        <B as ConvOps>::two_loop(gradient, pairs, scale)
     }
 }
 

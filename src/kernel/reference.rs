@@ -3,13 +3,15 @@
 //!
 //! A mask is packed 32 bits to an integer.
 
+use std::collections::VecDeque;
+
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints};
+use super::{BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, sum};
 
 /// Bits in an element of a mask, whatever the width of the backend's integers.
 const BITS: usize = 32;
@@ -336,6 +338,45 @@ pub fn nearest<B: Backend>(
         Tensor::cat(indices, 0).squeeze_dim(1),
         Tensor::cat(products, 0).squeeze_dim(1),
     )
+}
+
+/// See [`ConvOps::curvature`](super::ConvOps::curvature).
+pub fn curvature<B: Backend>(
+    gradient: Tensor<B, 4>,
+    previous: Tensor<B, 4>,
+    step: &Tensor<B, 4>,
+) -> (Tensor<B, 4>, Tensor<B, 1>) {
+    let largest = gradient.clone().abs().max();
+    let y = gradient - previous;
+    let measures = vec![largest, dot(&y, step), dot(&y, &y)];
+    (y, Tensor::cat(measures, 0))
+}
+
+/// See [`ConvOps::two_loop`](super::ConvOps::two_loop).
+pub fn two_loop<B: Backend>(
+    gradient: Tensor<B, 4>,
+    pairs: &VecDeque<CurvaturePair<B>>,
+    scale: f64,
+) -> Tensor<B, 4> {
+    let spread = |scalar: Tensor<B, 1>| scalar.reshape([1, 1, 1, 1]);
+    let mut q = gradient.neg();
+    let mut alphas = Vec::with_capacity(pairs.len());
+    for CurvaturePair { s, y, rho } in pairs.iter().rev() {
+        let alpha = spread(dot(s, &q) * *rho);
+        q = q - y.clone() * alpha.clone();
+        alphas.push(alpha);
+    }
+    q = q * scale;
+    for (CurvaturePair { s, y, rho }, alpha) in pairs.iter().zip(alphas.into_iter().rev()) {
+        let beta = spread(dot(y, &q) * *rho);
+        q = q + s.clone() * (alpha - beta);
+    }
+    q
+}
+
+/// Sum of the products of corresponding elements, shape `[1]`.
+fn dot<B: Backend>(a: &Tensor<B, 4>, b: &Tensor<B, 4>) -> Tensor<B, 1> {
+    sum(a.clone() * b.clone())
 }
 
 /// Whether a pixel is the first largest of its 2×2 window; false in an odd last row or column.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Trial};
 use super::{Evaluation, Optimizer, OptimizerState, dot};
-use crate::kernel;
+use crate::kernel::{self, CurvaturePair, StyleBackend};
 use crate::readback;
 
 /// Least curvature `yᵀs` of a pair that enters the history, as in `torch.optim.LBFGS`; below it the
@@ -61,7 +61,7 @@ pub enum LineSearch {
 #[derive(Clone, Debug)]
 pub struct Lbfgs<B: Backend> {
     config: LbfgsConfig,
-    history: VecDeque<Pair<B>>,
+    history: VecDeque<CurvaturePair<B>>,
     /// `yᵀs / yᵀy` of the newest pair.
     scale: f64,
     /// The last step and the gradient before it.
@@ -69,14 +69,6 @@ pub struct Lbfgs<B: Backend> {
     /// What the line search found out about the image that it returned.
     known: Option<Evaluation<B>>,
     converged: bool,
-}
-
-/// A step `s`, the change `y` of the gradient along it, and `1 / yᵀs`.
-#[derive(Clone, Debug)]
-struct Pair<B: Backend> {
-    s: Tensor<B, 4>,
-    y: Tensor<B, 4>,
-    rho: f64,
 }
 
 impl<B: Backend> Lbfgs<B> {
@@ -91,49 +83,34 @@ impl<B: Backend> Lbfgs<B> {
             converged: false,
         }
     }
+}
 
+impl<B: StyleBackend> Lbfgs<B> {
     /// Takes the newest change of the gradient into the history; returns the gradient's largest
     /// absolute value and the step length to use.
     fn learn(&mut self, gradient: &Tensor<B, 4>) -> (f64, f64) {
-        let largest = gradient.clone().abs().max();
         let rate = self.config.learning_rate;
         let Some((s, previous)) = self.last.take() else {
+            let largest = gradient.clone().abs().max();
             let [largest, l1] = read([largest, kernel::sum(gradient.clone().abs())]);
             return (largest, rate * (1.0 / l1).min(1.0));
         };
-        let y = gradient.clone() - previous;
-        let [largest, ys, yy] = read([largest, dot(&y, &s), dot(&y, &y)]);
+        let (y, measures) = B::curvature(gradient.clone(), previous, &s);
+        let measures = readback::numbers(vec![measures]);
+        let [largest, ys, yy] = measures.try_into().expect("three numbers");
         if ys > MIN_CURVATURE && self.config.history > 0 {
             if self.history.len() == self.config.history {
                 self.history.pop_front();
             }
             let rho = 1.0 / ys;
-            self.history.push_back(Pair { s, y, rho });
+            self.history.push_back(CurvaturePair { s, y, rho });
             self.scale = ys / yy;
         }
         (largest, rate)
     }
-
-    /// Minus the approximate inverse Hessian times the gradient, by the two-loop recursion.
-    fn direction(&self, gradient: &Tensor<B, 4>) -> Tensor<B, 4> {
-        let spread = |scalar: Tensor<B, 1>| scalar.reshape([1, 1, 1, 1]);
-        let mut q = gradient.clone().neg();
-        let mut alphas = Vec::with_capacity(self.history.len());
-        for Pair { s, y, rho } in self.history.iter().rev() {
-            let alpha = spread(dot(s, &q) * *rho);
-            q = q - y.clone() * alpha.clone();
-            alphas.push(alpha);
-        }
-        q = q * self.scale;
-        for (Pair { s, y, rho }, alpha) in self.history.iter().zip(alphas.into_iter().rev()) {
-            let beta = spread(dot(y, &q) * *rho);
-            q = q + s.clone() * (alpha - beta);
-        }
-        q
-    }
 }
 
-impl<B: Backend> Optimizer<B> for Lbfgs<B> {
+impl<B: StyleBackend> Optimizer<B> for Lbfgs<B> {
     fn step<E>(
         &mut self,
         image: Tensor<B, 4>,
@@ -148,7 +125,7 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
         if self.converged {
             return Ok(image);
         }
-        let direction = self.direction(&gradient);
+        let direction = B::two_loop(gradient.clone(), &self.history, self.scale);
         if self.config.line_search == LineSearch::StrongWolfe {
             let [slope, reach] = read([dot(&gradient, &direction), direction.clone().abs().max()]);
             let start = Trial {
@@ -194,7 +171,7 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
         state.set("pairs", self.history.len() as u64);
         state.set("scale", self.scale.to_bits());
         state.set("converged", self.converged.into());
-        for (index, Pair { s, y, rho }) in self.history.iter().enumerate() {
+        for (index, CurvaturePair { s, y, rho }) in self.history.iter().enumerate() {
             state.put(format!("s.{index}"), s.clone());
             state.put(format!("y.{index}"), y.clone());
             state.set(format!("rho.{index}"), rho.to_bits());
@@ -219,7 +196,7 @@ impl<B: Backend> Optimizer<B> for Lbfgs<B> {
             return Err("pairs".to_string());
         }
         for index in 0..pairs {
-            self.history.push_back(Pair {
+            self.history.push_back(CurvaturePair {
                 s: state.take(&format!("s.{index}"))?,
                 y: state.take(&format!("y.{index}"))?,
                 rho: state.fraction(&format!("rho.{index}"))?,

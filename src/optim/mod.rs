@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel;
+use crate::kernel::{self, StyleBackend};
 
 pub use adam::{Adam, AdamConfig};
 pub use lbfgs::{Lbfgs, LbfgsConfig, LineSearch};
@@ -163,7 +163,7 @@ pub enum AnyOptimizer<B: Backend> {
     Adam(Adam<B>),
 }
 
-impl<B: Backend> AnyOptimizer<B> {
+impl<B: StyleBackend> AnyOptimizer<B> {
     /// Whether its settings [carry the moments](AdamConfig::carry_moments) to the next scale.
     pub fn carries_moments(&self) -> bool {
         matches!(self, Self::Adam(adam) if adam.carries_moments())
@@ -183,7 +183,7 @@ impl<B: Backend> AnyOptimizer<B> {
     }
 }
 
-impl<B: Backend> Optimizer<B> for AnyOptimizer<B> {
+impl<B: StyleBackend> Optimizer<B> for AnyOptimizer<B> {
     fn step<E>(
         &mut self,
         image: Tensor<B, 4>,

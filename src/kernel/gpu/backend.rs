@@ -1,11 +1,15 @@
 //! [`ConvOps`] for Burn's GPU backends.
 
+use std::collections::VecDeque;
+
 use burn::tensor::{Tensor, TensorPrimitive};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::ops::{self, Weighted};
-use crate::kernel::{BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, reference};
+use crate::kernel::{
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, reference,
+};
 
 type Backend<R, F, I, T> = CubeBackend<R, F, I, T>;
 
@@ -133,6 +137,33 @@ where
             }
             false => reference::gram_backward(features, gradient, sum),
         }
+    }
+
+    fn curvature(
+        gradient: Tensor<Self, 4>,
+        previous: Tensor<Self, 4>,
+        step: &Tensor<Self, 4>,
+    ) -> (Tensor<Self, 4>, Tensor<Self, 1>) {
+        if !takes(&gradient) {
+            return reference::curvature(gradient, previous, step);
+        }
+        let step = unwrap(step.clone());
+        let (y, measures) = ops::curvature(unwrap(gradient), unwrap(previous), step);
+        (wrap(y), wrap(measures))
+    }
+
+    fn two_loop(
+        gradient: Tensor<Self, 4>,
+        pairs: &VecDeque<CurvaturePair<Self>>,
+        scale: f64,
+    ) -> Tensor<Self, 4> {
+        if !takes(&gradient) {
+            return reference::two_loop(gradient, pairs, scale);
+        }
+        let pairs = pairs
+            .iter()
+            .map(|CurvaturePair { s, y, rho }| ([unwrap(s.clone()), unwrap(y.clone())], *rho));
+        wrap(ops::two_loop(unwrap(gradient), pairs.collect(), scale))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32 or bf16, the sums in single
 //! precision. For CUDA from compute capability 8.0 on.
 //!
+//! With `split` a factor in single precision is the sum of two in TF32, and three of their four products
+//! are added: nearly the precision of single, at a third of the speed (3xTF32; Ootomo and Yokota,
+//! arXiv 2203.03341).
+//!
 //! An implicit matrix product without its matrix: rows are output channels, columns are pixels, and the
 //! sum runs over input channels and taps. A cube copies the pixels of its tile, with their border, to
 //! shared memory for 64 bytes of input channels at a time (16 of TF32, 32 of bf16), rounded to the
@@ -90,7 +94,7 @@ struct Source {
 /// Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
-pub fn convolve_mma<F: Float, N: Size, E: Float>(
+pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     x: &Array<F>,
     undo_mask: ComptimeOption<Array<u32>>,
     weights: &Array<Vector<u32, Const<4>>>,
@@ -108,7 +112,8 @@ pub fn convolve_mma<F: Float, N: Size, E: Float>(
     #[comptime] epilogue: Epilogue,
     #[comptime] accumulate: bool,
     #[comptime] tile: MmaTile,
-    #[define(F, E)] _dtypes: [StorageType; 2],
+    #[comptime] split: bool,
+    #[define(F, S, E)] _dtypes: [StorageType; 3],
 ) {
     let bytes = E::type_size();
     let per_word = comptime!(4 / bytes);
@@ -160,7 +165,7 @@ pub fn convolve_mma<F: Float, N: Size, E: Float>(
     for stage in 0..stages {
         let task = unit + comptime!(stage * units);
         let values = read_pixel::<F, W>(x, &undo_mask, task, 0, &source);
-        write_pixel::<E, W>(&values, &mut patch, task, 0, pixels);
+        write_pixel::<S, W>(&values, &mut patch, task, 0, pixels);
     }
     let steps = channels_in.div_ceil(depth);
     let first = cube * fragments;
@@ -216,34 +221,34 @@ pub fn convolve_mma<F: Float, N: Size, E: Float>(
         #[unroll]
         for half in 0..2usize {
             let mut weight_fragments = Sequence::<Array<Vector<E, W>>>::new();
+            let mut weight_rests = Sequence::<Array<Vector<E, W>>>::new();
             #[unroll]
             for m in 0..tile.fragments {
                 let at =
                     64 * (plane_of_channels * tile.fragments + m) + comptime!(half * 32) + lane;
                 let words = taps_weights[weight_buffer + at];
-                let mut fragment = Array::<Vector<E, W>>::new(4usize);
-                #[unroll]
-                for i in 0..4usize {
-                    fragment[i] = Vector::<E, W>::reinterpret(words[i]);
+                weight_fragments.push(fragment::<E, W>(words, 0usize, 4usize, split));
+                if comptime!(split) {
+                    weight_rests.push(rest::<E, W>(words, 0usize, 4usize));
                 }
-                weight_fragments.push(fragment);
             }
             #[unroll]
             for n in 0..comptime!(4 * tile.blocks) {
                 let words = *pixel_words.index(n);
-                let mut fragment = Array::<Vector<E, W>>::new(2usize);
-                #[unroll]
-                for i in 0..2usize {
-                    fragment[i] = Vector::<E, W>::reinterpret(words[comptime!(2 * half + i)]);
-                }
+                let pixels = fragment::<E, W>(words, comptime!(2 * half), 2usize, split);
                 #[unroll]
                 for m in 0..tile.fragments {
-                    let i = comptime!(m * 4 * tile.blocks + n);
-                    product.execute_inplace(
-                        weight_fragments.index(m),
-                        &fragment,
-                        sums.index_mut(i),
-                    );
+                    let sum = sums.index_mut(comptime!(m * 4 * tile.blocks + n));
+                    product.execute_inplace(weight_fragments.index(m), &pixels, sum);
+                }
+                if comptime!(split) {
+                    let rests = rest::<E, W>(words, comptime!(2 * half), 2usize);
+                    #[unroll]
+                    for m in 0..tile.fragments {
+                        let sum = sums.index_mut(comptime!(m * 4 * tile.blocks + n));
+                        product.execute_inplace(weight_rests.index(m), &pixels, sum);
+                        product.execute_inplace(weight_fragments.index(m), &rests, sum);
+                    }
                 }
             }
         }
@@ -252,7 +257,7 @@ pub fn convolve_mma<F: Float, N: Size, E: Float>(
         for i in 0..stages_per_tap {
             let task = unit + (tap * stages_per_tap + i) * units;
             let next = comptime!(4 * pixels) - buffer;
-            write_pixel::<E, W>(staged.index(i), &mut patch, task, next, pixels);
+            write_pixel::<S, W>(staged.index(i), &mut patch, task, next, pixels);
         }
         #[unroll]
         for stage in 0..weight_stages {
@@ -354,7 +359,7 @@ fn read_pixel<F: Float, W: Size>(
 /// Writes what [`read_pixel`] read to shared memory. The four words-of-four of a pixel are permuted, so
 /// that neither writing nor reading has bank conflicts.
 #[cube]
-fn write_pixel<E: Float, W: Size>(
+fn write_pixel<S: Float, W: Size>(
     values: &Array<f32>,
     patch: &mut SharedMemory<Vector<u32, Const<4>>>,
     task: usize,
@@ -365,10 +370,10 @@ fn write_pixel<E: Float, W: Size>(
     let mut words = Vector::<u32, Const<4>>::empty();
     #[unroll]
     for i in 0..4usize {
-        let mut pair = Vector::<E, W>::empty();
+        let mut pair = Vector::<S, W>::empty();
         #[unroll]
         for k in 0..per_word {
-            pair[k] = E::cast_from(values[comptime!(i * per_word + k)]);
+            pair[k] = S::cast_from(values[comptime!(i * per_word + k)]);
         }
         words[i] = u32::reinterpret(pair);
     }
@@ -376,6 +381,45 @@ fn write_pixel<E: Float, W: Size>(
         let pixel = task % pixels;
         patch[buffer + 4 * pixel + (task / pixels ^ (pixel / 2 % 4))] = words;
     }
+}
+
+/// Registers of a fragment from some of four words: with `split` from numbers in single precision,
+/// which are rounded to the type of the factors.
+#[cube]
+fn fragment<E: Float, W: Size>(
+    words: Vector<u32, Const<4>>,
+    #[comptime] first: usize,
+    #[comptime] count: usize,
+    #[comptime] split: bool,
+) -> Array<Vector<E, W>> {
+    let mut fragment = Array::<Vector<E, W>>::new(count);
+    #[unroll]
+    for i in 0..count {
+        let word = words[comptime!(first + i)];
+        if comptime!(split) {
+            fragment[i] = Vector::new(E::cast_from(f32::reinterpret(word)));
+        } else {
+            fragment[i] = Vector::<E, W>::reinterpret(word);
+        }
+    }
+    fragment
+}
+
+/// What rounding leaves of numbers in single precision, rounded too.
+#[cube]
+pub fn rest<E: Float, W: Size>(
+    words: Vector<u32, Const<4>>,
+    #[comptime] first: usize,
+    #[comptime] count: usize,
+) -> Array<Vector<E, W>> {
+    let mut fragment = Array::<Vector<E, W>>::new(count);
+    #[unroll]
+    for i in 0..count {
+        let value = f32::reinterpret(words[comptime!(first + i)]);
+        let rounded = f32::cast_from(E::cast_from(value));
+        fragment[i] = Vector::new(E::cast_from(value - rounded));
+    }
+    fragment
 }
 
 /// Applies an epilogue to the two columns that unit `t` of a quad has of a block of 4 rows × 8 columns,

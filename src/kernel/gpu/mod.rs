@@ -3,8 +3,10 @@
 //! - [`conv`]: 3×3 convolutions in single precision on every GPU, [`mma`]: on tensor cores, both with
 //!   their epilogue ([`epilogue`]) and, backward, with what undoes it ([`input`])
 //! - [`pack`]: the order of their weights
-//! - [`gemm`]: 1×1 convolutions, Gram matrices and their gradients
+//! - [`gemm`]: 1×1 convolutions, Gram matrices and their gradients; with tensor cores 1×1 convolutions are
+//!   those of [`mma`], and Gram matrices of [`gram_mma`]
 //! - [`pool`]: pools on their own
+//! - [`lbfgs`]: the steps of the optimiser
 //!
 //! Convolutions and sums do not depend on other runs, nor on which kernel an autotuner chose: the kernel
 //! follows from the sizes and the device.
@@ -13,7 +15,9 @@ mod backend;
 mod conv;
 mod epilogue;
 mod gemm;
+mod gram_mma;
 mod input;
+mod lbfgs;
 mod mma;
 mod ops;
 mod pack;

@@ -10,18 +10,50 @@ use cubecl::prelude::*;
 
 use super::gemm::{self, Product, SizesLaunch};
 use super::input::mask_len;
+use super::lbfgs::{self, Turn};
 use super::mma::{self, MmaTile};
 use super::pack::{self, Weights};
-use super::{conv, pool};
+use super::{conv, gram_mma, pool};
 use crate::kernel::{Epilogue, Pooling, Precision};
 
 /// Units of cubes that have one unit for each value.
 const UNITS: usize = 256;
 /// Cubes along one axis, which every GPU can launch.
 const MAX_CUBES: usize = 32768;
-/// Cubes that fill a GPU, between which a Gram matrix divides its positions. The same on all, so that
+/// Planes that fill a GPU, between which a Gram matrix divides its positions. The same on all, so that
 /// results do not depend on it.
-const GRAM_CUBES: usize = 1024;
+const GRAM_PLANES: usize = 2048;
+
+/// How tensor cores multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// In TF32.
+    Tf32,
+    /// In bfloat16.
+    Bf16,
+    /// As sums of two in TF32: nearly single precision.
+    Split,
+}
+
+impl Factors {
+    /// The type in which they are stored, and that of the factors.
+    fn types(self) -> [StorageType; 2] {
+        let types = match self {
+            Self::Tf32 => [FloatKind::TF32, FloatKind::TF32],
+            Self::Bf16 => [FloatKind::BF16, FloatKind::BF16],
+            Self::Split => [FloatKind::F32, FloatKind::TF32],
+        };
+        types.map(|kind| ElemType::Float(kind).into())
+    }
+
+    /// Input channels of a step of a convolution.
+    fn depth(self) -> usize {
+        match self {
+            Self::Tf32 | Self::Split => 16,
+            Self::Bf16 => 32,
+        }
+    }
+}
 
 /// Whether the kernels take values of a type.
 pub fn takes(dtype: DType) -> bool {
@@ -32,7 +64,7 @@ pub fn takes(dtype: DType) -> bool {
 #[derive(Clone, Copy)]
 struct Layout {
     /// The type of the factors on tensor cores, if they are used.
-    factors: Option<FloatKind>,
+    factors: Option<Factors>,
     channels_out: usize,
     channels_in: usize,
 }
@@ -64,31 +96,22 @@ impl Layout {
     /// Values of packed weights for `taps`: words on tensor cores.
     fn len(self, taps: usize) -> usize {
         match self.factors {
-            Some(kind) => self.padded() / 16 * self.channels_in.div_ceil(depth(kind)) * taps * 256,
+            Some(factors) => {
+                self.padded() / 16 * self.channels_in.div_ceil(factors.depth()) * taps * 256
+            }
             None => self.padded() * self.channels_in * taps,
         }
     }
 }
 
-/// Input channels of a step of a tensor-core convolution.
-fn depth(kind: FloatKind) -> usize {
-    match kind {
-        FloatKind::TF32 => 16,
-        _ => 32,
-    }
-}
-
-/// The type of the factors on the device's tensor cores that a precision allows.
-pub fn factors<R: CubeRuntime>(
-    client: &ComputeClient<R>,
-    precision: Precision,
-) -> Option<FloatKind> {
-    let (kind, k) = match precision {
-        Precision::F32 => return None,
-        Precision::Tf32 => (FloatKind::TF32, 8),
-        Precision::Bf16 => (FloatKind::BF16, 16),
+/// How the device's tensor cores multiply, if it has some that do for a precision.
+pub fn factors<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> Option<Factors> {
+    let (factors, k) = match precision {
+        Precision::F32 => (Factors::Split, 8),
+        Precision::Tf32 => (Factors::Tf32, 8),
+        Precision::Bf16 => (Factors::Bf16, 16),
     };
-    let factor: StorageType = ElemType::Float(kind).into();
+    let [_, factor] = factors.types();
     let config = MmaConfig {
         a_type: factor,
         b_type: factor,
@@ -100,7 +123,7 @@ pub fn factors<R: CubeRuntime>(
     let properties = client.properties();
     let hardware = &properties.hardware;
     let fits = hardware.plane_size_min == 32 && hardware.plane_size_max == 32;
-    (fits && properties.features.matmul.mma.contains(&config)).then_some(kind)
+    (fits && properties.features.matmul.mma.contains(&config)).then_some(factors)
 }
 
 /// Output channels of a cube of a tensor-core convolution.
@@ -111,6 +134,7 @@ fn mma_channels(channels_out: usize) -> usize {
 /// The tile of a tensor-core convolution.
 fn mma_tile<R: CubeRuntime>(
     client: &ComputeClient<R>,
+    factors: Factors,
     channels_out: usize,
     images: usize,
     height: usize,
@@ -140,7 +164,8 @@ fn mma_tile<R: CubeRuntime>(
             .product::<usize>()
             * images
     };
-    let fills = |tile: &MmaTile| cubes(*tile) >= 2 * processors;
+    // The parts of split factors take registers.
+    let fills = |tile: &MmaTile| factors != Factors::Split && cubes(*tile) >= 2 * processors;
     let [large, small] = candidates;
     Some(large).filter(fills).unwrap_or(small)
 }
@@ -214,8 +239,8 @@ pub fn pack<R: CubeRuntime>(weight: CubeTensor<R>, precision: Precision) -> Cube
         let (outputs, inputs) = (layout.channels_out, layout.channels_in);
         // SAFETY: units beyond `len` do nothing, and the sizes are those of the tensors.
         match layout.factors {
-            Some(factor) => unsafe {
-                let types = [weight.dtype.into(), ElemType::Float(factor).into()];
+            Some(factors) => unsafe {
+                let types = [weight.dtype.into(), factors.types()[0]];
                 pack::pack_fragments::launch_unchecked::<R>(
                     client,
                     count,
@@ -310,43 +335,24 @@ fn convolve_to<R: CubeRuntime>(
         false => 0,
     };
     match layout.factors {
-        Some(factor) => {
-            let tile = mma_tile(&client, channels_out, images, height, width);
-            let [across, down, blocks] = tile.count(channels_out, height, width);
-            let widest = if matches!(epilogue, Epilogue::ReluPool(_)) {
-                1
-            } else {
-                2
-            };
-            let types = [x.dtype.into(), ElemType::Float(factor).into()];
-            // SAFETY: `tile.count` covers the result, and the kernel writes nothing outside of it.
-            unsafe {
-                mma::convolve_mma::launch_unchecked::<R>(
-                    &client,
-                    cubes([across, down, blocks * images]),
-                    CubeDim::new_1d(tile.units() as u32),
-                    vector(columns, widest),
-                    array(&x),
-                    optional(undo_mask.as_ref()),
-                    array(&packed),
-                    optional(bias.as_ref()),
-                    array(&y),
-                    optional(mask.as_ref()),
-                    start / 4,
-                    0,
-                    channels_in,
-                    channels_out,
-                    height,
-                    width,
-                    9,
-                    undo,
-                    epilogue,
-                    false,
-                    tile,
-                    types,
-                );
-            }
-        }
+        Some(factors) => launch_mma(Mma {
+            factors,
+            x: &x,
+            undo_mask: undo_mask.as_ref(),
+            packed: &packed,
+            bias: bias.as_ref(),
+            y: &y,
+            mask: mask.as_ref(),
+            start,
+            image_len: 0,
+            channels_in,
+            channels_out,
+            size: [height, width],
+            taps: 9,
+            undo,
+            epilogue,
+            accumulate: false,
+        }),
         None => {
             let tile = conv::Tile::new(channels_out);
             let [across, down, blocks] = tile.count(channels_out, height, width);
@@ -377,6 +383,71 @@ fn convolve_to<R: CubeRuntime>(
         }
     }
     (y, mask)
+}
+
+/// A launch of a tensor-core convolution.
+struct Mma<'a, R: CubeRuntime> {
+    factors: Factors,
+    x: &'a CubeTensor<R>,
+    undo_mask: Option<&'a CubeTensor<R>>,
+    packed: &'a CubeTensor<R>,
+    bias: Option<&'a CubeTensor<R>>,
+    y: &'a CubeTensor<R>,
+    mask: Option<&'a CubeTensor<R>>,
+    /// The first word of the packed weights.
+    start: usize,
+    /// Words of packed weights from one image to the next; 0 for the same for all.
+    image_len: usize,
+    channels_in: usize,
+    channels_out: usize,
+    /// Height and width without a pool.
+    size: [usize; 2],
+    taps: usize,
+    undo: Epilogue,
+    epilogue: Epilogue,
+    accumulate: bool,
+}
+
+fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
+    let [height, width] = launch.size;
+    let [images, _, _, columns] = launch.y.meta.shape().dims::<4>();
+    let channels_out = launch.channels_out;
+    let client = &launch.x.client;
+    let tile = mma_tile(client, launch.factors, channels_out, images, height, width);
+    let [across, down, blocks] = tile.count(channels_out, height, width);
+    let widest = match launch.epilogue {
+        Epilogue::ReluPool(_) => 1,
+        _ => 2,
+    };
+    let [stored, factor] = launch.factors.types();
+    // SAFETY: `tile.count` covers the result, and the kernel writes nothing outside of it.
+    unsafe {
+        mma::convolve_mma::launch_unchecked::<R>(
+            client,
+            cubes([across, down, blocks * images]),
+            CubeDim::new_1d(tile.units() as u32),
+            vector(columns, widest),
+            array(launch.x),
+            optional(launch.undo_mask),
+            array(launch.packed),
+            optional(launch.bias),
+            array(launch.y),
+            optional(launch.mask),
+            launch.start / 4,
+            launch.image_len / 4,
+            launch.channels_in,
+            channels_out,
+            height,
+            width,
+            launch.taps,
+            launch.undo,
+            launch.epilogue,
+            launch.accumulate,
+            tile,
+            launch.factors == Factors::Split,
+            [launch.x.dtype.into(), stored, factor],
+        );
+    }
 }
 
 /// The weights of a convolution as the launches need them.
@@ -550,6 +621,65 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
     if images * multiply.rows * columns == 0 {
         return y;
     }
+    let scale = multiply.scale;
+    if let Some(factors) = factors(&x.client, Precision::F32) {
+        let layout = Layout {
+            factors: Some(factors),
+            channels_out: multiply.rows,
+            channels_in: terms,
+        };
+        let kind = match multiply.kind {
+            Product::Transposed => Weights::Backward,
+            Product::Symmetric => Weights::Symmetric,
+            Product::Plain | Product::Gram => Weights::Forward,
+        };
+        let matrices = match multiply.matrix_stride {
+            0 => 1,
+            _ => images,
+        };
+        let image_len = layout.len(1);
+        let packed = empty(&x, [matrices * image_len], DType::F32);
+        let (count, dim) = one_each(matrices * image_len);
+        let types = [matrix.dtype.into(), factors.types()[0]];
+        // SAFETY: units beyond the last word do nothing.
+        unsafe {
+            pack::pack_fragments::launch_unchecked::<R>(
+                &x.client,
+                count,
+                dim,
+                array(&matrix),
+                array(&packed),
+                0,
+                matrices * image_len,
+                multiply.rows,
+                terms,
+                image_len,
+                scale,
+                1,
+                kind,
+                types,
+            );
+        }
+        launch_mma(Mma {
+            factors,
+            x: &x,
+            undo_mask: None,
+            packed: &packed,
+            bias: bias.as_ref(),
+            y: &y,
+            mask: None,
+            start: 0,
+            image_len: if matrices > 1 { image_len } else { 0 },
+            channels_in: terms,
+            channels_out: multiply.rows,
+            size: [height, width],
+            taps: 1,
+            undo: Epilogue::None,
+            epilogue: Epilogue::None,
+            accumulate,
+        });
+        return y;
+    }
     let across = columns.div_ceil(gemm::SIDE);
     let count = [
         across.min(MAX_CUBES),
@@ -576,7 +706,7 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
             optional(bias.as_ref()),
             array(&y),
             sizes,
-            multiply.scale,
+            scale,
             multiply.kind,
             accumulate,
             types,
@@ -627,38 +757,63 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>) -> CubeTensor<R> {
     let [images, channels, height, width] = features.meta.shape().dims::<4>();
     let positions = height * width;
     let grams = empty(&features, [images, channels, channels], features.dtype);
+    let factors = factors(&features.client, Precision::F32);
     let tiles = channels.div_ceil(gemm::SIDE);
-    let splits = (GRAM_CUBES / (tiles * (tiles + 1) / 2))
-        .clamp(1, positions.div_ceil(16 * gemm::DEPTH).max(1));
+    let (wanted, least) = match factors {
+        Some(_) => (
+            GRAM_PLANES / gram_mma::PLANES,
+            gram_mma::STEP * gram_mma::PLANES,
+        ),
+        None => (GRAM_PLANES / 2, 16 * gemm::DEPTH),
+    };
+    let splits = (wanted / (tiles * (tiles + 1) / 2)).clamp(1, positions.div_ceil(least));
     let split = positions.div_ceil(splits).next_multiple_of(gemm::DEPTH);
     let splits = positions.div_ceil(split);
     let partial = empty(&features, [splits, images, channels, channels], DType::F32);
-    let sizes = SizesLaunch::new(
-        channels,
-        channels,
-        positions,
-        split,
-        splits,
-        channels * positions,
-    );
-    let types = [features.dtype.into(), DType::F32.into()];
     let (count, dim) = one_each(grams.meta.num_elements());
+    let dtype = features.dtype.into();
     // SAFETY: nothing is written outside of `partial` and `grams`; what is not written is not read.
     unsafe {
-        gemm::multiply::launch_unchecked::<R>(
-            &features.client,
-            cubes([tiles, 1, tiles * splits * images]),
-            CubeDim::new_1d(gemm::UNITS as u32),
-            array(&features),
-            array(&features),
-            ComptimeOptionArgs::None,
-            array(&partial),
-            sizes,
-            1.0,
-            Product::Gram,
-            false,
-            types,
-        );
+        match factors {
+            Some(factors) => gram_mma::gram_mma::launch_unchecked::<R>(
+                &features.client,
+                cubes([
+                    channels.div_ceil(gram_mma::ROWS),
+                    channels.div_ceil(gram_mma::COLUMNS),
+                    splits * images,
+                ]),
+                CubeDim::new_1d(32 * gram_mma::PLANES as u32),
+                vector(positions, 4),
+                array(&features),
+                array(&partial),
+                channels,
+                positions,
+                split,
+                splits,
+                [dtype, factors.types()[1]],
+            ),
+            None => gemm::multiply::launch_unchecked::<R>(
+                &features.client,
+                cubes([tiles, 1, tiles * splits * images]),
+                CubeDim::new_1d(gemm::UNITS as u32),
+                array(&features),
+                array(&features),
+                ComptimeOptionArgs::None,
+                array(&partial),
+                SizesLaunch::new(
+                    channels,
+                    channels,
+                    positions,
+                    split,
+                    splits,
+                    channels * positions,
+                ),
+                1.0,
+                Product::Gram,
+                false,
+                [dtype, DType::F32.into()],
+            ),
+        }
         gemm::sum_gram::launch_unchecked::<R>(
             &features.client,
             count,
@@ -668,7 +823,7 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>) -> CubeTensor<R> {
             channels,
             splits,
             1.0 / positions as f32,
-            features.dtype.into(),
+            dtype,
         );
     }
     grams
@@ -691,4 +846,107 @@ pub fn gram_backward<R: CubeRuntime>(
         kind: Product::Symmetric,
         scale: 1.0 / (height * width) as f32,
     })
+}
+
+/// See [`ConvOps::curvature`](crate::kernel::ConvOps::curvature).
+pub fn curvature<R: CubeRuntime>(
+    gradient: CubeTensor<R>,
+    previous: CubeTensor<R>,
+    step: CubeTensor<R>,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let [gradient, previous, step] = [gradient, previous, step].map(into_contiguous);
+    let y = empty(&gradient, gradient.meta.shape().clone(), gradient.dtype);
+    let parts = empty(&gradient, [3 * lbfgs::CUBES], DType::F32);
+    let total = empty(&gradient, [3], gradient.dtype);
+    let client = &gradient.client;
+    let cubes = CubeCount::Static(lbfgs::CUBES as u32, 1, 1);
+    let dim = CubeDim::new_1d(lbfgs::CUBES as u32);
+    let dtype = gradient.dtype.into();
+    // SAFETY: units take no value beyond the last.
+    unsafe {
+        lbfgs::curvature::launch_unchecked::<R>(
+            client,
+            cubes,
+            dim,
+            array(&gradient),
+            array(&previous),
+            array(&step),
+            array(&y),
+            array(&parts),
+            dtype,
+        );
+        let cube = CubeCount::Static(1, 1, 1);
+        lbfgs::curvature_total::launch_unchecked::<R>(
+            client,
+            cube,
+            dim,
+            array(&parts),
+            array(&total),
+            dtype,
+        );
+    }
+    (y, total)
+}
+
+/// See [`ConvOps::two_loop`](crate::kernel::ConvOps::two_loop).
+pub fn two_loop<R: CubeRuntime>(
+    gradient: CubeTensor<R>,
+    pairs: Vec<([CubeTensor<R>; 2], f64)>,
+    scale: f64,
+) -> CubeTensor<R> {
+    let gradient = into_contiguous(gradient);
+    let pairs: Vec<_> = pairs
+        .into_iter()
+        .map(|(pair, rho)| (pair.map(into_contiguous), rho as f32))
+        .collect();
+    let client = &gradient.client;
+    let q = empty(&gradient, gradient.meta.shape().clone(), gradient.dtype);
+    // Each launch writes the parts that the next one reads.
+    let parts = [(); 2].map(|()| empty(&gradient, [lbfgs::CUBES], DType::F32));
+    let alphas = empty(&gradient, [pairs.len().max(1)], DType::F32);
+    let mut launches = 0;
+    let mut launch =
+        |turn, v: &CubeTensor<R>, w: Option<&CubeTensor<R>>, index, rho, scale: f64| {
+            let [sums, next] = [&parts[launches % 2], &parts[(launches + 1) % 2]];
+            launches += 1;
+            // SAFETY: units take no value beyond the last.
+            unsafe {
+                lbfgs::recursion::launch_unchecked::<R>(
+                    client,
+                    CubeCount::Static(lbfgs::CUBES as u32, 1, 1),
+                    CubeDim::new_1d(lbfgs::CUBES as u32),
+                    array(&q),
+                    array(v),
+                    optional(w),
+                    array(sums),
+                    array(next),
+                    array(&alphas),
+                    index,
+                    rho,
+                    scale as f32,
+                    turn,
+                    gradient.dtype.into(),
+                );
+            }
+        };
+    let s = |index: usize| pairs.get(index).map(|([s, _], _)| s);
+    let y = |index: usize| pairs.get(index).map(|([_, y], _)| y);
+    launch(
+        Turn::Begin,
+        &gradient,
+        s(pairs.len().wrapping_sub(1)),
+        0,
+        0.0,
+        1.0,
+    );
+    for (index, ([_, change], rho)) in pairs.iter().enumerate().rev() {
+        match index {
+            0 => launch(Turn::Down, change, y(0), 0, *rho, scale),
+            _ => launch(Turn::Down, change, s(index - 1), index, *rho, 1.0),
+        }
+    }
+    for (index, ([step, _], rho)) in pairs.iter().enumerate() {
+        launch(Turn::Up, step, y(index + 1), index, *rho, 1.0);
+    }
+    q
 }

@@ -8,7 +8,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{ALL, assert_close, convolution, random};
 use crate::kernel::{
-    BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend, reference,
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend,
+    reference,
 };
 
 type Gpu = Wgpu;
@@ -184,6 +185,38 @@ fn gradients_of_a_network() {
     assert_close(&tensor(loss), &tensor(wanted_loss));
     let tensor = |data| Tensor::<Flex, 4>::from_data(data, &device);
     assert_close(&tensor(gradient), &tensor(wanted));
+}
+
+/// The recursion of L-BFGS with an empty history and a long one, on images of one value or many.
+#[test]
+fn two_loop_recursions() {
+    for (pairs, size) in [(0, [1, 1]), (1, [5, 3]), (7, [40, 150])] {
+        let shape = [1, 3, size[0], size[1]];
+        let draw = |seed| random::<Flex, 4>(shape, seed);
+        let history = (0..pairs).map(|i| (draw(2 * i), draw(2 * i + 1), 0.01 * (i + 1) as f64));
+        let history: Vec<_> = history.collect();
+        let gradient = draw(100);
+        let wanted = history.iter().cloned();
+        let wanted = wanted
+            .map(|(s, y, rho)| CurvaturePair { s, y, rho })
+            .collect();
+        let wanted = reference::two_loop(gradient.clone(), &wanted, 0.7);
+        let found = history.iter();
+        let found = found.map(|(s, y, rho)| CurvaturePair {
+            s: gpu(s),
+            y: gpu(y),
+            rho: *rho,
+        });
+        let found = <Gpu as ConvOps>::two_loop(gpu(&gradient), &found.collect(), 0.7);
+        assert_close(&cpu(found), &wanted);
+
+        let (previous, step) = (draw(101), draw(102));
+        let (y, measures) =
+            <Gpu as ConvOps>::curvature(gpu(&gradient), gpu(&previous), &gpu(&step));
+        let (wanted, numbers) = reference::curvature(gradient, previous, &step);
+        assert_close(&cpu(y), &wanted);
+        assert_close(&cpu(measures), &numbers);
+    }
 }
 
 /// NaN is passed on, not turned into zeros, which would look converged.
