@@ -50,7 +50,7 @@ fn draw(width: usize, height: usize, seed: u64, color: fn(f32, f32) -> [f32; 3])
         state = state
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
-        0.1 * ((state >> 40) as f32 / (1 << 24) as f32 - 0.5)
+        0.15 * ((state >> 40) as f32 / (1 << 24) as f32 - 0.5)
     };
     let place = |index: usize, side: usize| (index as f32 + 0.5) / side as f32;
     let mut rgb = Vec::with_capacity(3 * width * height);
@@ -63,22 +63,27 @@ fn draw(width: usize, height: usize, seed: u64, color: fn(f32, f32) -> [f32; 3])
     Picture::from_rgb(width, height, rgb).expect("three values for each pixel")
 }
 
-/// A sun over hills.
+/// A sun over hills, and clouds.
 fn landscape(x: f32, y: f32) -> [f32; 3] {
     let hills = 0.6 + 0.08 * (TAU * 1.3 * x).sin() + 0.03 * (TAU * 5.0 * x + 1.0).sin();
+    let across = (TAU * (3.0 * x + (TAU * 2.0 * y).sin())).sin();
+    let down = (TAU * (4.0 * y + 0.7 * (TAU * x).sin())).sin();
+    let cloud = 0.08 * across * down;
     if (x - 0.7).hypot(y - 0.25) < 0.12 {
-        [0.95, 0.8, 0.4]
+        [0.85 + cloud, 0.75 + cloud, 0.45 + cloud]
     } else if y < hills {
-        [0.35 + 0.4 * y, 0.55 + 0.3 * y, 0.85]
+        [0.4 + 0.3 * y + cloud, 0.5 + 0.25 * y + cloud, 0.7 + cloud]
     } else {
-        let furrow = 0.06 * (TAU * 14.0 * (x + 0.4 * y)).sin();
-        [0.3 + furrow, 0.5 + furrow - 0.2 * (y - hills), 0.2]
+        let furrow = 0.1 * (TAU * 9.0 * (x + 0.4 * y)).sin();
+        let green = 0.5 + furrow - 0.2 * (y - hills);
+        [0.35 + furrow, green, 0.3 + 0.5 * furrow]
     }
 }
 
-/// Bent stripes in three colours.
+/// Bent stripes. Of little contrast: after strong ones the steps of the optimisers magnify rounding
+/// tenfold.
 fn waves(x: f32, y: f32) -> [f32; 3] {
-    let bent = 9.0 * y + 0.8 * (TAU * 2.0 * x).sin() + 0.3 * (TAU * 3.0 * (x + y)).cos();
-    let stripe = |shift: f32| 0.5 + 0.4 * (TAU * (bent + shift)).sin();
-    [stripe(0.0), 0.8 * stripe(0.1), 1.0 - 0.7 * stripe(0.3)]
+    let bent = 5.0 * y + 0.8 * (TAU * 2.0 * x).sin() + 0.3 * (TAU * 3.0 * (x + y)).cos();
+    let stripe = |shift: f32| 0.5 + 0.15 * (TAU * (bent + shift)).sin();
+    [stripe(0.0), 0.8 * stripe(0.12), 1.0 - 0.7 * stripe(0.3)]
 }
