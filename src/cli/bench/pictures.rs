@@ -1,6 +1,7 @@
 //! The pictures of a measurement: files, or drawn ones that are the same everywhere.
 
 use std::f32::consts::TAU;
+use std::path::PathBuf;
 
 use impasto::Picture;
 
@@ -10,32 +11,32 @@ use crate::cli::failure::Failure;
 use crate::cli::inputs::open;
 
 /// Where the content and the style come from.
-pub enum Pictures {
-    Drawn,
-    Opened(Pair),
+pub struct Pictures {
+    /// Those of files; without, they are drawn.
+    opened: Option<Pair>,
 }
 
 impl Pictures {
     /// Reads the pictures that the arguments name.
     pub fn open(args: &BenchArgs) -> Result<Self, Failure> {
-        let (Some(content), Some(style)) = (&args.content, &args.style) else {
-            return Ok(Self::Drawn);
-        };
         // All of them is needed: the longest side does not tell the side of a square.
-        Ok(Self::Opened(Pair {
-            content: open(content, usize::MAX)?,
-            style: open(style, usize::MAX)?,
-        }))
+        let open = |path: &PathBuf| open(path, usize::MAX);
+        let content = args.content.as_ref().map(open).transpose()?;
+        let style = args.style.as_ref().map(open).transpose()?;
+        let pair = content.zip(style);
+        Ok(Self {
+            opened: pair.map(|(content, style)| Pair { content, style }),
+        })
     }
 
     /// Content and style with this width and height.
     pub fn at(&self, [width, height]: [usize; 2]) -> Pair {
-        match self {
-            Self::Drawn => Pair {
+        match &self.opened {
+            None => Pair {
                 content: draw(width, height, 1, landscape),
                 style: draw(width, height, 2, waves),
             },
-            Self::Opened(Pair { content, style }) => Pair {
+            Some(Pair { content, style }) => Pair {
                 content: content.resize(width, height),
                 style: style.resize(width, height),
             },
