@@ -5,6 +5,8 @@
 mod avif;
 #[cfg(feature = "cli")]
 mod batch;
+#[cfg(all(feature = "cli", feature = "flex", feature = "builtin"))]
+mod bench;
 #[cfg(feature = "cli")]
 mod cli;
 mod colors;

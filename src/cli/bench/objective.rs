@@ -5,7 +5,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::loss::{ContentTerm, Loss, StyleTerm};
-use impasto::optim::{Evaluation, OptimizerConfig};
+use impasto::optim::{Evaluation, LbfgsConfig, LineSearch, OptimizerConfig};
 use impasto::{EncoderError, Evaluator, Layer, Picture, Recipe, Vgg19};
 
 use crate::cli::failure::Failure;
@@ -74,7 +74,12 @@ pub fn evaluate<B: AutodiffStyleBackend>(
     })
 }
 
-/// The optimiser of the recipe, one evaluation for each step.
+/// The optimiser of the recipe, but with a line search: without one, its first long step can go so far
+/// that the loss is no number any more.
 pub fn lbfgs() -> OptimizerConfig {
-    Recipe::neural_style().optimizer
+    OptimizerConfig::Lbfgs(LbfgsConfig {
+        history: 100,
+        line_search: LineSearch::StrongWolfe,
+        ..LbfgsConfig::default()
+    })
 }
