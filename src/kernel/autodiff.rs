@@ -24,6 +24,10 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         B::precision(device, least)
     }
 
+    fn device_memory(device: &Self::Device) -> Option<u64> {
+        B::device_memory(device)
+    }
+
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
@@ -159,6 +163,26 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
         let (indices, products) = B::nearest(queries.inner(), candidates.inner());
         (Tensor::from_inner(indices), Tensor::from_inner(products))
+    }
+
+    fn squared_distances(
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 1> {
+        let node = x.clone().into_primitive().tensor().node;
+        let (x, target) = (x.inner(), target.inner());
+        let distances = B::squared_distances(x.clone(), target.clone(), scale);
+        let distances = distances.into_primitive().tensor();
+        let output = match SquaredDistancesBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish((x, target, scale), distances),
+            OpsKind::UnTracked(prepared) => prepared.finish(distances),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     fn curvature(
@@ -303,6 +327,22 @@ impl<B: ConvOps> Backward<B, 1> for ColumnProductsBackward {
         let [columns, target] = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
             let gradient = B::column_products_backward(tensor(gradient), columns, target);
+            gradient.into_primitive().tensor()
+        });
+    }
+}
+
+#[derive(Debug)]
+struct SquaredDistancesBackward;
+
+impl<B: ConvOps> Backward<B, 1> for SquaredDistancesBackward {
+    /// `x`, target and scale.
+    type State = (Tensor<B, 2>, Tensor<B, 2>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, target, scale) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            let gradient = B::squared_distances_backward(tensor(gradient), x, target, scale);
             gradient.into_primitive().tensor()
         });
     }

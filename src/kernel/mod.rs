@@ -131,6 +131,11 @@ pub trait ConvOps: backend::Backend {
         Precision::F32
     }
 
+    /// The bytes of a device's memory that the backend holds now, in use or idle; `None` if it cannot tell.
+    fn device_memory(_device: &Self::Device) -> Option<u64> {
+        None
+    }
+
     /// The convolution of `x`, `[batch, channels_in, height, width]`, with its epilogue and, if there is
     /// one, its projection. With `save_mask` also the mask for the backward pass (for
     /// [`Epilogue::None`] there is none).
@@ -265,6 +270,26 @@ pub trait ConvOps: backend::Backend {
         reference::nearest(queries, candidates)
     }
 
+    /// For each row of `x`, `[batch, values]`, `Σ (scale · (x − target))²`, `[batch]`; the target has as many
+    /// rows, or one for all.
+    fn squared_distances(
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 1> {
+        reference::squared_distances(x, target, scale)
+    }
+
+    /// The gradient with respect to `x`, `2 · scale² · gradient · (x − target)`.
+    fn squared_distances_backward(
+        gradient: Tensor<Self, 1>,
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 2> {
+        reference::squared_distances_backward(gradient, x, target, scale)
+    }
+
     /// The change `y` of the gradient since `previous`, along a step `s` of L-BFGS, and `[3]`: the largest
     /// absolute value of the gradient, `yᵀs` and `yᵀy`.
     fn curvature(
@@ -296,6 +321,9 @@ pub trait StyleBackend: backend::Backend {
 
     /// See [`ConvOps::precision`].
     fn precision(device: &Self::Device, least: Precision) -> Precision;
+
+    /// See [`ConvOps::device_memory`].
+    fn device_memory(device: &Self::Device) -> Option<u64>;
 
     /// See [`ConvOps::convolve`].
     fn convolve(
@@ -329,6 +357,13 @@ pub trait StyleBackend: backend::Backend {
         candidates: Tensor<Self, 2>,
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>);
 
+    /// See [`ConvOps::squared_distances`]. The target is a constant: it has no gradient.
+    fn squared_distances(
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 1>;
+
     /// See [`ConvOps::curvature`]. The results are constants.
     fn curvature(
         gradient: Tensor<Self, 4>,
@@ -351,6 +386,10 @@ impl<B: ConvOps> StyleBackend for B {
 
     fn precision(device: &Self::Device, least: Precision) -> Precision {
         <B as ConvOps>::precision(device, least)
+    }
+
+    fn device_memory(device: &Self::Device) -> Option<u64> {
+        <B as ConvOps>::device_memory(device)
     }
 
     fn convolve(
@@ -390,6 +429,14 @@ impl<B: ConvOps> StyleBackend for B {
         candidates: Tensor<Self, 2>,
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
         <B as ConvOps>::nearest(queries, candidates)
+    }
+
+    fn squared_distances(
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 1> {
+        <B as ConvOps>::squared_distances(x, target, scale)
     }
 
     fn curvature(

@@ -340,6 +340,28 @@ pub fn nearest<B: Backend>(
     )
 }
 
+/// See [`ConvOps::squared_distances`](super::ConvOps::squared_distances).
+pub fn squared_distances<B: Backend>(
+    x: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    scale: f64,
+) -> Tensor<B, 1> {
+    // Scaled before squaring, where the largest values are.
+    let squares = (x - target).mul_scalar(scale).powi_scalar(2);
+    squares.sum_dim(1).squeeze_dim(1)
+}
+
+/// See [`ConvOps::squared_distances_backward`](super::ConvOps::squared_distances_backward).
+pub fn squared_distances_backward<B: Backend>(
+    gradient: Tensor<B, 1>,
+    x: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    scale: f64,
+) -> Tensor<B, 2> {
+    let factor = gradient.mul_scalar(2.0 * scale).unsqueeze_dim(1);
+    (x - target).mul_scalar(scale) * factor
+}
+
 /// See [`ConvOps::curvature`](super::ConvOps::curvature).
 pub fn curvature<B: Backend>(
     gradient: Tensor<B, 4>,

@@ -107,11 +107,23 @@ impl<B: StyleBackend> Term<B> for ContentTerm<B> {
     }
 
     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
-        let difference = part.features(self.layer) - part.crop(self.layer, &self.target);
-        let guide = self.guide.as_ref();
-        let guide = guide.map(|guide| part.crop(self.layer, guide));
+        let (features, target) = (
+            part.features(self.layer),
+            part.crop(self.layer, &self.target),
+        );
         let [height, width] = part.layer_size(self.layer);
-        self.scaled(self.squares(difference, guide), height * width)
+        match &self.guide {
+            None => {
+                let factor = self.normalization.factor(self.channels, height * width);
+                let (features, target) = (features.flatten(1, 3), target.flatten(1, 3));
+                B::squared_distances(features, target, factor.sqrt()).unsqueeze_dim(1)
+            }
+            Some(guide) => {
+                let guide = part.crop(self.layer, guide);
+                let squares = self.squares(features - target, Some(guide));
+                self.scaled(squares, height * width)
+            }
+        }
     }
 
     fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {

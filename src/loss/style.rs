@@ -98,13 +98,13 @@ impl<B: Backend> StyleTerm<B> {
 
     /// The value for an image without any response, to which others can be related, shape `[1]`.
     pub fn zero_feature_loss(&self) -> Tensor<B, 1> {
-        self.squared(self.target.clone()).mean()
+        let target = self.target.clone().mul_scalar(self.scale());
+        sum_per_image(target.powi_scalar(2)).mean()
     }
 
-    fn squared(&self, difference: Tensor<B, 3>) -> Tensor<B, 1> {
-        // Scaled before squaring, where the largest values are.
-        let scale = self.normalization.factor(self.channels).sqrt();
-        sum_per_image(difference.mul_scalar(scale).powi_scalar(2)).squeeze_dim(1)
+    /// What differences are multiplied with before they are squared.
+    fn scale(&self) -> f64 {
+        self.normalization.factor(self.channels).sqrt()
     }
 }
 
@@ -119,10 +119,7 @@ impl<B: StyleBackend> Term<B> for StyleTerm<B> {
     }
 
     fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
-        let [batch, _] = sums.dims();
-        let [_, rows, columns] = self.target.dims();
-        let gram = sums.reshape([batch, rows, columns]);
-        self.squared(gram - self.target.clone())
+        B::squared_distances(sums, self.target.clone().flatten(1, 2), self.scale())
     }
 
     fn describe(&self) -> String {

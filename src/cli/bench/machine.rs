@@ -8,7 +8,7 @@ use crate::cli::device::Device;
 pub fn name(device: Device) -> Option<String> {
     match device {
         Device::Cpu | Device::Ndarray => field("/proc/cpuinfo", "model name"),
-        Device::Cuda(_) | Device::Wgpu(_) => None,
+        Device::Cuda(_) | Device::Wgpu(_) => device.adapter().map(|adapter| adapter.name),
     }
 }
 

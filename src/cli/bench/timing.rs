@@ -31,7 +31,8 @@ pub struct Timing {
     pub loss: f64,
     /// The most memory that the process has held until then.
     pub resident_bytes: Option<u64>,
-    /// The most memory of the device; unknown for a CPU, whose memory is the process's.
+    /// The memory of the device that is held, which is the most that was needed; unknown for a CPU, whose
+    /// memory is the process's.
     pub device_bytes: Option<u64>,
 }
 
@@ -74,8 +75,10 @@ pub fn measure<B: AutodiffStyleBackend>(
         own_work.push(finish::<B>(began, &device)? - evaluating);
     }
     let median_s = median(&mut evaluations);
+    let device_bytes = B::device_memory(&device);
     // Another size could not use it.
     release_idle_memory();
+    B::memory_cleanup(&device);
     Ok(Timing {
         width: pictures.content.width(),
         height: pictures.content.height(),
@@ -86,7 +89,7 @@ pub fn measure<B: AutodiffStyleBackend>(
         step_median_s: median_s + median(&mut own_work),
         loss: found.loss,
         resident_bytes: machine::peak_resident_bytes(),
-        device_bytes: None,
+        device_bytes,
     })
 }
 

@@ -76,6 +76,17 @@ impl Device {
         }
     }
 
+    /// The GPU that the device is, if it is one that can be used.
+    pub fn adapter(self) -> Option<Adapter> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(index) => cuda::check(index).ok(),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(index) => wgpu::check(index).ok().map(|(adapter, _)| adapter),
+            _ => None,
+        }
+    }
+
     /// Does a task on this device, after a check that it can be used. Can be called once in the life
     /// of the program.
     pub fn run<Task: BackendTask>(

@@ -34,6 +34,11 @@ where
         }
     }
 
+    fn device_memory(device: &Self::Device) -> Option<u64> {
+        let usage = R::client(device).memory_usage().ok()?;
+        Some(usage.bytes_reserved)
+    }
+
     fn convolve(
         x: Tensor<Self, 4>,
         convolution: &PackedConv2d<Self>,
@@ -136,6 +141,32 @@ where
                 wrap(ops::gram_backward(unwrap(features), unwrap(gradient), sum))
             }
             false => reference::gram_backward(features, gradient, sum),
+        }
+    }
+
+    fn squared_distances(
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 1> {
+        match takes(&x) && x.dtype() == target.dtype() && x.shape().num_elements() > 0 {
+            true => wrap(ops::squared_distances(unwrap(x), unwrap(target), scale)),
+            false => reference::squared_distances(x, target, scale),
+        }
+    }
+
+    fn squared_distances_backward(
+        gradient: Tensor<Self, 1>,
+        x: Tensor<Self, 2>,
+        target: Tensor<Self, 2>,
+        scale: f64,
+    ) -> Tensor<Self, 2> {
+        match takes(&x) && x.dtype() == target.dtype() && x.shape().num_elements() > 0 {
+            true => {
+                let (gradient, x, target) = (unwrap(gradient), unwrap(x), unwrap(target));
+                wrap(ops::squared_distances_backward(gradient, x, target, scale))
+            }
+            false => reference::squared_distances_backward(gradient, x, target, scale),
         }
     }
 

@@ -9,6 +9,8 @@
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
 
+use super::mma::{add, zeros};
+
 /// Rows that a plane computes.
 pub const ROWS: usize = 32;
 /// Columns that a plane computes.
@@ -43,19 +45,13 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
         let (g, t) = (lane / 4, lane % 4);
         let mut total = SharedMemory::<f32>::new(comptime!(ROWS * COLUMNS));
 
-        let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
-        #[unroll]
-        for _ in 0..comptime!(fragments * blocks) {
-            let mut sum = Array::<Vector<f32, Const<2>>>::new(2usize);
-            sum[0] = Vector::new(0.0);
-            sum[1] = Vector::new(0.0);
-            sums.push(sum);
-        }
+        let mut sums = zeros(comptime!(fragments * blocks));
 
         let end = min(split_index * split + split, positions);
         let mut first = split_index * split + plane * STEP;
         while first < end {
             let position = first + 4 * t;
+            let mut parts = zeros(comptime!(fragments * blocks));
             let mut rows = Sequence::<Array<f32>>::new();
             #[unroll]
             for i in 0..comptime!(ROWS / 8) {
@@ -83,7 +79,7 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
                     #[unroll]
                     for i in 0..4usize {
                         let values = rows.index(comptime!(2 * m + i % 2));
-                        let (a, b) = parts::<E>(values[comptime!(2 * half + i / 2)]);
+                        let (a, b) = halves::<E>(values[comptime!(2 * half + i / 2)]);
                         rounded[i] = Vector::new(a);
                         rests[i] = Vector::new(b);
                     }
@@ -96,19 +92,20 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
                     let mut rests = Array::<Vector<E, Const<1>>>::new(2usize);
                     #[unroll]
                     for i in 0..2usize {
-                        let (a, b) = parts::<E>(columns.index(n)[comptime!(2 * half + i)]);
+                        let (a, b) = halves::<E>(columns.index(n)[comptime!(2 * half + i)]);
                         rounded[i] = Vector::new(a);
                         rests[i] = Vector::new(b);
                     }
                     #[unroll]
                     for m in 0..fragments {
-                        let sum = sums.index_mut(comptime!(m * blocks + n));
-                        product.execute_inplace(left_rest.index(m), &rounded, sum);
-                        product.execute_inplace(left.index(m), &rests, sum);
-                        product.execute_inplace(left.index(m), &rounded, sum);
+                        let part = parts.index_mut(comptime!(m * blocks + n));
+                        product.execute_inplace(left_rest.index(m), &rounded, part);
+                        product.execute_inplace(left.index(m), &rests, part);
+                        product.execute_inplace(left.index(m), &rounded, part);
                     }
                 }
             }
+            add(&mut sums, &parts, comptime!(fragments * blocks));
             first += comptime!(STEP * PLANES);
         }
 
@@ -153,7 +150,7 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
 
 /// A number as the sum of two of a shorter type, but for what is left then.
 #[cube]
-fn parts<E: Float>(value: f32) -> (E, E) {
+fn halves<E: Float>(value: f32) -> (E, E) {
     let rounded = E::cast_from(value);
     (rounded, E::cast_from(value - f32::cast_from(rounded)))
 }

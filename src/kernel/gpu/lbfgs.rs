@@ -137,7 +137,7 @@ pub fn recursion<F: Float>(
 
 /// The sum, or the largest, of all values in shared memory, in its first.
 #[cube]
-fn reduce(values: &mut SharedMemory<f32>, #[comptime] largest: bool) {
+pub fn reduce(values: &mut SharedMemory<f32>, #[comptime] largest: bool) {
     let unit = UNIT_POS as usize;
     #[unroll]
     for level in 0..8usize {

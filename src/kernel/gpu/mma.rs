@@ -1,17 +1,17 @@
-//! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32 or bf16, the sums in single
+//! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32, f16 or bf16, the sums in single
 //! precision. For CUDA from compute capability 8.0 on.
 //!
 //! With `split` a factor in single precision is the sum of two in TF32, and three of their four products
-//! are added: nearly the precision of single, at a third of the speed (3xTF32; Ootomo and Yokota,
-//! arXiv 2203.03341).
+//! are added: the precision of single, at a third of the speed. Tensor cores cut off instead of rounding,
+//! so they add the terms of one row of the kernel only (3xTF32; Ootomo and Yokota, arXiv 2203.03341).
 //!
 //! An implicit matrix product without its matrix: rows are output channels, columns are pixels, and the
 //! sum runs over input channels and taps. A cube copies the pixels of its tile, with their border, to
-//! shared memory for 64 bytes of input channels at a time (16 of TF32, 32 of bf16), rounded to the
+//! shared memory for 64 bytes of input channels at a time (16 of TF32, 32 of f16 or bf16), rounded to the
 //! type of the factors and channels innermost, and uses them for all taps. The weights come from
 //! global memory in the order in which the units of a plane take them ([`super::pack`]).
 //!
-//! Fragments are those of `mma.sync.m16n8k8` (TF32) and `m16n8k16` (bf16; PTX ISA, "Matrix fragments").
+//! Fragments are those of `mma.sync.m16n8k8` (TF32) and `m16n8k16` (f16 and bf16; PTX ISA, "Matrix fragments").
 //! Unit `4·g + t` of a plane has rows `g` and `g + 8` and columns `2t` and `2t + 1` of a result of 16
 //! channels × 8 pixels. The sum may take its terms in any order: unit `t` takes adjacent channels, so
 //! that it loads those of two products at once, 16 bytes. Eight such results are 8 columns of four
@@ -24,6 +24,7 @@ use cubecl::prelude::*;
 use super::conv::bias_of;
 use super::epilogue::{largest, relu, write_mask};
 use super::input::Place;
+use super::scale::scale;
 use crate::kernel::{Epilogue, Pooling};
 
 /// Sides of a cube of tensor-core convolutions.
@@ -91,18 +92,21 @@ struct Source {
 
 /// The convolution of `x`, `[batch, channels_in, height, width]`; with `accumulate` added to `y`.
 ///
-/// Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
+/// With `magnitudes` of the input ([`super::scale`]) it is scaled, and word `inverse_at` of the weights is the
+/// inverse of their own scale. Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     x: &Array<F>,
     undo_mask: ComptimeOption<Array<u32>>,
+    magnitudes: ComptimeOption<Array<f32>>,
     weights: &Array<Vector<u32, Const<4>>>,
     bias: ComptimeOption<Array<F>>,
     y: &mut Array<Vector<F, N>>,
     mut mask: ComptimeOption<Array<u32>>,
     weights_start: usize,
     weights_per_image: usize,
+    inverse_at: usize,
     channels_in: usize,
     channels_out: usize,
     height: usize,
@@ -127,9 +131,15 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     let stages = comptime!((4 * pixels).div_ceil(units));
     let stages_per_tap = comptime!(stages.div_ceil(taps));
     let fragments = comptime!(tile.fragments * tile.planes_of_channels);
-    let weight_stages = comptime!((64 * fragments).div_ceil(units));
+    let results = comptime!(4 * tile.fragments * tile.blocks);
+    // The taps of one row of the kernel are used between two barriers.
+    let row_taps = comptime!(if taps == 9 { 3 } else { 1 });
+    let rows = comptime!(taps / row_taps);
+    let weight_len = comptime!(64 * fragments);
+    let weight_stages = comptime!(weight_len.div_ceil(units));
     let mut patch = SharedMemory::<Vector<u32, Const<4>>>::new(comptime!(8 * pixels));
-    let mut taps_weights = SharedMemory::<Vector<u32, Const<4>>>::new(comptime!(128 * fragments));
+    let mut row_weights =
+        SharedMemory::<Vector<u32, Const<4>>>::new(comptime!(2 * row_taps * weight_len));
 
     let unit = UNIT_POS as usize;
     let lane = unit % 32;
@@ -152,20 +162,22 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     };
     let (g, t) = (lane / 4, lane % 4);
 
-    let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
-    #[unroll]
-    for _ in 0..comptime!(tile.fragments * tile.blocks * 4) {
-        let mut sum = Array::<Vector<f32, Const<2>>>::new(2usize);
-        sum[0] = Vector::new(0.0);
-        sum[1] = Vector::new(0.0);
-        sums.push(sum);
+    let mut sums = zeros(results);
+    let mut input_scale = 1.0f32;
+    let mut inverse = 1.0f32;
+    #[comptime]
+    if let ComptimeOption::Some(magnitudes) = &magnitudes {
+        let (scale, input_inverse) = scale(magnitudes);
+        input_scale = scale;
+        inverse = input_inverse * f32::reinterpret(weights[inverse_at / 4][0]);
     }
+    let scaled = magnitudes.is_some();
 
     #[unroll]
     for stage in 0..stages {
         let task = unit + comptime!(stage * units);
         let values = read_pixel::<F, W>(x, &undo_mask, task, 0, &source);
-        write_pixel::<S, W>(&values, &mut patch, task, 0, pixels);
+        write_pixel::<S, W>(&values, &mut patch, task, 0, input_scale, pixels, scaled);
     }
     let steps = channels_in.div_ceil(depth);
     let first = cube * fragments;
@@ -174,98 +186,116 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
         weights_start + weights_per_image * source.batch + first * steps * comptime!(64 * taps);
     let stride = steps * comptime!(64 * taps);
     #[unroll]
-    for stage in 0..weight_stages {
-        let task = unit + comptime!(stage * units);
-        if task < comptime!(64 * fragments) {
-            taps_weights[task] = weights[start + task / 64 * stride + task % 64];
+    for tap in 0..row_taps {
+        #[unroll]
+        for stage in 0..weight_stages {
+            let task = unit + comptime!(stage * units);
+            if task < weight_len {
+                let at = start + task / 64 * stride + comptime!(64 * tap) + task % 64;
+                row_weights[comptime!(tap * weight_len) + task] = weights[at];
+            }
         }
     }
     sync_cube();
 
-    for turn in 0..steps * taps {
-        let (step, tap) = (turn / taps, turn % taps);
+    for turn in 0..steps * rows {
+        let (step, row) = (turn / rows, turn % rows);
         let buffer = step % 2 * comptime!(4 * pixels);
-        let weight_buffer = turn % 2 * comptime!(64 * fragments);
-
-        // The next pixels and weights are on their way while these are used.
-        let mut staged = Sequence::<Array<f32>>::new();
-        #[unroll]
-        for i in 0..stages_per_tap {
-            let task = unit + (tap * stages_per_tap + i) * units;
-            staged.push(read_pixel::<F, W>(
-                x,
-                &undo_mask,
-                task,
-                (step + 1) * depth,
-                &source,
-            ));
-        }
-        let mut staged_weights = Sequence::<Vector<u32, Const<4>>>::new();
-        #[unroll]
-        for stage in 0..weight_stages {
-            let task = unit + comptime!(stage * units);
-            let mut words = Vector::<u32, Const<4>>::empty();
-            if turn + 1 < steps * taps && task < comptime!(64 * fragments) {
-                words = weights[start + task / 64 * stride + (turn + 1) * 64 + task % 64];
-            }
-            staged_weights.push(words);
-        }
-
-        let mut pixel_words = Sequence::<Vector<u32, Const<4>>>::new();
-        let (top, left) = (4 * plane_of_rows + tap / 3, tap % 3 + g);
-        #[unroll]
-        for n in 0..comptime!(4 * tile.blocks) {
-            let pixel = (top + comptime!(n % 4)) * patch_width + left + comptime!(n / 4 * 8);
-            pixel_words.push(patch[buffer + 4 * pixel + (t ^ (pixel / 2 % 4))]);
-        }
-        #[unroll]
-        for half in 0..2usize {
-            let mut weight_fragments = Sequence::<Array<Vector<E, W>>>::new();
-            let mut weight_rests = Sequence::<Array<Vector<E, W>>>::new();
+        let weight_buffer = turn % 2 * comptime!(row_taps * weight_len);
+        let mut parts = zeros(comptime!(if split { results } else { 0 }));
+        for tap in 0..row_taps {
+            // The next pixels and weights are on their way while these are used.
+            let mut staged = Sequence::<Array<f32>>::new();
+            let first_task = unit + (row * row_taps + tap) * comptime!(stages_per_tap * units);
             #[unroll]
-            for m in 0..tile.fragments {
-                let at =
-                    64 * (plane_of_channels * tile.fragments + m) + comptime!(half * 32) + lane;
-                let words = taps_weights[weight_buffer + at];
-                weight_fragments.push(fragment::<E, W>(words, 0usize, 4usize, split));
-                if comptime!(split) {
-                    weight_rests.push(rest::<E, W>(words, 0usize, 4usize));
-                }
+            for i in 0..stages_per_tap {
+                let task = first_task + comptime!(i * units);
+                let first = (step + 1) * depth;
+                staged.push(read_pixel::<F, W>(x, &undo_mask, task, first, &source));
             }
+            let mut staged_weights = Sequence::<Vector<u32, Const<4>>>::new();
+            #[unroll]
+            for stage in 0..weight_stages {
+                let task = unit + comptime!(stage * units);
+                let mut words = Vector::<u32, Const<4>>::empty();
+                if turn + 1 < steps * rows && task < weight_len {
+                    let next = ((turn + 1) * row_taps + tap) * 64;
+                    words = weights[start + task / 64 * stride + next + task % 64];
+                }
+                staged_weights.push(words);
+            }
+
+            let mut pixel_words = Sequence::<Vector<u32, Const<4>>>::new();
+            let (top, left) = (4 * plane_of_rows + row, tap + g);
             #[unroll]
             for n in 0..comptime!(4 * tile.blocks) {
-                let words = *pixel_words.index(n);
-                let pixels = fragment::<E, W>(words, comptime!(2 * half), 2usize, split);
+                let pixel = (top + comptime!(n % 4)) * patch_width + left + comptime!(n / 4 * 8);
+                pixel_words.push(patch[buffer + 4 * pixel + (t ^ (pixel / 2 % 4))]);
+            }
+            let tap_weights = weight_buffer
+                + tap * weight_len
+                + plane_of_channels * comptime!(64 * tile.fragments)
+                + lane;
+            #[unroll]
+            for half in 0..2usize {
+                let mut weight_fragments = Sequence::<Array<Vector<E, W>>>::new();
+                let mut weight_rests = Sequence::<Array<Vector<E, W>>>::new();
                 #[unroll]
                 for m in 0..tile.fragments {
-                    let sum = sums.index_mut(comptime!(m * 4 * tile.blocks + n));
-                    product.execute_inplace(weight_fragments.index(m), &pixels, sum);
+                    let words = row_weights[tap_weights + comptime!(64 * m + 32 * half)];
+                    weight_fragments.push(fragment::<E, W>(words, 0usize, 4usize, split));
+                    if comptime!(split) {
+                        weight_rests.push(rest::<E, W>(words, 0usize, 4usize));
+                    }
                 }
-                if comptime!(split) {
-                    let rests = rest::<E, W>(words, comptime!(2 * half), 2usize);
-                    #[unroll]
-                    for m in 0..tile.fragments {
-                        let sum = sums.index_mut(comptime!(m * 4 * tile.blocks + n));
-                        product.execute_inplace(weight_rests.index(m), &pixels, sum);
-                        product.execute_inplace(weight_fragments.index(m), &rests, sum);
+                #[unroll]
+                for n in 0..comptime!(4 * tile.blocks) {
+                    let words = *pixel_words.index(n);
+                    let pixels = fragment::<E, W>(words, comptime!(2 * half), 2usize, split);
+                    if comptime!(split) {
+                        let rests = rest::<E, W>(words, comptime!(2 * half), 2usize);
+                        #[unroll]
+                        for m in 0..tile.fragments {
+                            let part = parts.index_mut(comptime!(m * 4 * tile.blocks + n));
+                            product.execute_inplace(weight_rests.index(m), &pixels, part);
+                            product.execute_inplace(weight_fragments.index(m), &rests, part);
+                            product.execute_inplace(weight_fragments.index(m), &pixels, part);
+                        }
+                    } else {
+                        #[unroll]
+                        for m in 0..tile.fragments {
+                            let sum = sums.index_mut(comptime!(m * 4 * tile.blocks + n));
+                            product.execute_inplace(weight_fragments.index(m), &pixels, sum);
+                        }
                     }
                 }
             }
-        }
 
-        #[unroll]
-        for i in 0..stages_per_tap {
-            let task = unit + (tap * stages_per_tap + i) * units;
-            let next = comptime!(4 * pixels) - buffer;
-            write_pixel::<S, W>(staged.index(i), &mut patch, task, next, pixels);
-        }
-        #[unroll]
-        for stage in 0..weight_stages {
-            let task = unit + comptime!(stage * units);
-            if task < comptime!(64 * fragments) {
-                let at = comptime!(64 * fragments) - weight_buffer + task;
-                taps_weights[at] = *staged_weights.index(stage);
+            #[unroll]
+            for i in 0..stages_per_tap {
+                let task = first_task + comptime!(i * units);
+                let next = comptime!(4 * pixels) - buffer;
+                write_pixel::<S, W>(
+                    staged.index(i),
+                    &mut patch,
+                    task,
+                    next,
+                    input_scale,
+                    pixels,
+                    scaled,
+                );
             }
+            #[unroll]
+            for stage in 0..weight_stages {
+                let task = unit + comptime!(stage * units);
+                if task < weight_len {
+                    let next = comptime!(row_taps * weight_len) - weight_buffer;
+                    row_weights[next + tap * weight_len + task] = *staged_weights.index(stage);
+                }
+            }
+        }
+        if comptime!(split) {
+            add(&mut sums, &parts, results);
         }
         sync_cube();
     }
@@ -287,8 +317,8 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
                 for row in 0..4usize {
                     let sum = sums.index(comptime!(m * 4 * tile.blocks + 4 * block + row));
                     let pair = sum[half];
-                    values[comptime!(2 * row)] = pair[0] + offset;
-                    values[comptime!(2 * row + 1)] = pair[1] + offset;
+                    values[comptime!(2 * row)] = fma(pair[0], inverse, offset);
+                    values[comptime!(2 * row + 1)] = fma(pair[1], inverse, offset);
                 }
                 write_quad::<F, N>(
                     &mut values,
@@ -306,6 +336,37 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
                 );
             }
         }
+    }
+}
+
+/// Fragments of a result, zero.
+#[cube]
+pub fn zeros(#[comptime] count: usize) -> Sequence<Array<Vector<f32, Const<2>>>> {
+    let mut sums = Sequence::<Array<Vector<f32, Const<2>>>>::new();
+    #[unroll]
+    for _ in 0..count {
+        let mut sum = Array::<Vector<f32, Const<2>>>::new(2usize);
+        sum[0] = Vector::new(0.0);
+        sum[1] = Vector::new(0.0);
+        sums.push(sum);
+    }
+    sums
+}
+
+/// Adds fragments to others. Tensor cores cut off what a sum cannot hold, which would add up; this
+/// rounds.
+#[cube]
+pub fn add(
+    sums: &mut Sequence<Array<Vector<f32, Const<2>>>>,
+    parts: &Sequence<Array<Vector<f32, Const<2>>>>,
+    #[comptime] count: usize,
+) {
+    #[unroll]
+    for i in 0..count {
+        let sum = sums.index_mut(i);
+        let part = parts.index(i);
+        sum[0] += part[0];
+        sum[1] += part[1];
     }
 }
 
@@ -364,7 +425,9 @@ fn write_pixel<S: Float, W: Size>(
     patch: &mut SharedMemory<Vector<u32, Const<4>>>,
     task: usize,
     buffer: usize,
+    scale: f32,
     #[comptime] pixels: usize,
+    #[comptime] scaled: bool,
 ) {
     let per_word = W::value();
     let mut words = Vector::<u32, Const<4>>::empty();
@@ -373,7 +436,12 @@ fn write_pixel<S: Float, W: Size>(
         let mut pair = Vector::<S, W>::empty();
         #[unroll]
         for k in 0..per_word {
-            pair[k] = S::cast_from(values[comptime!(i * per_word + k)]);
+            let value = values[comptime!(i * per_word + k)];
+            if comptime!(scaled) {
+                pair[k] = S::cast_from(scale * value);
+            } else {
+                pair[k] = S::cast_from(value);
+            }
         }
         words[i] = u32::reinterpret(pair);
     }

@@ -13,7 +13,7 @@ use super::input::mask_len;
 use super::lbfgs::{self, Turn};
 use super::mma::{self, MmaTile};
 use super::pack::{self, Weights};
-use super::{conv, gram_mma, pool};
+use super::{conv, distance, gram_mma, pool, scale};
 use crate::kernel::{Epilogue, Pooling, Precision};
 
 /// Units of cubes that have one unit for each value.
@@ -27,8 +27,8 @@ const GRAM_PLANES: usize = 2048;
 /// How tensor cores multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factors {
-    /// In TF32.
-    Tf32,
+    /// In f16, each tensor with a scale: the bits of TF32.
+    Half,
     /// In bfloat16.
     Bf16,
     /// As sums of two in TF32: nearly single precision.
@@ -39,7 +39,7 @@ impl Factors {
     /// The type in which they are stored, and that of the factors.
     fn types(self) -> [StorageType; 2] {
         let types = match self {
-            Self::Tf32 => [FloatKind::TF32, FloatKind::TF32],
+            Self::Half => [FloatKind::F16, FloatKind::F16],
             Self::Bf16 => [FloatKind::BF16, FloatKind::BF16],
             Self::Split => [FloatKind::F32, FloatKind::TF32],
         };
@@ -49,8 +49,8 @@ impl Factors {
     /// Input channels of a step of a convolution.
     fn depth(self) -> usize {
         match self {
-            Self::Tf32 | Self::Split => 16,
-            Self::Bf16 => 32,
+            Self::Split => 16,
+            Self::Half | Self::Bf16 => 32,
         }
     }
 }
@@ -108,7 +108,7 @@ impl Layout {
 pub fn factors<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> Option<Factors> {
     let (factors, k) = match precision {
         Precision::F32 => (Factors::Split, 8),
-        Precision::Tf32 => (Factors::Tf32, 8),
+        Precision::Tf32 => (Factors::Half, 16),
         Precision::Bf16 => (Factors::Bf16, 16),
     };
     let [_, factor] = factors.types();
@@ -146,28 +146,53 @@ fn mma_tile<R: CubeRuntime>(
         planes_of_channels,
         planes_of_rows,
     };
-    let candidates = match mma_channels(channels_out) {
-        128 => [tile(4, 2, 2, 4), tile(4, 1, 2, 4)],
-        64 => [tile(2, 2, 2, 4), tile(2, 1, 2, 4)],
-        32 => [tile(2, 2, 1, 8), tile(2, 1, 1, 4)],
-        _ => [tile(1, 2, 1, 8), tile(1, 1, 1, 4)],
+    // From the fastest where there are enough cubes to those that give every multiprocessor work, with how
+    // many cubes each multiprocessor must have; as measured on an H200. The parts of split factors take
+    // registers.
+    let candidates = match (mma_channels(channels_out), factors) {
+        (128, Factors::Split) => vec![(tile(4, 1, 2, 4), 2.0), (tile(4, 1, 1, 4), 0.0)],
+        (128, _) => vec![
+            (tile(4, 2, 2, 4), 2.5),
+            (tile(4, 1, 2, 4), 1.5),
+            (tile(2, 2, 2, 2), 0.0),
+        ],
+        (64, Factors::Split) => vec![(tile(2, 1, 2, 4), 0.0)],
+        (64, _) => vec![(tile(4, 1, 1, 4), 2.0), (tile(2, 1, 2, 2), 0.0)],
+        (32, _) => vec![(tile(2, 1, 1, 8), 2.0), (tile(2, 1, 1, 4), 0.0)],
+        _ => vec![(tile(1, 2, 1, 8), 2.0), (tile(1, 1, 1, 4), 0.0)],
     };
-    // Small images take small tiles, so that all multiprocessors have work.
     let processors = client
         .properties()
         .hardware
         .num_streaming_multiprocessors
-        .unwrap_or(64) as usize;
-    let cubes = |tile: MmaTile| {
-        tile.count(channels_out, height, width)
-            .iter()
-            .product::<usize>()
-            * images
+        .unwrap_or(64);
+    let fills = |(tile, least): &(MmaTile, f64)| {
+        let cubes: usize = tile.count(channels_out, height, width).iter().product();
+        (cubes * images) as f64 >= least * f64::from(processors)
     };
-    // The parts of split factors take registers.
-    let fills = |tile: &MmaTile| factors != Factors::Split && cubes(*tile) >= 2 * processors;
-    let [large, small] = candidates;
-    Some(large).filter(fills).unwrap_or(small)
+    let found = candidates.into_iter().find(fills);
+    found.expect("the last asks for none").0
+}
+
+/// Largest absolute values of the parts of a tensor, for the scale of half precision.
+fn magnitudes<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
+    let parts = empty(x, [lbfgs::CUBES], DType::F32);
+    let values = x.meta.num_elements();
+    let size = vector(values, 4);
+    // SAFETY: units take no vector beyond the last.
+    unsafe {
+        scale::magnitudes::launch_unchecked::<R>(
+            &x.client,
+            CubeCount::Static(lbfgs::CUBES as u32, 1, 1),
+            CubeDim::new_1d(lbfgs::CUBES as u32),
+            size,
+            array(x),
+            array(&parts),
+            values / size,
+            x.dtype.into(),
+        );
+    }
+    parts
 }
 
 fn empty<R: CubeRuntime>(
@@ -229,7 +254,10 @@ pub fn pack<R: CubeRuntime>(weight: CubeTensor<R>, precision: Precision) -> Cube
         Some(_) => DType::F32,
         None => weight.dtype,
     };
-    let packed = empty(&weight, [forward.len(9) + backward.len(9)], dtype);
+    let lens = forward.len(9) + backward.len(9);
+    // Behind both, the inverse of their scale.
+    let packed = empty(&weight, [lens + 4], dtype);
+    let magnitudes = (forward.factors == Some(Factors::Half)).then(|| magnitudes(&weight));
     for (layout, start, kind) in [
         (forward, 0, Weights::Forward),
         (backward, forward.len(9), Weights::Backward),
@@ -246,12 +274,14 @@ pub fn pack<R: CubeRuntime>(weight: CubeTensor<R>, precision: Precision) -> Cube
                     count,
                     dim,
                     array(&weight),
+                    optional(magnitudes.as_ref()),
                     array(&packed),
                     start,
                     len,
                     outputs,
                     inputs,
                     len,
+                    lens,
                     1.0,
                     9,
                     kind,
@@ -420,6 +450,8 @@ fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
         _ => 2,
     };
     let [stored, factor] = launch.factors.types();
+    let magnitudes = (launch.factors == Factors::Half).then(|| magnitudes(launch.x));
+    let inverse_at = launch.packed.meta.num_elements() - 4;
     // SAFETY: `tile.count` covers the result, and the kernel writes nothing outside of it.
     unsafe {
         mma::convolve_mma::launch_unchecked::<R>(
@@ -429,12 +461,14 @@ fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
             vector(columns, widest),
             array(launch.x),
             optional(launch.undo_mask),
+            optional(magnitudes.as_ref()),
             array(launch.packed),
             optional(launch.bias),
             array(launch.y),
             optional(launch.mask),
             launch.start / 4,
             launch.image_len / 4,
+            inverse_at,
             launch.channels_in,
             channels_out,
             height,
@@ -648,12 +682,14 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
                 count,
                 dim,
                 array(&matrix),
+                ComptimeOptionArgs::None,
                 array(&packed),
                 0,
                 matrices * image_len,
                 multiply.rows,
                 terms,
                 image_len,
+                0,
                 scale,
                 1,
                 kind,
@@ -846,6 +882,81 @@ pub fn gram_backward<R: CubeRuntime>(
         kind: Product::Symmetric,
         scale: 1.0 / (height * width) as f32,
     })
+}
+
+/// Values of a target from one row to the next; 0 for one row for all.
+fn target_stride<R: CubeRuntime>(target: &CubeTensor<R>) -> usize {
+    let [rows, columns] = target.meta.shape().dims::<2>();
+    if rows == 1 { 0 } else { columns }
+}
+
+/// See [`ConvOps::squared_distances`](crate::kernel::ConvOps::squared_distances).
+pub fn squared_distances<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    target: CubeTensor<R>,
+    scale: f64,
+) -> CubeTensor<R> {
+    let [x, target] = [x, target].map(into_contiguous);
+    let [rows, columns] = x.meta.shape().dims::<2>();
+    let across = columns.div_ceil(4 * lbfgs::CUBES).clamp(1, lbfgs::CUBES);
+    let parts = empty(&x, [rows, across], DType::F32);
+    let total = empty(&x, [rows], x.dtype);
+    let dim = CubeDim::new_1d(lbfgs::CUBES as u32);
+    // SAFETY: units take no value beyond the last.
+    unsafe {
+        distance::distances::launch_unchecked::<R>(
+            &x.client,
+            cubes([across, rows, 1]),
+            dim,
+            array(&x),
+            array(&target),
+            array(&parts),
+            columns,
+            target_stride(&target),
+            scale as f32,
+            x.dtype.into(),
+        );
+        distance::distances_total::launch_unchecked::<R>(
+            &x.client,
+            cubes([rows, 1, 1]),
+            dim,
+            array(&parts),
+            array(&total),
+            across,
+            x.dtype.into(),
+        );
+    }
+    total
+}
+
+/// See [`ConvOps::squared_distances_backward`](crate::kernel::ConvOps::squared_distances_backward).
+pub fn squared_distances_backward<R: CubeRuntime>(
+    gradient: CubeTensor<R>,
+    x: CubeTensor<R>,
+    target: CubeTensor<R>,
+    scale: f64,
+) -> CubeTensor<R> {
+    let [gradient, x, target] = [gradient, x, target].map(into_contiguous);
+    let [rows, columns] = x.meta.shape().dims::<2>();
+    let y = empty(&x, [rows, columns], x.dtype);
+    let (count, dim) = one_each(rows * columns);
+    // SAFETY: units beyond the last value do nothing.
+    unsafe {
+        distance::distances_backward::launch_unchecked::<R>(
+            &x.client,
+            count,
+            dim,
+            array(&gradient),
+            array(&x),
+            array(&target),
+            array(&y),
+            columns,
+            target_stride(&target),
+            scale as f32,
+            x.dtype.into(),
+        );
+    }
+    y
 }
 
 /// See [`ConvOps::curvature`](crate::kernel::ConvOps::curvature).

@@ -2,6 +2,8 @@
 
 use cubecl::prelude::*;
 
+use super::scale::scale;
+
 /// Which weights a kernel means by output channel, input channel and tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Weights {
@@ -49,22 +51,26 @@ pub fn pack_blocks<F: Float>(
     }
 }
 
-/// Weights times `scale` in the order of [`super::mma`], from word `start` on: for each image `[fragments of 16 output
+/// Weights times `factor` in the order of [`super::mma`], from word `start` on: for each image `[fragments of 16 output
 /// channels, groups of input channels, taps, 2 products, 32 units, 4 words]`, zeros for channels
 /// beyond the last.
+///
+/// With `magnitudes` of the weights they are scaled, and word `inverse_at` is the inverse of the scale.
 ///
 /// Unit `4·g + t` has the output channels `g` and `g + 8` of a fragment, in words in turn, and of the
 /// input channels, one or two to a word, those of its quarter `t` of a group, in their order.
 #[cube(launch_unchecked)]
 pub fn pack_fragments<F: Float, E: Float>(
     weights: &Array<F>,
+    magnitudes: ComptimeOption<Array<f32>>,
     packed: &mut Array<u32>,
     start: usize,
     len: usize,
     channels_out: usize,
     channels_in: usize,
     image_len: usize,
-    scale: f32,
+    inverse_at: usize,
+    factor: f32,
     #[comptime] taps: usize,
     #[comptime] kind: Weights,
     #[define(F, E)] _dtypes: [StorageType; 2],
@@ -72,6 +78,15 @@ pub fn pack_fragments<F: Float, E: Float>(
     let bytes = E::type_size();
     let per_word = comptime!(4 / bytes);
     let size!(W) = per_word;
+    let mut factor = factor;
+    #[comptime]
+    if let ComptimeOption::Some(magnitudes) = &magnitudes {
+        let (scale, inverse) = scale(magnitudes);
+        factor *= scale;
+        if ABSOLUTE_POS == 0 {
+            packed[inverse_at] = u32::reinterpret(inverse);
+        }
+    }
     if ABSOLUTE_POS < len {
         let image = ABSOLUTE_POS / image_len;
         let i = ABSOLUTE_POS % image_len;
@@ -96,7 +111,7 @@ pub fn pack_fragments<F: Float, E: Float>(
                 taps,
                 kind,
             );
-            values[k] = E::cast_from(scale * value);
+            values[k] = E::cast_from(factor * value);
         }
         packed[start + ABSOLUTE_POS] = u32::reinterpret(values);
     }
