@@ -410,7 +410,9 @@ mod tests {
         }
     }
 
-    fn checked(change: fn(&mut Observation)) -> Check {
+    type Change = fn(&mut Observation);
+
+    fn checked(change: Change) -> Check {
         let mut found = observation();
         change(&mut found);
         compare(&[observation()], &[found], Limits::F32)
@@ -441,7 +443,7 @@ mod tests {
             found.runs[0].image[0] = 0.5;
         });
         assert!(rounded.passed && rounded.verdict(Device::Cpu).is_ok());
-        let changes: [(fn(&mut Observation), &str); 5] = [
+        let changes: [(Change, &str); 5] = [
             (|found| found.features[0].1[1] = 1e-2, "relu2_1 at 4×2"),
             (|found| found.features[0].1[0] = f32::NAN, "relu2_1 at 4×2"),
             (|found| found.loss = 200.1, "loss at 4×2"),

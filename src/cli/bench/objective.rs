@@ -74,11 +74,10 @@ pub fn evaluate<B: AutodiffStyleBackend>(
     })
 }
 
-/// The optimiser of the recipe, but with a line search: without one, its first long step can go so far
-/// that the loss is no number any more.
+/// L-BFGS with a line search: without one, its first long step can go so far that the loss is no number
+/// any more.
 pub fn lbfgs() -> OptimizerConfig {
     OptimizerConfig::Lbfgs(LbfgsConfig {
-        history: 100,
         line_search: LineSearch::StrongWolfe,
         ..LbfgsConfig::default()
     })

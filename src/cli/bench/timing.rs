@@ -25,7 +25,7 @@ pub struct Timing {
     pub median_s: f64,
     pub min_s: f64,
     pub repeats: u32,
-    /// A step of L-BFGS: an evaluation, and the median of the optimiser's own work.
+    /// A step of L-BFGS that remembers ten: an evaluation, and the median of the optimiser's own work.
     pub step_median_s: f64,
     /// At the content picture.
     pub loss: f64,
