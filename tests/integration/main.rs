@@ -18,6 +18,8 @@ mod encoder;
 mod eval;
 #[cfg(all(unix, feature = "cli"))]
 mod files;
+#[cfg(all(feature = "builtin", feature = "flex", feature = "wgpu"))]
+mod gpu;
 #[cfg(all(
     feature = "archives",
     feature = "flex",

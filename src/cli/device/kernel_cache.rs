@@ -1,4 +1,4 @@
-//! A place for what is compiled and measured for a GPU, kept between runs.
+//! A place for what is compiled for a GPU, kept between runs.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +20,7 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Written anew by each run that uses the folder beside it.
 const LAST_USE: &str = "last-use";
 
-/// Has kernels and measurements for a GPU kept, and says so on the first run on it. Can be called
+/// Has the kernels for a GPU kept, and what Burn's autotuner measures where it is built in, and says so on the first run on it. Can be called
 /// once in the life of the program, before anything is computed. Where they cannot be kept they are
 /// in a folder that goes when the result is dropped.
 pub fn open(gpu: &Adapter, quiet: bool) -> Option<TempDir> {
@@ -34,7 +34,7 @@ pub fn open(gpu: &Adapter, quiet: bool) -> Option<TempDir> {
     };
     if let Some(place) = place.filter(|_| !quiet) {
         say(&format!(
-            "First run on {}: kernels are compiled and tuned for it, which takes a while; {place}.",
+            "First run on {}: kernels are compiled for it, which takes a while; {place}.",
             gpu.name
         ));
     }
