@@ -3,19 +3,29 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::Layer;
-use crate::kernel::StyleBackend;
+use crate::kernel::{Precision, StyleBackend};
 
 /// The responses of the layers that were asked for.
 #[derive(Clone, Debug)]
 pub struct Features<B: Backend> {
     /// Shallow to deep.
     responses: Vec<(Layer, Tensor<B, 4>)>,
+    precision: Precision,
 }
 
 impl<B: Backend> Features<B> {
-    /// Responses `[batch, channels, height, width]` of some layers, shallow to deep.
-    pub(crate) fn new(responses: Vec<(Layer, Tensor<B, 4>)>) -> Self {
-        Self { responses }
+    /// Responses `[batch, channels, height, width]` of some layers, shallow to deep, of an encoder with a
+    /// precision.
+    pub(crate) fn new(responses: Vec<(Layer, Tensor<B, 4>)>, precision: Precision) -> Self {
+        Self {
+            responses,
+            precision,
+        }
+    }
+
+    /// The least precision of the encoder, and of products of its features.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The response of one layer, `[batch, channels, height, width]`.
@@ -44,7 +54,7 @@ impl<B: StyleBackend> Features<B> {
     /// # Panics
     /// If the layer was not among the taps.
     pub fn gram(&self, layer: Layer) -> Tensor<B, 3> {
-        B::gram(self.get(layer).clone())
+        B::gram(self.get(layer).clone(), self.precision)
     }
 
     /// The mean of one layer's channels over all positions, `[batch, 1, channels]`.

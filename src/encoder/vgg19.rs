@@ -314,7 +314,7 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         self.check(width, height, taps)?;
         let mut responses = Vec::new();
         let Some(&deepest) = taps.iter().max() else {
-            return Ok(Features::new(responses));
+            return Ok(Features::new(responses, self.precision));
         };
         let tapped = |layer| taps.contains(&layer);
         let mut keep = |layer, x: &Tensor<B, 4>| {
@@ -374,7 +374,7 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
                 keep(layer, &x);
             }
         }
-        Ok(Features::new(responses))
+        Ok(Features::new(responses, self.precision))
     }
 }
 

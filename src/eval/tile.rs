@@ -170,7 +170,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
         }
     }
     let responses = layers.into_iter().zip(whole.into_iter().flatten());
-    Ok(Features::new(responses.collect()))
+    Ok(Features::new(responses.collect(), encoder.precision()))
 }
 
 #[cfg(test)]

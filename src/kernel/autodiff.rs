@@ -111,16 +111,16 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
-    fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
+    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
         let node = features.clone().into_primitive().tensor().node;
         let features = features.inner();
         let output = match GramBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let gram = B::gram(features.clone());
-                prepared.finish(features, gram.into_primitive().tensor())
+                let gram = B::gram(features.clone(), precision);
+                prepared.finish((features, precision), gram.into_primitive().tensor())
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::gram(features).into_primitive().tensor())
+                prepared.finish(B::gram(features, precision).into_primitive().tensor())
             }
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -286,15 +286,16 @@ impl<B: ConvOps> Backward<B, 1> for Conv1x1Backward {
 struct GramBackward;
 
 impl<B: ConvOps> Backward<B, 1> for GramBackward {
-    type State = Tensor<B, 4>;
+    type State = (Tensor<B, 4>, Precision);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = tensor(grads.consume::<B>(&ops.node));
-        let sum = take_gradient(grads, &ops, &ops.state);
+        let sum = take_gradient(grads, &ops, &ops.state.0);
         let [Some(parent)] = ops.parents else {
             return;
         };
-        let sum = B::gram_backward(ops.state, gradient, sum);
+        let (features, precision) = ops.state;
+        let sum = B::gram_backward(features, gradient, sum, precision);
         grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }

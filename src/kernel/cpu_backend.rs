@@ -96,7 +96,10 @@ macro_rules! impl_conv_ops {
                 $crate::kernel::cpu_backend::conv1x1_backward(gradient, matrix, sum)
             }
 
-            fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
+            fn gram(
+                features: Tensor<Self, 4>,
+                _: $crate::kernel::Precision,
+            ) -> Tensor<Self, 3> {
                 $crate::kernel::cpu_backend::gram(features)
             }
 
@@ -104,6 +107,7 @@ macro_rules! impl_conv_ops {
                 features: Tensor<Self, 4>,
                 gradient: Tensor<Self, 3>,
                 sum: Option<Tensor<Self, 4>>,
+                _: $crate::kernel::Precision,
             ) -> Tensor<Self, 4> {
                 $crate::kernel::cpu_backend::gram_backward(features, gradient, sum)
             }

@@ -203,7 +203,7 @@ pub trait ConvOps: backend::Backend {
 
     /// The Gram matrices of features `[batch, channels, height, width]`:
     /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`.
-    fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
+    fn gram(features: Tensor<Self, 4>, _precision: Precision) -> Tensor<Self, 3> {
         reference::gram(features)
     }
 
@@ -213,6 +213,7 @@ pub trait ConvOps: backend::Backend {
         features: Tensor<Self, 4>,
         gradient: Tensor<Self, 3>,
         sum: Option<Tensor<Self, 4>>,
+        _precision: Precision,
     ) -> Tensor<Self, 4> {
         reference::gram_backward(features, gradient, sum)
     }
@@ -343,7 +344,7 @@ pub trait StyleBackend: backend::Backend {
     ) -> Tensor<Self, 4>;
 
     /// See [`ConvOps::gram`].
-    fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3>;
+    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3>;
 
     /// See [`ConvOps::sample`].
     fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3>;
@@ -412,8 +413,8 @@ impl<B: ConvOps> StyleBackend for B {
         <B as ConvOps>::conv1x1(x, matrix, bias)
     }
 
-    fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
-        <B as ConvOps>::gram(features)
+    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
+        <B as ConvOps>::gram(features, precision)
     }
 
     fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3> {

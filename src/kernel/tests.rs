@@ -228,7 +228,7 @@ proptest! {
         seed in any::<u32>(),
     ) {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
-        assert_close(&<Flex as ConvOps>::gram(features.clone()), &reference::gram(features.clone()));
+        assert_close(&<Flex as ConvOps>::gram(features.clone(), Precision::F32), &reference::gram(features.clone()));
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
         // Nothing, a tensor of its own, and views of a larger one.
@@ -237,7 +237,7 @@ proptest! {
             let (features, gradient) = (features.clone(), gradient.clone());
             let expected = reference::gram_backward(features.clone(), gradient.clone(), sum.clone());
             let shared = sum.clone();
-            let found = <Flex as ConvOps>::gram_backward(features, gradient, sum);
+            let found = <Flex as ConvOps>::gram_backward(features, gradient, sum, Precision::F32);
             assert_close(&found, &expected);
             prop_assert!(shared.is_none_or(|sum| sum.into_data() != found.into_data()));
         }
@@ -312,7 +312,7 @@ fn gradients_are_those_of_burn() {
             };
             let projected = conv1x1(y.clone(), matrix.clone(), Some(bias.clone()));
             let gram = match fast {
-                true => <B as StyleBackend>::gram(y.clone()),
+                true => <B as StyleBackend>::gram(y.clone(), Precision::F32),
                 false => reference::gram(y.clone()),
             };
             let factors = Tensor::from_inner(random(y.dims(), 3));
@@ -345,14 +345,14 @@ fn gradients_are_those_of_finite_differences() {
             let x = Tensor::<B, 4>::from_inner(start.clone()).require_grad();
             let y = <B as StyleBackend>::convolve(x.clone(), &weights, epilogue);
             let factors = random::<Flex, 4>(y.dims(), 3);
-            let gram = <B as StyleBackend>::gram(y.clone());
+            let gram = <B as StyleBackend>::gram(y.clone(), Precision::F32);
             let loss = (y * Tensor::from_inner(factors.clone())).sum() + gram.powi_scalar(2).sum();
             let gradient = x.grad(&loss.backward()).unwrap();
 
             let factors = factors.cast(DType::F64);
             let value = |x: Tensor<Flex, 4>| -> f64 {
                 let (y, _) = <Flex as ConvOps>::convolve(x, &exact, epilogue, false);
-                let gram = <Flex as ConvOps>::gram(y.clone());
+                let gram = <Flex as ConvOps>::gram(y.clone(), Precision::F32);
                 let loss = (y * factors.clone()).sum() + gram.powi_scalar(2).sum();
                 loss.into_data().iter().next().unwrap()
             };
@@ -427,7 +427,7 @@ fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     let pooled = <B as StyleBackend>::pool(y.clone(), Pooling::Max);
     let deep = <B as StyleBackend>::convolve(pooled, &second, Epilogue::ReluPool(Pooling::Average));
     let narrow = <B as StyleBackend>::convolve(y.clone(), &third, Epilogue::ReluPool(Pooling::Max));
-    let grams = [y, deep, narrow].map(<B as StyleBackend>::gram);
+    let grams = [y, deep, narrow].map(|y| <B as StyleBackend>::gram(y, Precision::F32));
     let [a, b, c] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
     let loss = a + b + c;
     let gradient = x.grad(&loss.backward()).unwrap();
@@ -491,9 +491,9 @@ fn ndarray_gives_the_same_bits() {
             B::conv1x1_backward(B::conv1x1(x.clone(), matrix.clone(), None), matrix, None)
                 .into_data(),
         );
-        let gram = <B as ConvOps>::gram(x.clone());
+        let gram = <B as ConvOps>::gram(x.clone(), Precision::F32);
         all.push(gram.to_data());
-        all.push(B::gram_backward(x.clone(), gram, Some(x)).into_data());
+        all.push(B::gram_backward(x.clone(), gram, Some(x), Precision::F32).into_data());
         all
     }
     assert_eq!(run::<Flex>(), run::<NdArray>());

@@ -196,7 +196,8 @@ impl<B: StyleBackend> Part<B> {
             None => self.features(layer),
             Some(guide) => self.features(layer) * self.crop(layer, guide),
         };
-        scaled(B::gram(features), self.share(layer))
+        let gram = B::gram(features, self.features.precision());
+        scaled(gram, self.share(layer))
     }
 
     /// `Σ_p f_p / (H·W)` over the positions of the part, `[batch, 1, channels]`: added up over all

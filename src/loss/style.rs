@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::term::in_region;
 use super::{Guide, Part, Term, sum_per_image};
-use crate::kernel::StyleBackend;
+use crate::kernel::{Precision, StyleBackend};
 use crate::layer::Layer;
 
 /// How the squared error of a Gram matrix is scaled. `C` channels, `H·W` positions; `G` and `A` are
@@ -46,7 +46,7 @@ impl GramNormalization {
 /// Style representation of Gatys et al. (CVPR 2016). They normalise in the loss; dividing here
 /// lets targets from differently sized pictures compare.
 pub fn gram_matrix<B: StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
-    B::gram(features)
+    B::gram(features, Precision::F32)
 }
 
 /// Style loss at one layer: the squared error of its Gram matrix, scaled by a

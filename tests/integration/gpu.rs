@@ -69,9 +69,11 @@ fn descend<B: AutodiffStyleBackend>() -> TensorData {
     let mut image = start::<B::InnerBackend>();
     for _ in 0..4 {
         let step = optimizer.step(image, |image| {
-            let found = evaluator.evaluate(&image)?;
+            let found = evaluator
+                .evaluate(&image)
+                .map_err(|error| error.to_string())?;
             let loss = found.losses.weighted();
-            Ok::<_, impasto::EncoderError>(Evaluation {
+            Ok::<_, String>(Evaluation {
                 loss,
                 gradient: found.gradient,
             })

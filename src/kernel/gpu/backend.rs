@@ -104,7 +104,12 @@ where
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 4> {
         match takes(&x) && takes(&matrix) {
-            true => wrap(ops::conv1x1(unwrap(x), unwrap(matrix), bias.map(unwrap))),
+            true => wrap(ops::conv1x1(
+                unwrap(x),
+                unwrap(matrix),
+                bias.map(unwrap),
+                Precision::F32,
+            )),
             false => reference::conv1x1(x, matrix, bias),
         }
     }
@@ -117,15 +122,20 @@ where
         match takes(&gradient) && takes(&matrix) {
             true => {
                 let sum = sum.map(unwrap);
-                wrap(ops::conv1x1_backward(unwrap(gradient), unwrap(matrix), sum))
+                wrap(ops::conv1x1_backward(
+                    unwrap(gradient),
+                    unwrap(matrix),
+                    sum,
+                    Precision::F32,
+                ))
             }
             false => reference::conv1x1_backward(gradient, matrix, sum),
         }
     }
 
-    fn gram(features: Tensor<Self, 4>) -> Tensor<Self, 3> {
+    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
         match takes(&features) && features.shape().num_elements() > 0 {
-            true => wrap(ops::gram(unwrap(features))),
+            true => wrap(ops::gram(unwrap(features), precision)),
             false => reference::gram(features),
         }
     }
@@ -134,11 +144,17 @@ where
         features: Tensor<Self, 4>,
         gradient: Tensor<Self, 3>,
         sum: Option<Tensor<Self, 4>>,
+        precision: Precision,
     ) -> Tensor<Self, 4> {
         match takes(&features) {
             true => {
-                let sum = sum.map(unwrap);
-                wrap(ops::gram_backward(unwrap(features), unwrap(gradient), sum))
+                let (sum, gradient) = (sum.map(unwrap), unwrap(gradient));
+                wrap(ops::gram_backward(
+                    unwrap(features),
+                    gradient,
+                    sum,
+                    precision,
+                ))
             }
             false => reference::gram_backward(features, gradient, sum),
         }

@@ -1,4 +1,4 @@
-//! Gram matrices on tensor cores, in nearly single precision: each factor is split in two (see
+//! Gram matrices on tensor cores, in TF32 or in single precision, where each factor is split in two (see
 //! [`super::mma`]).
 //!
 //! A plane computes 32 × 64 values of the matrix for its share of the positions. Both factors are rows of
@@ -21,7 +21,8 @@ pub const PLANES: usize = 8;
 pub const STEP: usize = 16;
 
 /// Partial sums of Gram matrices of `features`, `[batch, channels, positions]`, each over `split`
-/// positions: `[splits, batch, channels, channels]`, only blocks of 64 × 64 on and above the diagonal.
+/// positions: `[splits, batch, channels, channels]`, only blocks of 64 × 64 on and above the diagonal. With
+/// `precise` in single precision.
 #[cube(launch_unchecked)]
 pub fn gram_mma<F: Float, N: Size, E: Float>(
     features: &Array<Vector<F, N>>,
@@ -30,6 +31,7 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
     positions: usize,
     split: usize,
     splits: usize,
+    #[comptime] precise: bool,
     #[define(F, E)] _dtypes: [StorageType; 2],
 ) {
     let product = MmaDefinition::<E, E, f32>::new(16usize, 8usize, 8usize);
@@ -99,8 +101,10 @@ pub fn gram_mma<F: Float, N: Size, E: Float>(
                     #[unroll]
                     for m in 0..fragments {
                         let part = parts.index_mut(comptime!(m * blocks + n));
-                        product.execute_inplace(left_rest.index(m), &rounded, part);
-                        product.execute_inplace(left.index(m), &rests, part);
+                        if comptime!(precise) {
+                            product.execute_inplace(left_rest.index(m), &rounded, part);
+                            product.execute_inplace(left.index(m), &rests, part);
+                        }
                         product.execute_inplace(left.index(m), &rounded, part);
                     }
                 }

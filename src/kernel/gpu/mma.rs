@@ -23,7 +23,6 @@ use cubecl::prelude::*;
 
 use super::conv::bias_of;
 use super::epilogue::{largest, relu, write_mask};
-use super::input::Place;
 use super::scale::scale;
 use crate::kernel::{Epilogue, Pooling};
 
@@ -81,8 +80,6 @@ struct Source {
     height: usize,
     width: usize,
     #[cube(comptime)]
-    undo: Epilogue,
-    #[cube(comptime)]
     border: usize,
     #[cube(comptime)]
     patch_width: usize,
@@ -98,7 +95,6 @@ struct Source {
 #[allow(clippy::too_many_arguments)]
 pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     x: &Array<F>,
-    undo_mask: ComptimeOption<Array<u32>>,
     magnitudes: ComptimeOption<Array<f32>>,
     weights: &Array<Vector<u32, Const<4>>>,
     bias: ComptimeOption<Array<F>>,
@@ -112,7 +108,6 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     height: usize,
     width: usize,
     #[comptime] taps: usize,
-    #[comptime] undo: Epilogue,
     #[comptime] epilogue: Epilogue,
     #[comptime] accumulate: bool,
     #[comptime] tile: MmaTile,
@@ -155,7 +150,6 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
         channels: channels_in,
         height,
         width,
-        undo,
         border,
         patch_width,
         pixels,
@@ -176,7 +170,7 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     #[unroll]
     for stage in 0..stages {
         let task = unit + comptime!(stage * units);
-        let values = read_pixel::<F, W>(x, &undo_mask, task, 0, &source);
+        let values = read_pixel::<F, W>(x, task, 0, &source);
         write_pixel::<S, W>(&values, &mut patch, task, 0, input_scale, pixels, scaled);
     }
     let steps = channels_in.div_ceil(depth);
@@ -211,7 +205,7 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
             for i in 0..stages_per_tap {
                 let task = first_task + comptime!(i * units);
                 let first = (step + 1) * depth;
-                staged.push(read_pixel::<F, W>(x, &undo_mask, task, first, &source));
+                staged.push(read_pixel::<F, W>(x, task, first, &source));
             }
             let mut staged_weights = Sequence::<Vector<u32, Const<4>>>::new();
             #[unroll]
@@ -375,7 +369,6 @@ pub fn add(
 #[cube]
 fn read_pixel<F: Float, W: Size>(
     x: &Array<F>,
-    undo_mask: &ComptimeOption<Array<u32>>,
     task: usize,
     first: usize,
     source: &Source,
@@ -398,19 +391,13 @@ fn read_pixel<F: Float, W: Size>(
         && column >= border
         && column < source.width + border;
     if inside && task < comptime!(4 * source.pixels) {
+        let stride = source.height * source.width;
         let plane = source.batch * source.channels + first;
-        let place = Place::new(
-            plane,
-            row - border,
-            column - border,
-            source.height,
-            source.width,
-            source.undo,
-        );
+        let start = plane * stride + (row - border) * source.width + column - border;
         #[unroll]
         for i in 0..count {
             if first + i < source.channels {
-                values[i] = place.value::<F>(x, undo_mask, i, source.undo);
+                values[i] = f32::cast_from(x[start + i * stride]);
             }
         }
     }

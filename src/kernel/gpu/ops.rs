@@ -31,6 +31,8 @@ pub enum Factors {
     Half,
     /// In bfloat16.
     Bf16,
+    /// In TF32.
+    Tf32,
     /// As sums of two in TF32: nearly single precision.
     Split,
 }
@@ -41,6 +43,7 @@ impl Factors {
         let types = match self {
             Self::Half => [FloatKind::F16, FloatKind::F16],
             Self::Bf16 => [FloatKind::BF16, FloatKind::BF16],
+            Self::Tf32 => [FloatKind::TF32, FloatKind::TF32],
             Self::Split => [FloatKind::F32, FloatKind::TF32],
         };
         types.map(|kind| ElemType::Float(kind).into())
@@ -49,7 +52,7 @@ impl Factors {
     /// Input channels of a step of a convolution.
     fn depth(self) -> usize {
         match self {
-            Self::Split => 16,
+            Self::Split | Self::Tf32 => 16,
             Self::Half | Self::Bf16 => 32,
         }
     }
@@ -104,13 +107,34 @@ impl Layout {
     }
 }
 
-/// How the device's tensor cores multiply, if it has some that do for a precision.
+/// How the device's tensor cores multiply in 3×3 convolutions, if it has some that do for a precision.
 pub fn factors<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) -> Option<Factors> {
-    let (factors, k) = match precision {
-        Precision::F32 => (Factors::Split, 8),
-        Precision::Tf32 => (Factors::Half, 16),
-        Precision::Bf16 => (Factors::Bf16, 16),
-    };
+    supported(
+        client,
+        match precision {
+            Precision::F32 => Factors::Split,
+            Precision::Tf32 => Factors::Half,
+            Precision::Bf16 => Factors::Bf16,
+        },
+    )
+}
+
+/// The same of other products, most of whose time goes to memory: they need no type that is shorter.
+fn product_factors<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    precision: Precision,
+) -> Option<Factors> {
+    supported(
+        client,
+        match precision {
+            Precision::F32 => Factors::Split,
+            Precision::Tf32 | Precision::Bf16 => Factors::Tf32,
+        },
+    )
+}
+
+/// These, if the device has tensor cores for them.
+fn supported<R: CubeRuntime>(client: &ComputeClient<R>, factors: Factors) -> Option<Factors> {
     let [_, factor] = factors.types();
     let config = MmaConfig {
         a_type: factor,
@@ -118,7 +142,7 @@ pub fn factors<R: CubeRuntime>(client: &ComputeClient<R>, precision: Precision) 
         cd_type: ElemType::Float(FloatKind::F32).into(),
         m: 16,
         n: 8,
-        k,
+        k: factors.depth() as u32 / 2,
     };
     let properties = client.properties();
     let hardware = &properties.hardware;
@@ -150,16 +174,12 @@ fn mma_tile<R: CubeRuntime>(
     // many cubes each multiprocessor must have; as measured on an H200. The parts of split factors take
     // registers.
     let candidates = match (mma_channels(channels_out), factors) {
-        (128, Factors::Split) => vec![(tile(4, 1, 2, 4), 2.0), (tile(4, 1, 1, 4), 0.0)],
-        (128, _) => vec![
-            (tile(4, 2, 2, 4), 2.5),
-            (tile(4, 1, 2, 4), 1.5),
-            (tile(2, 2, 2, 2), 0.0),
-        ],
+        (128, Factors::Split) => vec![(tile(4, 1, 2, 4), 0.0)],
         (64, Factors::Split) => vec![(tile(2, 1, 2, 4), 0.0)],
-        (64, _) => vec![(tile(4, 1, 1, 4), 2.0), (tile(2, 1, 2, 2), 0.0)],
-        (32, _) => vec![(tile(2, 1, 1, 8), 2.0), (tile(2, 1, 1, 4), 0.0)],
-        _ => vec![(tile(1, 2, 1, 8), 2.0), (tile(1, 1, 1, 4), 0.0)],
+        (128, _) => vec![(tile(4, 2, 2, 4), 1.4), (tile(2, 2, 2, 2), 0.0)],
+        (64, _) => vec![(tile(2, 2, 2, 2), 0.0)],
+        (32, _) => vec![(tile(2, 1, 1, 4), 0.0)],
+        _ => vec![(tile(1, 2, 1, 4), 0.0)],
     };
     let processors = client
         .properties()
@@ -346,6 +366,17 @@ fn convolve_to<R: CubeRuntime>(
     let (x, packed) = (into_contiguous(x), into_contiguous(packed));
     let bias = bias.map(into_contiguous);
     let client = x.client.clone();
+    let layout = Layout::new(&client, precision, channels_out, channels_in);
+    // Undone once where several cubes would read the same values, and for tensor cores always.
+    let is_reread = channels_out > conv::Tile::new(channels_out).channels();
+    let (x, undo_mask, undo, magnitudes) = match undo {
+        Epilogue::Relu | Epilogue::ReluPool(_) if is_reread || layout.factors.is_some() => {
+            let measure = layout.factors == Some(Factors::Half);
+            let (x, magnitudes) = undone(x, undo_mask.as_ref(), undo, [height, width], measure);
+            (x, None, Epilogue::None, magnitudes)
+        }
+        _ => (x, undo_mask, undo, None),
+    };
     let [images, ..] = x.meta.shape().dims::<4>();
     let [rows, columns] = match epilogue {
         Epilogue::ReluPool(_) => [height / 2, width / 2],
@@ -359,7 +390,6 @@ fn convolve_to<R: CubeRuntime>(
     if images * channels_out * height * width == 0 {
         return (y, mask);
     }
-    let layout = Layout::new(&client, precision, channels_out, channels_in);
     let start = match is_backward {
         true => Layout::new(&client, precision, channels_in, channels_out).len(9),
         false => 0,
@@ -368,7 +398,7 @@ fn convolve_to<R: CubeRuntime>(
         Some(factors) => launch_mma(Mma {
             factors,
             x: &x,
-            undo_mask: undo_mask.as_ref(),
+            magnitudes,
             packed: &packed,
             bias: bias.as_ref(),
             y: &y,
@@ -379,7 +409,6 @@ fn convolve_to<R: CubeRuntime>(
             channels_out,
             size: [height, width],
             taps: 9,
-            undo,
             epilogue,
             accumulate: false,
         }),
@@ -419,7 +448,8 @@ fn convolve_to<R: CubeRuntime>(
 struct Mma<'a, R: CubeRuntime> {
     factors: Factors,
     x: &'a CubeTensor<R>,
-    undo_mask: Option<&'a CubeTensor<R>>,
+    /// Those of `x`, if they are known.
+    magnitudes: Option<CubeTensor<R>>,
     packed: &'a CubeTensor<R>,
     bias: Option<&'a CubeTensor<R>>,
     y: &'a CubeTensor<R>,
@@ -433,7 +463,6 @@ struct Mma<'a, R: CubeRuntime> {
     /// Height and width without a pool.
     size: [usize; 2],
     taps: usize,
-    undo: Epilogue,
     epilogue: Epilogue,
     accumulate: bool,
 }
@@ -450,7 +479,8 @@ fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
         _ => 2,
     };
     let [stored, factor] = launch.factors.types();
-    let magnitudes = (launch.factors == Factors::Half).then(|| magnitudes(launch.x));
+    let magnitudes = (launch.factors == Factors::Half)
+        .then(|| launch.magnitudes.unwrap_or_else(|| magnitudes(launch.x)));
     let inverse_at = launch.packed.meta.num_elements() - 4;
     // SAFETY: `tile.count` covers the result, and the kernel writes nothing outside of it.
     unsafe {
@@ -460,7 +490,6 @@ fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
             CubeDim::new_1d(tile.units() as u32),
             vector(columns, widest),
             array(launch.x),
-            optional(launch.undo_mask),
             optional(magnitudes.as_ref()),
             array(launch.packed),
             optional(launch.bias),
@@ -474,7 +503,6 @@ fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
             height,
             width,
             launch.taps,
-            launch.undo,
             launch.epilogue,
             launch.accumulate,
             tile,
@@ -508,8 +536,9 @@ pub fn convolve<R: CubeRuntime>(
     save_mask: bool,
 ) -> (CubeTensor<R>, Option<CubeTensor<R>>) {
     let [_, _, height, width] = x.meta.shape().dims::<4>();
+    let precision = weights.precision;
     let direction = Direction {
-        precision: weights.precision,
+        precision,
         channels_in: weights.channels_in,
         channels_out: weights.channels_out,
         height,
@@ -527,7 +556,7 @@ pub fn convolve<R: CubeRuntime>(
         save_mask,
     );
     match weights.projection {
-        Some(matrix) => (conv1x1(y, matrix, None), mask),
+        Some(matrix) => (conv1x1(y, matrix, None, precision), mask),
         None => (y, mask),
     }
 }
@@ -541,7 +570,7 @@ pub fn convolve_backward<R: CubeRuntime>(
     [height, width]: [usize; 2],
 ) -> CubeTensor<R> {
     let gradient = match weights.projection {
-        Some(matrix) => conv1x1_backward(gradient, matrix, None),
+        Some(matrix) => conv1x1_backward(gradient, matrix, None, weights.precision),
         None => gradient,
     };
     let direction = Direction {
@@ -596,31 +625,65 @@ pub fn pool_backward<R: CubeRuntime>(
     gradient: CubeTensor<R>,
     pooling: Pooling,
     mask: Option<CubeTensor<R>>,
-    [height, width]: [usize; 2],
+    size: [usize; 2],
 ) -> CubeTensor<R> {
     let gradient = into_contiguous(gradient);
+    undone(
+        gradient,
+        mask.as_ref(),
+        Epilogue::ReluPool(pooling),
+        size,
+        false,
+    )
+    .0
+}
+
+/// The gradient that an epilogue passes on to its input, of `height` × `width`, and with `measure` its
+/// magnitudes.
+fn undone<R: CubeRuntime>(
+    gradient: CubeTensor<R>,
+    mask: Option<&CubeTensor<R>>,
+    epilogue: Epilogue,
+    [height, width]: [usize; 2],
+    measure: bool,
+) -> (CubeTensor<R>, Option<CubeTensor<R>>) {
     let [images, channels, ..] = gradient.meta.shape().dims::<4>();
     let x = empty(&gradient, [images, channels, height, width], gradient.dtype);
+    let parts = measure.then(|| empty(&gradient, [lbfgs::CUBES], DType::F32));
+    // Without a window no value exists, and this is not read.
+    let gradient = match gradient.meta.num_elements() {
+        0 => empty(&gradient, [4], gradient.dtype),
+        _ => gradient,
+    };
     let values = x.meta.num_elements();
-    if values > 0 {
-        let (count, dim) = one_each(values);
-        // SAFETY: units beyond the last value do nothing.
-        unsafe {
-            pool::pool_backward::launch_unchecked::<R>(
-                &x.client,
-                count,
-                dim,
-                array(&gradient),
-                optional(mask.as_ref()),
-                array(&x),
-                height,
-                width,
-                pooling,
-                x.dtype.into(),
-            );
-        }
+    let size = match width.is_multiple_of(4) {
+        true => 4,
+        false => 1,
+    };
+    let of_gradient = match epilogue {
+        Epilogue::ReluPool(_) => size.div_ceil(2),
+        _ => size,
+    };
+    // SAFETY: units take no vector beyond the last.
+    unsafe {
+        pool::undo::launch_unchecked::<R>(
+            &x.client,
+            CubeCount::Static(lbfgs::CUBES as u32, 1, 1),
+            CubeDim::new_1d(lbfgs::CUBES as u32),
+            of_gradient,
+            size,
+            array(&gradient),
+            optional(mask),
+            array(&x),
+            optional(parts.as_ref()),
+            values / size,
+            height,
+            width,
+            epilogue,
+            gradient.dtype.into(),
+        );
     }
-    x
+    (x, parts)
 }
 
 /// A product of a matrix and the channels of all positions.
@@ -634,6 +697,7 @@ struct Multiply<R: CubeRuntime> {
     matrix_stride: usize,
     kind: Product,
     scale: f32,
+    precision: Precision,
 }
 
 /// `scale · matrix · x`, `[batch, rows, height, width]`, plus a bias or added to `sum`.
@@ -656,7 +720,7 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
         return y;
     }
     let scale = multiply.scale;
-    if let Some(factors) = factors(&x.client, Precision::F32) {
+    if let Some(factors) = product_factors(&x.client, multiply.precision) {
         let layout = Layout {
             factors: Some(factors),
             channels_out: multiply.rows,
@@ -699,7 +763,7 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
         launch_mma(Mma {
             factors,
             x: &x,
-            undo_mask: None,
+            magnitudes: None,
             packed: &packed,
             bias: bias.as_ref(),
             y: &y,
@@ -710,7 +774,6 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
             channels_out: multiply.rows,
             size: [height, width],
             taps: 1,
-            undo: Epilogue::None,
             epilogue: Epilogue::None,
             accumulate,
         });
@@ -756,6 +819,7 @@ pub fn conv1x1<R: CubeRuntime>(
     x: CubeTensor<R>,
     matrix: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
+    precision: Precision,
 ) -> CubeTensor<R> {
     multiply(Multiply {
         rows: matrix.meta.shape()[0],
@@ -766,6 +830,7 @@ pub fn conv1x1<R: CubeRuntime>(
         matrix_stride: 0,
         kind: Product::Plain,
         scale: 1.0,
+        precision,
     })
 }
 
@@ -774,6 +839,7 @@ pub fn conv1x1_backward<R: CubeRuntime>(
     gradient: CubeTensor<R>,
     matrix: CubeTensor<R>,
     sum: Option<CubeTensor<R>>,
+    precision: Precision,
 ) -> CubeTensor<R> {
     multiply(Multiply {
         rows: matrix.meta.shape()[1],
@@ -784,16 +850,17 @@ pub fn conv1x1_backward<R: CubeRuntime>(
         matrix_stride: 0,
         kind: Product::Transposed,
         scale: 1.0,
+        precision,
     })
 }
 
 /// See [`ConvOps::gram`](crate::kernel::ConvOps::gram).
-pub fn gram<R: CubeRuntime>(features: CubeTensor<R>) -> CubeTensor<R> {
+pub fn gram<R: CubeRuntime>(features: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
     let features = into_contiguous(features);
     let [images, channels, height, width] = features.meta.shape().dims::<4>();
     let positions = height * width;
     let grams = empty(&features, [images, channels, channels], features.dtype);
-    let factors = factors(&features.client, Precision::F32);
+    let factors = product_factors(&features.client, precision);
     let tiles = channels.div_ceil(gemm::SIDE);
     let (wanted, least) = match factors {
         Some(_) => (
@@ -826,6 +893,7 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>) -> CubeTensor<R> {
                 positions,
                 split,
                 splits,
+                factors == Factors::Split,
                 [dtype, factors.types()[1]],
             ),
             None => gemm::multiply::launch_unchecked::<R>(
@@ -870,6 +938,7 @@ pub fn gram_backward<R: CubeRuntime>(
     features: CubeTensor<R>,
     gradient: CubeTensor<R>,
     sum: Option<CubeTensor<R>>,
+    precision: Precision,
 ) -> CubeTensor<R> {
     let [_, channels, height, width] = features.meta.shape().dims::<4>();
     multiply(Multiply {
@@ -881,6 +950,7 @@ pub fn gram_backward<R: CubeRuntime>(
         matrix_stride: channels * channels,
         kind: Product::Symmetric,
         scale: 1.0 / (height * width) as f32,
+        precision,
     })
 }
 

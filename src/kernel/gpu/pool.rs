@@ -1,9 +1,10 @@
-//! The 2×2 pool on its own.
+//! The 2×2 pool on its own, and what undoes an epilogue.
 
 use cubecl::prelude::*;
 
 use super::epilogue::{largest, write_mask};
-use super::input::Place;
+use super::input::mask_word;
+use super::lbfgs::{CUBES, reduce};
 use crate::kernel::{Epilogue, Pooling};
 
 /// The pool of `x`, `[planes, height, width]`; each unit has a block of 4 rows × 8 columns. The mask
@@ -50,24 +51,76 @@ pub fn pool<F: Float>(
     }
 }
 
-/// The gradient with respect to the input of [`pool`], `[planes, height, width]`.
+/// The gradient that ReLU, mask and pool pass on, `[planes, height, width]`, from that with respect to
+/// their output: what [`super::input`] reads, for kernels that would read it several times. With `parts` also
+/// the largest absolute values ([`super::scale`]).
+///
+/// The vectors of `x` divide its width; those of the gradient, as many or half as many values, that of
+/// the output.
 #[cube(launch_unchecked)]
-pub fn pool_backward<F: Float>(
-    gradient: &Array<F>,
+#[allow(clippy::too_many_arguments)]
+pub fn undo<F: Float, G: Size, N: Size>(
+    gradient: &Array<Vector<F, G>>,
     mask: ComptimeOption<Array<u32>>,
-    x: &mut Array<F>,
+    x: &mut Array<Vector<F, N>>,
+    mut parts: ComptimeOption<Array<f32>>,
+    vectors: usize,
     height: usize,
     width: usize,
-    #[comptime] pooling: Pooling,
+    #[comptime] epilogue: Epilogue,
     #[define(F)] _dtype: StorageType,
 ) {
-    if ABSOLUTE_POS < x.len() {
-        let plane = ABSOLUTE_POS / (height * width);
-        let row = ABSOLUTE_POS / width % height;
-        let column = ABSOLUTE_POS % width;
-        let undo = comptime!(Epilogue::ReluPool(pooling));
-        let place = Place::new(plane, row, column, height, width, undo);
-        let value = place.value::<F>(gradient, &mask, 0, undo);
-        x[ABSOLUTE_POS] = F::cast_from(value);
+    let pooled = comptime!(matches!(epilogue, Epilogue::ReluPool(_)));
+    let average = comptime!(epilogue == Epilogue::ReluPool(Pooling::Average));
+    let size = N::value();
+    let of_gradient = G::value();
+    let mut most = 0.0f32;
+    for i in range_stepped(ABSOLUTE_POS, vectors, comptime!(CUBES * CUBES)) {
+        let column = i * size % width;
+        let row = i * size / width % height;
+        let plane = i * size / (width * height);
+        let mut index = i * size;
+        let mut exists = true.runtime();
+        if comptime!(pooled) {
+            // An odd last row or column has no part in the pool.
+            let (rows, columns) = (height / 2, width / 2);
+            index = (plane * rows + row / 2) * columns + column / 2;
+            exists = row / 2 < rows && column / 2 < columns;
+        }
+        let mut values = Vector::<F, N>::empty();
+        #[unroll]
+        for k in 0..size {
+            values[k] = F::new(0.0);
+        }
+        if exists {
+            let loaded = gradient[index / of_gradient];
+            let mut bits = 0xffff_ffffu32.runtime();
+            #[comptime]
+            if let ComptimeOption::Some(mask) = &mask {
+                let word = mask[mask_word(plane, row, column, height, width)];
+                bits = word >> (row % 4 * 8 + column % 8) as u32;
+            }
+            #[unroll]
+            for k in 0..size {
+                let mut value = f32::cast_from(loaded[comptime!(k * of_gradient / size)]);
+                if comptime!(average) {
+                    value *= 0.25;
+                }
+                let value = select((bits >> comptime!(k as u32)) & 1 == 1, value, 0.0);
+                values[k] = F::cast_from(value);
+                most = select(value.abs() > most, value.abs(), most);
+            }
+        }
+        x[i] = values;
+    }
+    #[comptime]
+    if let ComptimeOption::Some(parts) = &mut parts {
+        let mut largest = SharedMemory::<f32>::new(CUBES);
+        largest[UNIT_POS as usize] = most;
+        sync_cube();
+        reduce(&mut largest, true);
+        if UNIT_POS == 0 {
+            parts[CUBE_POS_X as usize] = largest[0];
+        }
     }
 }

@@ -78,6 +78,9 @@ fn check_convolution(
 fn convolutions_with_every_epilogue() {
     check_convolution(2, 3, 5, [9, 13], None, &ALL);
     check_convolution(1, 6, 9, [16, 40], Some(7), &ALL);
+    // So many channels that the backward pass undoes the epilogue first.
+    check_convolution(2, 66, 3, [9, 12], None, &ALL);
+    check_convolution(1, 66, 3, [5, 7], None, &ALL);
 }
 
 #[test]
@@ -130,12 +133,17 @@ fn gram_matrices_of_one_position_or_many() {
         (1, 4, [70, 70]),
     ] {
         let features = random::<Flex, 4>([batch, channels, size[0], size[1]], 1);
-        let found = <Gpu as ConvOps>::gram(gpu(&features));
+        let found = <Gpu as ConvOps>::gram(gpu(&features), Precision::F32);
         assert_close(&cpu(found), &reference::gram(features.clone()));
         let gradient = random([batch, channels, channels], 2);
         let sum = random(features.dims(), 3);
         for sum in [None, Some(sum)] {
-            let found = Gpu::gram_backward(gpu(&features), gpu(&gradient), sum.as_ref().map(gpu));
+            let found = Gpu::gram_backward(
+                gpu(&features),
+                gpu(&gradient),
+                sum.as_ref().map(gpu),
+                Precision::F32,
+            );
             let wanted = reference::gram_backward(features.clone(), gradient.clone(), sum);
             assert_close(&cpu(found), &wanted);
         }
@@ -144,7 +152,12 @@ fn gram_matrices_of_one_position_or_many() {
 
 #[test]
 fn pools_of_odd_sizes() {
-    for (batch, channels, size) in [(2, 3, [9, 13]), (1, 2, [2, 2]), (1, 3, [16, 33])] {
+    for (batch, channels, size) in [
+        (2, 3, [9, 13]),
+        (1, 2, [2, 2]),
+        (1, 3, [16, 33]),
+        (2, 2, [7, 12]),
+    ] {
         // Few different values, so that many are equal.
         let x = (random::<Flex, 4>([batch, channels, size[0], size[1]], 1) * 3.0).round();
         for pooling in [Pooling::Max, Pooling::Average] {
@@ -171,7 +184,7 @@ fn gradients_of_a_network() {
         let pooled = <Autodiff<B> as StyleBackend>::pool(y.clone(), Pooling::Max);
         let epilogue = Epilogue::ReluPool(Pooling::Average);
         let deep = <Autodiff<B> as StyleBackend>::convolve(pooled, &second, epilogue);
-        let grams = [y, deep].map(<Autodiff<B> as StyleBackend>::gram);
+        let grams = [y, deep].map(|y| <Autodiff<B> as StyleBackend>::gram(y, Precision::F32));
         let [a, b] = grams.map(|gram| crate::kernel::sum(gram.powi_scalar(2)));
         let loss = a + b;
         let gradient = x.grad(&loss.backward()).unwrap();
