@@ -5,7 +5,9 @@ use std::fmt;
 use std::process::ExitCode;
 
 use super::console::say;
-use super::interrupt::INTERRUPTED;
+
+/// Exit status after an interruption, as shells give it for SIGINT.
+pub const INTERRUPTED: u8 = 130;
 
 /// An error with the exit status that it leads to.
 #[derive(Debug)]

@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::console::say;
-use super::failure::Failure;
-
-/// Exit status after an interruption, as shells give it for SIGINT.
-pub const INTERRUPTED: u8 = 130;
+use super::failure::{Failure, INTERRUPTED};
 
 /// `timeout`, `npm` and other programs around this one pass a signal on to it and again to its process
 /// group: what comes this soon after the first is the same press of the keys.

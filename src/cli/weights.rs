@@ -17,9 +17,8 @@ use super::console::{print, say};
 use super::device::{BackendTask, Device};
 use super::download_display::DownloadDisplay;
 use super::encoder::{load_vgg19, say_doubt, vgg19_file};
-use super::failure::Failure;
+use super::failure::{Failure, INTERRUPTED};
 use super::files::Files;
-use super::interrupt::INTERRUPTED;
 use super::json::print_json;
 
 /// Does what the subcommand says.

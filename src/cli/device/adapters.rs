@@ -1,22 +1,9 @@
-//! What each device of the build consists of on this machine.
+//! GPUs as their drivers describe them.
 
 use serde::Serialize;
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 use super::Device;
-
-/// A device of the build, and whether it can be used here.
-#[derive(Debug, Serialize)]
-pub struct DeviceFacts {
-    /// The name for `--device`.
-    pub device: String,
-    pub available: bool,
-    /// The cargo feature that it needs.
-    pub feature: &'static str,
-    /// Why it is not available.
-    pub reason: Option<String>,
-    /// The GPUs that it can use, in the order of their numbers. None for the CPU.
-    pub adapters: Vec<Adapter>,
-}
 
 /// A GPU, or a CPU that plays the part of one, as its driver describes it.
 #[cfg_attr(
@@ -57,30 +44,6 @@ pub struct Memory {
 
 /// GPUs and, where they cannot be used, the reason.
 pub type Survey = (Vec<Adapter>, Option<String>);
-
-impl Device {
-    /// What this kind of device consists of on this machine. Asks the drivers; computes nothing.
-    pub fn facts(self, feature: &'static str) -> DeviceFacts {
-        let (adapters, reason) = match self {
-            _ if !self.is_built_in() => {
-                let reason = format!("not in this build (feature `{feature}`)");
-                (Vec::new(), Some(reason))
-            }
-            #[cfg(feature = "cuda")]
-            Device::Cuda(_) => super::cuda::survey(),
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu(_) => super::wgpu::survey(),
-            _ => Survey::default(),
-        };
-        DeviceFacts {
-            device: self.to_string(),
-            available: reason.is_none(),
-            feature,
-            reason,
-            adapters,
-        }
-    }
-}
 
 /// What to say where there is no GPU of that number.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -3,6 +3,7 @@
 mod adapters;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod facts;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod kernel_cache;
 mod name;

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::lbfgs::{CUBES, reduce};
+use super::reduce::{CUBES, reduce};
 
 /// For each row of `x`, `[rows, columns]`, and each cube its part of `Σ (scale · (x − target))²`:
 /// `[rows, cubes]`. The rows of the target follow each other after `target_stride` values.

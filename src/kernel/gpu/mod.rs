@@ -23,4 +23,5 @@ mod mma;
 mod ops;
 mod pack;
 mod pool;
+mod reduce;
 mod scale;

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::epilogue::{largest, write_mask};
 use super::input::mask_word;
-use super::lbfgs::{CUBES, reduce};
+use super::reduce::{CUBES, reduce};
 use crate::kernel::{Epilogue, Pooling};
 
 /// The pool of `x`, `[planes, height, width]`; each unit has a block of 4 rows × 8 columns. The mask

@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::lbfgs::{CUBES, reduce};
+use super::reduce::{CUBES, reduce};
 
 /// For each cube the largest absolute value of its share.
 #[cube(launch_unchecked)]
