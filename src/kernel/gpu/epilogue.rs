@@ -95,15 +95,15 @@ pub fn relu(x: f32) -> f32 {
 pub fn largest(a: f32, b: f32, c: f32, d: f32) -> (f32, u32) {
     let mut value = a;
     let mut index = 0u32;
-    if b > value || b != b {
+    if b > value || b.is_nan() {
         value = b;
         index = 1;
     }
-    if c > value || c != c {
+    if c > value || c.is_nan() {
         value = c;
         index = 2;
     }
-    if d > value || d != d {
+    if d > value || d.is_nan() {
         value = d;
         index = 3;
     }

@@ -434,7 +434,7 @@ fn write_pixel<S: Float, W: Size>(
     }
     if task < comptime!(4 * pixels) {
         let pixel = task % pixels;
-        patch[buffer + 4 * pixel + (task / pixels ^ (pixel / 2 % 4))] = words;
+        patch[buffer + 4 * pixel + ((task / pixels) ^ (pixel / 2 % 4))] = words;
     }
 }
 

@@ -27,5 +27,5 @@ pub fn reduce(values: &mut SharedMemory<f32>, #[comptime] largest: bool) {
 /// The larger of two numbers, NaN if one is.
 #[cube]
 pub fn larger(a: f32, b: f32) -> f32 {
-    select(b > a || b != b, b, a)
+    select(b > a || b.is_nan(), b, a)
 }
