@@ -20,9 +20,9 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Written anew by each run that uses the folder beside it.
 const LAST_USE: &str = "last-use";
 
-/// Has the kernels for a GPU kept, and what Burn's autotuner measures where it is built in, and says so on the first run on it. Can be called
-/// once in the life of the program, before anything is computed. Where they cannot be kept they are
-/// in a folder that goes when the result is dropped.
+/// Has the kernels for a GPU kept, with what Burn's autotuner measures where it is built in, and says so
+/// on the first run on it. Can be called once in the life of the program, before anything is computed.
+/// Where they cannot be kept they are in a folder that goes when the result is dropped.
 pub fn open(gpu: &Adapter, quiet: bool) -> Option<TempDir> {
     let kept = Cache::open()
         .map_err(io::Error::other)

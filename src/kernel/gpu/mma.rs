@@ -14,9 +14,9 @@
 //! Fragments are those of `mma.sync.m16n8k8` (TF32) and `m16n8k16` (f16 and bf16; PTX ISA, "Matrix fragments").
 //! Unit `4·g + t` of a plane has rows `g` and `g + 8` and columns `2t` and `2t + 1` of a result of 16
 //! channels × 8 pixels. The sum may take its terms in any order: unit `t` takes adjacent channels, so
-//! that it loads those of two products at once, 16 bytes. Eight such results are 8 columns of four
-//! rows in two blocks: a quad of units holds blocks of 4 rows × 8 columns, whose bias, ReLU, mask and
-//! pool need no shared memory.
+//! that it loads those of two products at once, 16 bytes. Four results are four rows of 8 columns, the
+//! block of one word of a mask for each channel, which the four units of a `g` hold: bias, ReLU, mask
+//! and pool need no shared memory.
 
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
@@ -89,8 +89,9 @@ struct Source {
 
 /// The convolution of `x`, `[batch, channels_in, height, width]`; with `accumulate` added to `y`.
 ///
-/// With `magnitudes` of the input ([`super::scale`]) it is scaled, and word `inverse_at` of the weights is the
-/// inverse of their own scale. Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
+/// With `magnitudes` of the input ([`super::scale`]) it is scaled, and word `inverse_at` of the weights is
+/// the inverse of their own scale. Weights begin at vector `weights_start`, those of each image of the batch
+/// `weights_per_image` further.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
