@@ -72,7 +72,7 @@ pub fn curvature_total<F: Float>(
 /// A step of the two-loop recursion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Turn {
-    /// `q = −g`.
+    /// `q = −scale · v`.
     Begin,
     /// `α = ρ · sum`, `q = scale · (q − α · v)`.
     Down,
@@ -114,7 +114,7 @@ pub fn recursion<F: Float>(
     let mut sum = 0.0f32;
     for i in range_stepped(ABSOLUTE_POS, q.len(), comptime!(CUBES * CUBES)) {
         let other = f32::cast_from(v[i]);
-        let mut value = -other;
+        let mut value = -scale * other;
         if comptime!(turn == Turn::Down) {
             value = scale * (f32::cast_from(q[i]) - factor * other);
         } else if comptime!(turn == Turn::Up) {

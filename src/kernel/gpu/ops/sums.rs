@@ -169,14 +169,12 @@ pub fn two_loop<R: CubeRuntime>(
         };
     let s = |index: usize| pairs.get(index).map(|([s, _], _)| s);
     let y = |index: usize| pairs.get(index).map(|([_, y], _)| y);
-    launch(
-        Turn::Begin,
-        &gradient,
-        s(pairs.len().wrapping_sub(1)),
-        0,
-        0.0,
-        1.0,
-    );
+    // With pairs, the scale comes in where the recursion turns.
+    let (newest, first_scale) = match pairs.len() {
+        0 => (None, scale),
+        count => (s(count - 1), 1.0),
+    };
+    launch(Turn::Begin, &gradient, newest, 0, 0.0, first_scale);
     for (index, ([_, change], rho)) in pairs.iter().enumerate().rev() {
         match index {
             0 => launch(Turn::Down, change, y(0), 0, *rho, scale),
