@@ -65,7 +65,7 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
         // A file that can be written to will do, whatever its folder. Opening a named pipe would
         // wait for its reader.
         Existing::File(_) | Existing::Stream => Ok(()),
-        Existing::Nothing => temporary_beside(&target).map(drop),
+        Existing::Nothing => check_folder_of(&target),
     }
 }
 
@@ -168,15 +168,28 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder).map_err(|source| {
-        let folder = folder.display();
-        let hint = match source.kind() {
-            ErrorKind::NotFound => format!("the folder {folder} does not exist; create it first"),
-            // The whole error names the temporary file.
-            kind => format!("the folder {folder} cannot be written to ({kind})"),
-        };
-        io::Error::new(source.kind(), hint)
-    })
+    builder
+        .tempfile_in(folder)
+        .map_err(|source| explained(folder, &source))
+}
+
+/// Whether the folder of `path` accepts files: with one that has no name where the system can do that, so
+/// that nothing is left whenever the program ends.
+fn check_folder_of(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path);
+    let made = tempfile::tempfile_in(folder);
+    made.map(drop).map_err(|source| explained(folder, &source))
+}
+
+/// An error of making a file in a folder, with what to do.
+fn explained(folder: &Path, source: &io::Error) -> io::Error {
+    let folder = folder.display();
+    let hint = match source.kind() {
+        ErrorKind::NotFound => format!("the folder {folder} does not exist; create it first"),
+        // The whole error names the temporary file.
+        kind => format!("the folder {folder} cannot be written to ({kind})"),
+    };
+    io::Error::new(source.kind(), hint)
 }
 
 /// Gives a file the mode of the one that it replaces, and its owner and group where that is allowed.
