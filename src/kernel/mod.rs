@@ -47,7 +47,7 @@ use std::collections::VecDeque;
 use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
-pub use precision::Precision;
+pub use precision::{Precision, UnknownPrecision};
 pub use sample_points::SamplePoints;
 
 /// How a 2×2 pool reduces its windows.
