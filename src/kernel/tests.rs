@@ -58,6 +58,15 @@ fn convolution<B: StyleBackend>(
 
 #[track_caller]
 fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex, D>) {
+    assert_within(TOLERANCE, found, expected);
+}
+
+#[track_caller]
+fn assert_within<const D: usize>(
+    tolerance: f32,
+    found: &Tensor<Flex, D>,
+    expected: &Tensor<Flex, D>,
+) {
     assert_eq!(found.dims(), expected.dims());
     let found: Vec<f32> = found.to_data().to_vec().unwrap();
     let expected: Vec<f32> = expected.to_data().to_vec().unwrap();
@@ -66,7 +75,7 @@ fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex,
         .fold(1e-3f32, |largest, x| largest.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert!(
-            (found - expected).abs() <= TOLERANCE * largest,
+            (found - expected).abs() <= tolerance * largest,
             "{found} instead of {expected} at {index}, where the largest is {largest}"
         );
     }

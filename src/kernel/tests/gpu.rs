@@ -6,13 +6,19 @@
 use burn::backend::{Autodiff, Flex, Wgpu};
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{ALL, assert_close, convolution, random};
+use super::{ALL, assert_within, convolution, random};
 use crate::kernel::{
     BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend,
     reference,
 };
 
 type Gpu = Wgpu;
+
+/// Each kernel is as close to the reference as single precision lets it be.
+#[track_caller]
+fn assert_close<const D: usize>(found: &Tensor<Flex, D>, expected: &Tensor<Flex, D>) {
+    assert_within(1e-5, found, expected);
+}
 
 /// The same values on the GPU.
 fn gpu<const D: usize>(x: &Tensor<Flex, D>) -> Tensor<Gpu, D> {
