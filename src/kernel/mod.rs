@@ -202,13 +202,14 @@ pub trait ConvOps: backend::Backend {
     }
 
     /// The Gram matrices of features `[batch, channels, height, width]`:
-    /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`.
+    /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`, with factors of at least a precision.
     fn gram(features: Tensor<Self, 4>, _precision: Precision) -> Tensor<Self, 3> {
         reference::gram(features)
     }
 
     /// The gradient with respect to the features, `(dG + dGᵀ)·F / (height·width)`, added to `sum`, the
-    /// gradient so far from other uses of the features.
+    /// gradient so far from other uses of the features; with factors of the precision of
+    /// [`gram`](Self::gram).
     fn gram_backward(
         features: Tensor<Self, 4>,
         gradient: Tensor<Self, 3>,

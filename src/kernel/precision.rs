@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The least precision of the factors in a convolution. Sums, all other operations and what lies in
-/// memory keep the precision of the backend (single, by default).
+/// The least precision of the factors in a convolution and in products of features: Gram matrices, their
+/// gradients and projections, which have TF32 also where convolutions have bfloat16. Sums, all other
+/// operations and what lies in memory keep the precision of the backend (single, by default).
 ///
 /// Tensor cores multiply shorter numbers several times as fast. A device without tensor cores for a
 /// precision computes in single precision; so do all CPUs, and GPUs through `wgpu`.
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// Single precision, 24 bits.
     F32,
-    /// TF32, 11 bits: what PyTorch uses for convolutions by default. The relative error of a
-    /// convolution is about 2e-4.
+    /// 11 bits, as TF32 has, which PyTorch uses for convolutions by default; for 3×3 convolutions as f16
+    /// with a scale for each tensor. The relative error of a convolution is about 2e-4.
     #[default]
     Tf32,
     /// bfloat16, 8 bits. The relative error of a convolution is about 2e-3.
