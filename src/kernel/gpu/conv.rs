@@ -9,7 +9,7 @@
 use cubecl::prelude::*;
 
 use super::epilogue::write_block;
-use super::input::Place;
+use super::input::input_value;
 use crate::kernel::Epilogue;
 
 /// Sides of a kernel's cube.
@@ -118,8 +118,16 @@ pub fn convolve<F: Float, N: Size>(
             let mut value = 0.0f32;
             if inside && channel < channels_in {
                 let plane = batch * channels_in + channel;
-                let place = Place::new(plane, row - 1, column - 1, height, width, undo);
-                value = place.value::<F>(x, &undo_mask, 0, undo);
+                value = input_value::<F>(
+                    x,
+                    &undo_mask,
+                    plane,
+                    row - 1,
+                    column - 1,
+                    height,
+                    width,
+                    undo,
+                );
             }
             patch[i] = value;
             i += units;

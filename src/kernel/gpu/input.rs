@@ -24,85 +24,44 @@ pub fn mask_word(plane: usize, y: usize, x: usize, height: usize, width: usize) 
     (plane * height.div_ceil(4) + y / 4) * width.div_ceil(8) + x / 8
 }
 
-/// A position of a channel and, at a distance, of those that follow it.
+/// The value at a position of channel `plane` (counted through the batch), which must lie inside of
+/// `height` × `width`.
 ///
-/// With an epilogue to undo, values are those of the gradient with respect to its output, smaller by a
-/// pool.
-#[derive(CubeType, Clone, Copy)]
-pub struct Place {
-    /// Index of the value.
-    index: usize,
-    /// Values of a channel.
-    stride: usize,
-    /// Index of the word of the mask.
-    word: usize,
-    /// Words of a channel.
-    words: usize,
-    /// The bit in the word.
-    bit: u32,
-    /// Whether there is a value: an odd last row or column has no part in a pool.
-    exists: bool,
-}
-
+/// With an epilogue to undo, `values` is the gradient with respect to its output, smaller by a pool.
 #[cube]
-impl Place {
-    /// A position of channel `plane` (counted through the batch), which must lie inside of `height` ×
-    /// `width`.
-    pub fn new(
-        plane: usize,
-        y: usize,
-        x: usize,
-        height: usize,
-        width: usize,
-        #[comptime] undo: Epilogue,
-    ) -> Place {
+pub fn input_value<F: Float>(
+    values: &Array<F>,
+    mask: &ComptimeOption<Array<u32>>,
+    plane: usize,
+    y: usize,
+    x: usize,
+    height: usize,
+    width: usize,
+    #[comptime] undo: Epilogue,
+) -> f32 {
+    let mut value = 0.0f32;
+    if comptime!(undo == Epilogue::None) {
+        value = f32::cast_from(values[(plane * height + y) * width + x]);
+    } else {
+        let mut index = (plane * height + y) * width + x;
+        let mut exists = true.runtime();
         if comptime!(matches!(undo, Epilogue::ReluPool(_))) {
+            // An odd last row or column has no part in the pool.
             let (rows, columns) = (height / 2, width / 2);
-            Place {
-                index: (plane * rows + y / 2) * columns + x / 2,
-                stride: rows * columns,
-                word: mask_word(plane, y, x, height, width),
-                words: height.div_ceil(4) * width.div_ceil(8),
-                bit: (y % 4 * 8 + x % 8) as u32,
-                exists: y / 2 < rows && x / 2 < columns,
-            }
-        } else {
-            Place {
-                index: (plane * height + y) * width + x,
-                stride: height * width,
-                word: mask_word(plane, y, x, height, width),
-                words: height.div_ceil(4) * width.div_ceil(8),
-                bit: (y % 4 * 8 + x % 8) as u32,
-                exists: true.runtime(),
-            }
+            index = (plane * rows + y / 2) * columns + x / 2;
+            exists = y / 2 < rows && x / 2 < columns;
         }
-    }
-
-    /// The value there of the channel `channel` further on.
-    pub fn value<F: Float>(
-        &self,
-        values: &Array<F>,
-        mask: &ComptimeOption<Array<u32>>,
-        channel: usize,
-        #[comptime] undo: Epilogue,
-    ) -> f32 {
-        let mut value = 0.0f32;
-        if comptime!(undo == Epilogue::None) {
-            value = f32::cast_from(values[self.index + channel * self.stride]);
-        } else if self.exists {
+        if exists {
             // Both are loaded at once: neither waits for the other.
-            let loaded = f32::cast_from(values[self.index + channel * self.stride]);
-            value = select(
-                passes(mask, self.word + channel * self.words, self.bit),
-                loaded,
-                0.0,
-            );
+            let loaded = f32::cast_from(values[index]);
+            let word = mask_word(plane, y, x, height, width);
+            value = select(passes(mask, word, (y % 4 * 8 + x % 8) as u32), loaded, 0.0);
             if comptime!(undo == Epilogue::ReluPool(Pooling::Average)) {
                 value *= 0.25;
             }
         }
-        value
     }
+    value
 }
 
 /// A bit of a word; set where there is no mask.
