@@ -76,6 +76,7 @@ pub mod picture;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;
 mod readback;
+mod rect;
 mod suggest;
 pub mod transfer;
 #[cfg(feature = "views")]

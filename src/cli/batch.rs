@@ -58,7 +58,7 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
         args,
         items,
     };
-    let ending = run_on(&args.device, quiet || args.reports.dry_run, batch)?;
+    let ending = run_on(&args.device, quiet, batch)?;
     Ok(ending.exit_code())
 }
 

@@ -4,7 +4,7 @@ use impasto::loss::{
     ContentNormalization, GramNormalization, Reduction, Stencil, TotalVariation, VariationNorm,
 };
 use impasto::optim::{AdamConfig, LineSearch, OptimizerConfig};
-use impasto::transfer::{Measure, Neighbors, Search, StyleLoss, Transport};
+use impasto::transfer::{Measure, Neighbors, Plan, PlannedScale, Search, StyleLoss, Transport};
 use impasto::{Init, Layer, Padding, Pooling, Recipe};
 
 /// The settings of a recipe, each with its name.
@@ -326,6 +326,35 @@ pub fn number(value: f64) -> String {
         }
         None => text,
     }
+}
+
+/// How a scale is computed to fit the memory, such as `in 4 tiles, remembering 10 steps`; `None` if it fits
+/// anyway.
+pub fn computation(scale: &PlannedScale) -> Option<String> {
+    let how = &scale.computation;
+    let tiles = match scale.tiles {
+        1 if how.strips => Some("in strips".to_string()),
+        1 => None,
+        count => Some(format!("in {count} tiles")),
+    };
+    let history = how
+        .history
+        .map(|steps| format!("remembering {steps} steps"));
+    let parts: Vec<String> = tiles.into_iter().chain(history).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// A line for each scale that is computed in another way to fit the memory.
+pub fn computations(plan: &Plan) -> Vec<String> {
+    let lines = plan.scales.iter().filter_map(|scale| {
+        let (width, height) = (scale.width, scale.height);
+        let memory = gigabytes(scale.memory);
+        let how = computation(scale)?;
+        Some(format!(
+            "{width}×{height} pixels are computed {how}: about {memory}"
+        ))
+    });
+    lines.collect()
 }
 
 /// `1.25 GB`.

@@ -18,10 +18,11 @@ pub fn report<B: AutodiffStyleBackend>(
     job: &Job,
     run: &Run<B>,
     device: Device,
+    seconds: f64,
 ) -> Result<(), Failure> {
     let text = match job.reports.json {
-        true => as_json(job, run, device)? + "\n",
-        false => describe::table(&in_words(job, run, device)),
+        true => as_json(job, run, device, seconds)? + "\n",
+        false => describe::table(&in_words(job, run, device, seconds)),
     };
     print(&text);
     Ok(())
@@ -31,6 +32,7 @@ fn in_words<B: AutodiffStyleBackend>(
     job: &Job,
     run: &Run<B>,
     device: Device,
+    seconds: f64,
 ) -> Vec<(String, String)> {
     let start = job.start.as_ref().map(|start| start.path.as_path());
     let mut lines = plan(run.recipe(), start, run.plan());
@@ -38,6 +40,7 @@ fn in_words<B: AutodiffStyleBackend>(
     if let Some(pixels) = job.memory.tile {
         line("tile", format!("about {pixels} px on a side"));
     }
+    line("time", format!("about {}", describe::duration(seconds)));
     line("seed", job.seed.to_string());
     line("encoder", run.provenance().encoder.name);
     line("device", device.to_string());
@@ -49,6 +52,7 @@ fn as_json<B: AutodiffStyleBackend>(
     job: &Job,
     run: &Run<B>,
     device: Device,
+    seconds: f64,
 ) -> Result<String, Failure> {
     let (provenance, plan) = (run.provenance(), run.plan());
     let start = job.start.as_ref().map(|start| start.path.to_string_lossy());
@@ -64,6 +68,7 @@ fn as_json<B: AutodiffStyleBackend>(
         "height": provenance.height,
         "scales": plan.scales,
         "memory": plan.scales.iter().map(|scale| scale.memory).max(),
+        "seconds": seconds,
         "tile_size": job.memory.tile,
         "layers": plan.layers,
         "coverage": plan.coverage,
@@ -83,15 +88,12 @@ fn plan(recipe: &Recipe, start: Option<&Path>, plan: &Plan) -> Vec<(String, Stri
         lines.push((key.to_string(), value));
     }
     for (index, scale) in plan.scales.iter().enumerate() {
-        let tiles = match scale.tiles {
-            1 => String::new(),
-            count => format!(" in {count} tiles"),
-        };
+        let how = describe::computation(scale).map_or(String::new(), |how| format!(" {how}"));
         let pass = if scale.final_pass { ", last pass" } else { "" };
         lines.push((
             format!("scale {}", index + 1),
             format!(
-                "{}×{} pixels{tiles}{pass}, {} steps, about {} of memory",
+                "{}×{} pixels{how}{pass}, {} steps, about {} of memory",
                 scale.width,
                 scale.height,
                 scale.iterations,

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use impasto::picture::Limits;
 use impasto::transfer::Measure;
 use impasto::{Picture, Recipe, Region, Style};
 
@@ -10,37 +11,47 @@ use super::args::StyleArgs;
 use super::failure::Failure;
 
 /// Reads a picture of which no more than `longest_side` pixels along the longest side are needed.
-pub fn open(path: &Path, longest_side: usize) -> Result<Picture, Failure> {
-    Picture::open_reduced(path, longest_side).map_err(Failure::usage)
+pub fn open(path: &Path, longest_side: usize, largest: Limits) -> Result<Picture, Failure> {
+    Picture::open_reduced_with(path, longest_side, Limits::default(), largest)
+        .map_err(Failure::usage)
+}
+
+/// Reads a content picture, or one to start from, for a recipe.
+pub fn open_content(path: &Path, recipe: &Recipe, largest: Limits) -> Result<Picture, Failure> {
+    open(
+        path,
+        needed_side(path, recipe, recipe.size as f64)?,
+        largest,
+    )
 }
 
 /// Reads a mask or a map of regions, whose values are data and no colours.
-fn open_mask(path: &Path, longest_side: usize) -> Result<Picture, Failure> {
-    Picture::open_mask(path, longest_side).map_err(Failure::usage)
-}
-
-/// The most pixels along a side of the content that a recipe needs.
-pub fn content_side(recipe: &Recipe) -> usize {
-    longest_side(recipe, recipe.size as f64)
+fn open_mask(path: &Path, longest_side: usize, largest: Limits) -> Result<Picture, Failure> {
+    Picture::open_mask_with(path, longest_side, Limits::default(), largest).map_err(Failure::usage)
 }
 
 /// The most pixels along a side of a style that a recipe needs, at a scale of its own.
-fn style_side(recipe: &Recipe, scale: f64) -> usize {
+fn style_side(path: &Path, recipe: &Recipe, scale: f64) -> Result<usize, Failure> {
     let size = recipe.style_size.unwrap_or(recipe.size) as f64;
-    longest_side(recipe, size * recipe.style_scale * scale)
+    needed_side(path, recipe, size * recipe.style_scale * scale)
 }
 
-/// The longest side of a picture of this size. What is measured otherwise depends on its proportions:
-/// then all of it is needed.
-fn longest_side(recipe: &Recipe, size: f64) -> usize {
-    match recipe.measure {
-        Measure::LongestSide => size.round() as usize,
-        _ => usize::MAX,
+/// The longest side of the picture in a file at this size.
+fn needed_side(path: &Path, recipe: &Recipe, size: f64) -> Result<usize, Failure> {
+    if recipe.measure == Measure::LongestSide {
+        return Ok(size.round() as usize);
     }
+    let stored = Picture::read_size(path).map_err(Failure::usage)?;
+    Ok(recipe.longest_side(stored, size).ceil() as usize)
 }
 
 /// Reads the style pictures, each with its weight, its scale and its regions.
-pub fn styles(args: &StyleArgs, recipe: &Recipe, paths: &[PathBuf]) -> Result<Vec<Style>, Failure> {
+pub fn styles(
+    args: &StyleArgs,
+    recipe: &Recipe,
+    paths: &[PathBuf],
+    largest: Limits,
+) -> Result<Vec<Style>, Failure> {
     let count = paths.len();
     let weights = one_each("--style-blend", "weight", &args.style_blend, count)?;
     let scales = match args.style_scale.as_deref() {
@@ -48,16 +59,13 @@ pub fn styles(args: &StyleArgs, recipe: &Recipe, paths: &[PathBuf]) -> Result<Ve
         Some([_]) | None => vec![1.0; count],
         Some(_) => one_each("--style-scale", "scale", &args.style_scale, count)?,
     };
-    let sides: Vec<usize> = scales
-        .iter()
-        .map(|&scale| style_side(recipe, scale))
-        .collect();
-    let pictures = paths
-        .iter()
-        .zip(&sides)
-        .map(|(path, &side)| open(path, side));
+    let scaled = paths.iter().zip(&scales);
+    let sides = scaled.map(|(path, &scale)| style_side(path, recipe, scale));
+    let sides = sides.collect::<Result<Vec<_>, _>>()?;
+    let pictures = paths.iter().zip(&sides);
+    let pictures = pictures.map(|(path, &side)| open(path, side, largest));
     let pictures = pictures.collect::<Result<Vec<_>, _>>()?;
-    let regions = regions(args, content_side(recipe), &sides)?;
+    let regions = regions(args, recipe, &sides, largest)?;
     let styles = pictures
         .into_iter()
         .zip(weights)
@@ -80,8 +88,9 @@ pub fn styles(args: &StyleArgs, recipe: &Recipe, paths: &[PathBuf]) -> Result<Ve
 /// so many pixels along their longest sides.
 fn regions(
     args: &StyleArgs,
-    content_side: usize,
+    recipe: &Recipe,
     style_sides: &[usize],
+    largest: Limits,
 ) -> Result<Vec<Option<Vec<Region>>>, Failure> {
     let styles = style_sides.len();
     if let Some(map) = &args.regions {
@@ -90,18 +99,25 @@ fn regions(
             "--style-regions",
             &args.style_regions,
             &vec![usize::MAX; styles],
+            largest,
         )?;
-        let map = open_mask(map, usize::MAX)?;
+        let map = open_mask(map, usize::MAX, largest)?;
         let regions = Region::by_color(&map, &maps).map_err(Failure::usage)?;
         return Ok(regions.into_iter().map(Some).collect());
     }
     if args.mask.is_empty() {
         return Ok(vec![None; styles]);
     }
-    let contents = one_mask_each("--mask", &args.mask, &vec![content_side; styles])?;
+    let sides = (0..styles).map(|index| match args.mask.get(index) {
+        Some(path) => needed_side(path, recipe, recipe.size as f64),
+        // Refused below.
+        None => Ok(0),
+    });
+    let sides = sides.collect::<Result<Vec<_>, _>>()?;
+    let contents = one_mask_each("--mask", &args.mask, &sides, largest)?;
     let sources = match args.style_mask.is_empty() {
         true => vec![None; styles],
-        false => one_mask_each("--style-mask", &args.style_mask, style_sides)?
+        false => one_mask_each("--style-mask", &args.style_mask, style_sides, largest)?
             .into_iter()
             .map(Some)
             .collect(),
@@ -116,11 +132,14 @@ fn one_mask_each(
     option: &str,
     paths: &[PathBuf],
     sides: &[usize],
+    largest: Limits,
 ) -> Result<Vec<Picture>, Failure> {
     match (paths.len(), sides.len()) {
         (count, styles) if count == styles => {
             let masks = paths.iter().zip(sides);
-            masks.map(|(path, &side)| open_mask(path, side)).collect()
+            masks
+                .map(|(path, &side)| open_mask(path, side, largest))
+                .collect()
         }
         (count, styles) => Err(Failure::usage(format!(
             "{option} is given {count} times for {styles} styles; give one for each"

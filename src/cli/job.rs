@@ -48,15 +48,16 @@ impl JobTemplate {
         styles: &[PathBuf],
     ) -> Result<Self, Failure> {
         let (recipe, start) = recipe::from_style_args(args, device)?;
+        let largest = memory.largest_picture();
         let start = start.map(|path| {
             Ok(Start {
                 path: path.to_path_buf(),
-                picture: inputs::open(path, inputs::content_side(&recipe))?,
+                picture: inputs::open_content(path, &recipe, largest)?,
             })
         });
         Ok(Self {
             start: start.transpose()?,
-            styles: inputs::styles(args, &recipe, styles)?,
+            styles: inputs::styles(args, &recipe, styles, largest)?,
             recipe,
             seed: args.seed,
             save: save_options(args),
@@ -77,7 +78,7 @@ impl JobTemplate {
             reports: reports.clone(),
             memory: self.memory,
             recipe: self.recipe.clone(),
-            content: inputs::open(content, inputs::content_side(&self.recipe))?,
+            content: inputs::open_content(content, &self.recipe, self.memory.largest_picture())?,
             styles: self.styles.clone(),
             start: self.start.clone(),
             seed: self.seed,

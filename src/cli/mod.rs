@@ -7,6 +7,7 @@
 pub mod args;
 mod batch;
 mod bench;
+mod budget;
 mod checkpoint_file;
 pub mod command;
 mod console;
@@ -17,6 +18,7 @@ mod dry_run;
 mod encoder;
 mod failure;
 mod files;
+mod forecast;
 mod inputs;
 mod interrupt;
 mod invocation;

@@ -77,7 +77,7 @@ fn style(args: &ReconstructStyleArgs) -> Result<Job, Failure> {
 
 /// Reads the picture.
 fn open(args: &ReconstructionArgs) -> Result<Picture, Failure> {
-    inputs::open(&args.image, args.size)
+    inputs::open(&args.image, args.size, args.memory.largest_picture())
 }
 
 fn job(args: &ReconstructionArgs, recipe: Recipe, content: Picture, style: Option<Picture>) -> Job {

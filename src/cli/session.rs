@@ -1,22 +1,26 @@
 //! Running jobs: the loop with its progress, reports, checkpoints and interruption.
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::transfer::{Checkpoint, End, StyleCache};
-use impasto::{Run, Status, StyleTransfer, Vgg19, Vgg19Weights};
+use impasto::{Recipe, Run, Status, StyleTransfer, TransferError, Vgg19, Vgg19Weights};
 
-use super::args::{CheckpointArgs, DeviceArgs};
+use super::args::{CheckpointArgs, DeviceArgs, MemoryArgs};
+use super::budget::Budget;
 use super::checkpoint_file::CheckpointFile;
 use super::console::say;
+use super::describe::{self, gigabytes};
 use super::device::{BackendTask, Device, run_on};
 use super::dry_run;
 use super::encoder::{Encoder, build};
 use super::failure::{Failure, describe_error};
+use super::forecast::Calibration;
 use super::interrupt::Interrupt;
 use super::invocation::Invocation;
 use super::job::Job;
-use super::limits::{check_format, check_memory, check_metadata};
+use super::limits::{check_format, check_metadata};
 use super::progress::ProgressDisplay;
 use super::reports::Reports;
 use super::result::{self, Ending};
@@ -45,9 +49,7 @@ pub fn run_job(
         file: CheckpointFile::new(checkpoints, note),
         resumed,
     };
-    // A dry run compiles nothing.
-    let quiet = task.job.reports.quiet || task.job.reports.dry_run;
-    let ending = run_on(device, quiet, task)?;
+    let ending = run_on(device, task.job.reports.quiet, task)?;
     Ok(ending.exit_code())
 }
 
@@ -86,6 +88,8 @@ pub struct Session<'a, B: AutodiffStyleBackend> {
     cache: StyleCache<B::InnerBackend>,
     interrupt: Interrupt,
     unfinished: Unfinished,
+    /// For dry runs; all jobs have the same recipe.
+    calibration: OnceCell<Calibration>,
 }
 
 impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
@@ -101,6 +105,7 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             cache: StyleCache::default(),
             interrupt: Interrupt::watch()?,
             unfinished,
+            calibration: OnceCell::new(),
         })
     }
 
@@ -119,10 +124,19 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
     ) -> Result<Ending, Failure> {
         let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
         let mut run = self.prepare(job, resumed)?;
-        check_memory(job.memory, run.plan())?;
         check_format(&job.output, run.plan())?;
         if job.reports.dry_run {
-            dry_run::report(job, &run, self.device)?;
+            let device = self.encoder.device();
+            let transfer = |recipe| self.transfer(job, recipe);
+            let calibration = match self.calibration.get() {
+                Some(calibration) => calibration,
+                None => {
+                    let measured = Calibration::new(run.recipe(), &device, transfer)?;
+                    self.calibration.get_or_init(|| measured)
+                }
+            };
+            let seconds = calibration.seconds(run.recipe(), run.plan());
+            dry_run::report(job, &run, self.device, seconds)?;
             return Ok(Ending::Done);
         }
         if self.is_interrupted() {
@@ -136,6 +150,11 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         let provenance = (!job.reports.no_metadata).then(|| run.provenance());
         if let Some(provenance) = &provenance {
             check_metadata(&job.output, &provenance.to_metadata())?;
+        }
+        if !job.reports.quiet {
+            for line in describe::computations(run.plan()) {
+                say(&line);
+            }
         }
         let mut reports =
             Reports::open(&job.reports, &job.output, job.save, provenance, evaluations)?;
@@ -182,25 +201,63 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         )
     }
 
+    /// The pictures of a job with a recipe.
+    fn transfer(&self, job: &Job, recipe: Recipe) -> StyleTransfer<'static, B> {
+        let transfer = StyleTransfer::new(self.encoder)
+            .content(job.content.clone())
+            .recipe(recipe)
+            .seed(job.seed);
+        let styles = job.styles.iter().cloned();
+        let transfer = styles.fold(transfer, StyleTransfer::add_style);
+        match &job.start {
+            Some(start) => transfer.start(start.picture.clone()),
+            None => transfer,
+        }
+    }
+
     /// The run of a job, checked and planned.
     fn prepare(&self, job: &Job, resumed: Option<Checkpoint>) -> Result<Run<B>, Failure> {
-        let mut transfer = StyleTransfer::new(self.encoder)
-            .content(job.content.clone())
-            .recipe(job.recipe.clone())
-            .seed(job.seed)
-            .share(&self.cache);
-        for style in &job.styles {
-            transfer = transfer.add_style(style.clone());
-        }
-        if let Some(start) = &job.start {
-            transfer = transfer.start(start.picture.clone());
-        }
+        let mut transfer = self.transfer(job, job.recipe.clone()).share(&self.cache);
         if let Some(pixels) = job.memory.tile {
             transfer = transfer.tile_size(pixels);
         }
         if let Some(checkpoint) = resumed {
             transfer = transfer.resume(checkpoint);
         }
-        transfer.prepare().map_err(Failure::usage)
+        let budget = Budget::new(job.memory, self.device);
+        if let Some(budget) = budget {
+            transfer = transfer.memory_limit(budget.bytes);
+        }
+        transfer.prepare().map_err(|error| match (error, budget) {
+            (error @ TransferError::Memory { .. }, Some(budget)) => {
+                Failure::usage(too_little_memory(&error, budget, job.memory))
+            }
+            (error, _) => Failure::usage(error),
+        })
     }
+}
+
+/// What to say where no way to compute a picture fits the memory.
+fn too_little_memory(error: &TransferError, budget: Budget, args: MemoryArgs) -> String {
+    let TransferError::Memory {
+        width,
+        height,
+        needed,
+        size,
+        ..
+    } = error
+    else {
+        return error.to_string();
+    };
+    let tile = if args.tile.is_some() {
+        "no --tile, "
+    } else {
+        ""
+    };
+    format!(
+        "{width}×{height} pixels need about {} at least, more than {}; try {tile}--size {size}, --optimizer \
+         adam or --encoder builtin",
+        gigabytes(*needed),
+        budget.describe()
+    )
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use impasto::kernel::AutodiffStyleBackend;
-use impasto::picture::{SaveOptions, check_output};
+use impasto::picture::{Limits, SaveOptions, check_output};
 use impasto::view::{self, FigureOptions};
 use impasto::{Picture, Recipe, Vgg19, Vgg19Weights};
 
@@ -89,8 +89,8 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
     )?;
     let interrupt = Interrupt::watch()?;
     let sheet = FigureSheet {
-        content: open(&args.content, args.size)?,
-        style: open(&args.style, args.size)?,
+        content: open(&args.content, args.size, Limits::REDUCED)?,
+        style: open(&args.style, args.size, Limits::REDUCED)?,
         options: FigureOptions {
             size: args.size,
             iterations: args.iterations,
@@ -140,7 +140,7 @@ impl Sheet for FigureSheet<'_> {
 pub fn features(args: &FeaturesArgs) -> Result<ExitCode, Failure> {
     let encoder = Encoder::choose(&args.device)?;
     check_files([&args.image], &args.device, &encoder, &args.output)?;
-    let picture = open(&args.image, args.size)?;
+    let picture = open(&args.image, args.size, Limits::REDUCED)?;
     let recipe = Recipe::default().with_size(args.size);
     recipe.check().map_err(Failure::usage)?;
     let (width, height) = recipe.dimensions(&picture, args.size);

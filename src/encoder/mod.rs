@@ -12,8 +12,8 @@ pub use crate::layer::{Layer, LayerKind};
 pub use crate::normalization::Normalization;
 pub use architecture::{LayerFacts, architecture};
 pub use features::Features;
-pub(crate) use features::channel_means;
 pub use padding::Padding;
+pub(crate) use vgg19::Reading;
 pub use vgg19::{Vgg19, Vgg19Config};
 
 /// What can go wrong when an image is encoded.

@@ -1,6 +1,7 @@
 //! VGG19's convolutional part as native Burn modules.
 
 use std::path::Path;
+use std::sync::Arc;
 #[cfg(feature = "builtin")]
 use std::sync::OnceLock;
 
@@ -14,8 +15,10 @@ use burn::tensor::{Tensor, TensorData};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::convolution::FrozenConv2d;
+use super::features::{Recomputed, Response};
 use super::{EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling};
 use crate::kernel::{self, Epilogue, Precision};
+use crate::rect::Rect;
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.
@@ -307,29 +310,89 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         image: Tensor<B, 4>,
         taps: &[Layer],
     ) -> Result<Features<B>, EncoderError> {
+        let reading = Reading {
+            taps,
+            kept: None,
+            area: None,
+        };
+        self.read(image, reading)
+    }
+
+    /// Whether the first block is computed in strips for an image of `size` (height and width): if it is
+    /// asked for, and no response within the block is needed as a whole.
+    pub(crate) fn reads_in_strips(&self, size: [usize; 2], reading: Reading<'_>) -> bool {
+        let within = |layer: &Layer| *layer < Layer::POOL1;
+        let only_grams = |layer: &Layer| *layer == Layer::RELU1_1;
+        reading.kept.is_some_and(|kept| {
+            self.padding == Padding::Zero
+                && B::has_strips(size)
+                && reading.taps.iter().any(|layer| !within(layer))
+                && reading.taps.iter().filter(|l| within(l)).all(only_grams)
+                && !kept.iter().any(within)
+        })
+    }
+
+    /// [`features`](Self::features) of which no more is kept than is read.
+    pub(crate) fn read(
+        &self,
+        image: Tensor<B, 4>,
+        reading: Reading<'_>,
+    ) -> Result<Features<B>, EncoderError> {
+        let taps = reading.taps;
         let [_, channels, height, width] = image.dims();
+        let area = reading.area.unwrap_or(Rect::whole([height, width]));
         if channels != 3 {
             return Err(EncoderError::NotRgb { channels });
         }
         self.check(width, height, taps)?;
         let mut responses = Vec::new();
         let Some(&deepest) = taps.iter().max() else {
-            return Ok(Features::new(responses, self.precision));
+            return Ok(Features::with_responses(responses, self.precision));
         };
         let tapped = |layer| taps.contains(&layer);
-        let mut keep = |layer, x: &Tensor<B, 4>| {
-            if tapped(layer) {
-                responses.push((layer, x.clone()));
-            }
-        };
 
         let mut x = self.normalization.apply(image);
         let mut padded = self.padding.apply(&x);
         let mut layers = Layer::all()
             .take_while(|&layer| layer <= deepest)
             .peekable();
+        let mut convolutions = self.convolutions.iter();
+        // The first two at once, where nothing between them and the pool is kept.
+        if let [first, second, ..] = &self.convolutions[..]
+            && self.reads_in_strips([height, width], reading)
+        {
+            let [first, second] = [first.weights(), second.weights()];
+            let input = x;
+            x = B::convolve_block(
+                input.clone(),
+                [&first, &second],
+                Epilogue::ReluPool(self.pooling),
+            );
+            if tapped(Layer::RELU1_1) {
+                let recomputed = Recomputed {
+                    x: input,
+                    convolution: first,
+                    area,
+                    response: Arc::default(),
+                };
+                let response = Response::Recomputed(Box::new(recomputed));
+                responses.push((Layer::RELU1_1, response));
+            }
+            if tapped(Layer::POOL1) {
+                let area = area.at_stride(Layer::POOL1.stride());
+                responses.push((Layer::POOL1, Response::Kept(B::crop(x.clone(), area))));
+            }
+            convolutions.nth(1);
+            layers.find(|&layer| layer == Layer::POOL1);
+        }
+        let mut keep = |layer, x: &Tensor<B, 4>| {
+            if tapped(layer) {
+                let response = B::crop(x.clone(), area.at_stride(layer.stride()));
+                responses.push((layer, Response::Kept(response)));
+            }
+        };
         // A convolution is fused with what follows it unless a tap reads what lies between.
-        for prepared in &self.convolutions {
+        for prepared in convolutions {
             let Some(convolution) = layers.next() else {
                 break;
             };
@@ -374,8 +437,21 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
                 keep(layer, &x);
             }
         }
-        Ok(Features::new(responses, self.precision))
+        Ok(Features::with_responses(responses, self.precision))
     }
+}
+
+/// What is read of an image's features.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    /// The layers.
+    pub taps: &'a [Layer],
+    /// Those of which more than Gram matrices and means are read; the first block of the network is then
+    /// computed in strips, so that its responses to a large image are never there as a whole. `None`: at
+    /// once, which is faster.
+    pub kept: Option<&'a [Layer]>,
+    /// The pixels of which features are read, as corners of positions of all layers; all if `None`.
+    pub area: Option<Rect>,
 }
 
 /// Channels of a convolution.

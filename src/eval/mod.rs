@@ -9,6 +9,10 @@
 //!   gradient of the whole image but for rounding, and no more than one tile with its halo is in
 //!   memory at a time. It costs a second forward pass, and the halos.
 //!
+//! Both can compute the first block of the network in strips of rows, tiles always do: its responses, at
+//! the size of the image, would take more memory than all that is kept of the deeper layers. Where a loss reads
+//! only the Gram matrix of relu1_1, that is computed in strips too, and relu1_1 once more for the gradient.
+//!
 //! ```
 //! # #[cfg(all(feature = "flex", feature = "builtin"))] {
 //! use burn::backend::{Autodiff, Flex};
@@ -38,13 +42,13 @@ mod tile;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::encoder::{EncoderError, Vgg19};
-use crate::kernel::AutodiffStyleBackend;
+use crate::encoder::{EncoderError, Reading, Vgg19};
+use crate::kernel::{AutodiffStyleBackend, StyleBackend};
 use crate::layer::Layer;
 use crate::loss::{Evaluated, Loss, LossValues};
 
 pub use tile::Tile;
-pub(crate) use tile::{features_in_tiles, parts};
+pub(crate) use tile::{PartReading, features_in_tiles, parts};
 
 /// Computes a loss and its gradient with respect to the image, whole or in tiles.
 #[derive(Debug)]
@@ -52,8 +56,11 @@ pub struct Evaluator<B: AutodiffStyleBackend> {
     encoder: Vgg19<B>,
     loss: Loss<B>,
     layers: Vec<Layer>,
+    /// Those of which more than Gram matrices are read.
+    kept: Vec<Layer>,
     margin: usize,
     tile_size: Option<usize>,
+    strips: bool,
 }
 
 /// A loss and its gradient at an image.
@@ -91,10 +98,12 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     pub fn new(encoder: Vgg19<B>, loss: Loss<B>) -> Self {
         Self {
             layers: loss.layers(),
+            kept: loss.kept_layers(),
             margin: loss.margin(),
             encoder,
             loss,
             tile_size: None,
+            strips: false,
         }
     }
 
@@ -113,6 +122,13 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         }
         self.tile_size = pixels;
         Ok(self)
+    }
+
+    /// The same evaluator with the first block of the network in strips of rows, where the image is computed
+    /// whole: about 40 % less memory for a large image, and 10 % more time. Tiles are computed so anyway.
+    pub fn with_strips(mut self, strips: bool) -> Self {
+        self.strips = strips;
+        self
     }
 
     /// The network.
@@ -165,7 +181,12 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         image: &Tensor<B::InnerBackend, 4>,
     ) -> Result<LossGradient<B::InnerBackend>, EvalError> {
         let variable = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
-        let features = self.encoder.features(variable.clone(), &self.layers)?;
+        let reading = Reading {
+            taps: &self.layers,
+            kept: self.strips.then_some(&self.kept[..]),
+            area: None,
+        };
+        let features = self.encoder.read(variable.clone(), reading)?;
         let evaluated = self.loss.evaluate(&variable, &features);
         drop(features);
         // Backward is queued before anything waits for forward.
@@ -196,6 +217,15 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
             losses: evaluated.read(),
             gradient,
         })
+    }
+
+    /// What is read of a tile.
+    fn reading(&self) -> PartReading<'_> {
+        PartReading {
+            layers: &self.layers,
+            kept: &self.kept,
+            margin: self.margin,
+        }
     }
 
     /// The sums over all tiles, added up in the order of the tiles.
@@ -238,9 +268,10 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         tile: &Tile,
     ) -> Result<Sums<B::InnerBackend>, EvalError> {
         let [_, _, height, width] = image.dims();
-        let window = Tensor::from_inner(tile::crop(image, tile.window));
+        let window = B::InnerBackend::crop(image.clone(), tile.window);
+        let window = Tensor::from_inner(window);
         let size = [height, width];
-        let part = tile::part(&self.encoder, window, &self.layers, tile, size)?;
+        let part = tile::part(&self.encoder, window, self.reading(), tile, size)?;
         let sums = self.loss.sums(&part).into_iter();
         Ok(sums.map(Tensor::inner).collect())
     }
@@ -274,10 +305,10 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         derivatives: &Sums<B::InnerBackend>,
     ) -> Result<Tensor<B::InnerBackend, 4>, EvalError> {
         let [_, _, height, width] = image.dims();
-        let window = tile::crop(image, tile.window);
+        let window = B::InnerBackend::crop(image.clone(), tile.window);
         let variable = Tensor::<B, 4>::from_inner(window.clone()).require_grad();
         let size = [height, width];
-        let part = tile::part(&self.encoder, variable.clone(), &self.layers, tile, size)?;
+        let part = tile::part(&self.encoder, variable.clone(), self.reading(), tile, size)?;
         let sums = self.loss.sums(&part).into_iter().zip(derivatives);
         drop(part);
         let products = sums.map(|(sums, derivative)| {
@@ -301,19 +332,11 @@ pub fn add<B: Backend>(total: Sums<B>, sums: Sums<B>) -> Sums<B> {
 }
 
 /// The gradient of an image with what one tile adds to it.
-pub fn add_to_window<B: Backend>(
+pub fn add_to_window<B: StyleBackend>(
     gradient: Tensor<B, 4>,
     tile: &Tile,
     added: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
-    let [batch, channels, ..] = gradient.dims();
-    let window = tile.window;
-    let ranges = [
-        0..batch,
-        0..channels,
-        window.top..window.bottom(),
-        window.left..window.right(),
-    ];
-    let sum = tile::crop(&gradient, window) + added;
-    gradient.slice_assign(ranges, sum)
+    let [_, _, height, width] = gradient.dims();
+    B::crop_backward(added, tile.window, [height, width], Some(gradient))
 }

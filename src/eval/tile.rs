@@ -1,11 +1,12 @@
 //! An image cut into tiles, each with the pixels around it that its features depend on.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
 
-use crate::encoder::{EncoderError, Features, Vgg19, architecture};
+use crate::encoder::{EncoderError, Features, Reading, Vgg19, architecture};
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
-use crate::loss::{Part, Rect};
+use crate::loss::Part;
+use crate::rect::Rect;
 
 /// A tile of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +53,10 @@ impl Tile {
         tiles
     }
 
-    /// The most pixels that one tile of [`grid`](Self::grid) computes with its halo.
-    pub(crate) fn largest(tiles: &[Self]) -> usize {
-        let pixels = tiles
-            .iter()
-            .map(|tile| tile.window.height * tile.window.width);
-        pixels.max().unwrap_or(0)
+    /// The tile of [`grid`](Self::grid) that is largest with its halo.
+    pub(crate) fn largest(tiles: &[Self]) -> Self {
+        let largest = tiles.iter().max_by_key(|tile| tile.window.count());
+        *largest.expect("a tile at least")
     }
 }
 
@@ -96,26 +95,37 @@ fn rect((top, bottom): (usize, usize), (left, right): (usize, usize)) -> Rect {
     }
 }
 
-/// The pixels of a rectangle; the image itself where that is all of it.
-pub(super) fn crop<B: Backend>(image: &Tensor<B, 4>, area: Rect) -> Tensor<B, 4> {
-    let [_, _, height, width] = image.dims();
-    if (area.height, area.width) == (height, width) {
-        return image.clone();
-    }
-    let rows = image.clone().narrow(2, area.top, area.height);
-    rows.narrow(3, area.left, area.width)
+/// What is read of a part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartReading<'a> {
+    /// The layers.
+    pub layers: &'a [Layer],
+    /// Those of which more than Gram matrices and means are read.
+    pub kept: &'a [Layer],
+    /// Pixels beyond the part that are read.
+    pub margin: usize,
 }
 
 /// The part of an image of `size` that a tile is, given the pixels of its window.
 pub(super) fn part<B: StyleBackend>(
     encoder: &Vgg19<B>,
     window: Tensor<B, 4>,
-    layers: &[Layer],
+    reading: PartReading<'_>,
     tile: &Tile,
     size: [usize; 2],
 ) -> Result<Part<B>, EncoderError> {
-    let features = encoder.features(window.clone(), layers)?;
-    Ok(Part::within(window, features, tile.window, tile.area, size))
+    let stride = reading.layers.iter().map(|layer| layer.stride()).max();
+    let margin = reading.margin.next_multiple_of(stride.unwrap_or(1));
+    let seen = tile.area.expanded(margin, tile.window);
+    let within = seen.relative_to(tile.window);
+    let features = Reading {
+        taps: reading.layers,
+        kept: Some(reading.kept),
+        area: Some(within),
+    };
+    let features = encoder.read(window.clone(), features)?;
+    let pixels = B::crop(window, within);
+    Ok(Part::within(pixels, features, seen, tile.area, size))
 }
 
 /// The parts of an image, `[batch, 3, height, width]`, RGB in `[0, 1]`, that its tiles are, computed
@@ -123,13 +133,13 @@ pub(super) fn part<B: StyleBackend>(
 pub(crate) fn parts<'a, B: StyleBackend>(
     encoder: &'a Vgg19<B>,
     image: &'a Tensor<B, 4>,
-    layers: &'a [Layer],
+    reading: PartReading<'a>,
     tiles: &'a [Tile],
 ) -> impl Iterator<Item = Result<Part<B>, EncoderError>> + 'a {
     let [_, _, height, width] = image.dims();
     tiles.iter().map(move |tile| {
-        let window = crop(image, tile.window);
-        part(encoder, window, layers, tile, [height, width])
+        let window = B::crop(image.clone(), tile.window);
+        part(encoder, window, reading, tile, [height, width])
     })
 }
 
@@ -140,7 +150,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
     layers: &[Layer],
     side: Option<usize>,
 ) -> Result<Features<B>, EncoderError> {
-    let [batch, _, height, width] = image.dims();
+    let [_, _, height, width] = image.dims();
     let tiles = Tile::grid([height, width], side, layers, 0);
     if let [_] = tiles[..] {
         return encoder.features(image.clone(), layers);
@@ -149,24 +159,18 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
     layers.sort();
     layers.dedup();
     let mut whole: Vec<Option<Tensor<B, 4>>> = vec![None; layers.len()];
-    for part in parts(encoder, image, &layers, &tiles) {
+    let reading = PartReading {
+        layers: &layers,
+        kept: &layers,
+        margin: 0,
+    };
+    for part in parts(encoder, image, reading, &tiles) {
         let part = part?;
         for (&layer, whole) in layers.iter().zip(&mut whole) {
             let features = part.features(layer);
-            let [_, channels, ..] = features.dims();
-            let place = part.positions(layer);
-            let ranges = [
-                0..batch,
-                0..channels,
-                place.top..place.bottom(),
-                place.left..place.right(),
-            ];
+            let (area, size) = (part.positions(layer), part.layer_size(layer));
             // Taken out, so that it is changed in place.
-            let known = whole.take().unwrap_or_else(|| {
-                let [height, width] = part.layer_size(layer);
-                Tensor::zeros([batch, channels, height, width], &image.device())
-            });
-            *whole = Some(known.slice_assign(ranges, features));
+            *whole = Some(B::crop_backward(features, area, size, whole.take()));
         }
     }
     let responses = layers.into_iter().zip(whole.into_iter().flatten());

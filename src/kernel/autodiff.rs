@@ -12,8 +12,9 @@ use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::{
     BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, SamplePoints,
-    StyleBackend,
+    StyleBackend, channel_means, is_whole, strips,
 };
+use crate::rect::Rect;
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
@@ -33,20 +34,7 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         convolution: &PackedConv2d<Self>,
         epilogue: Epilogue,
     ) -> Tensor<Self, 4> {
-        let PackedConv2d {
-            weight,
-            bias,
-            packed,
-            projection,
-            precision,
-        } = convolution.clone();
-        let convolution = PackedConv2d {
-            weight: weight.inner(),
-            bias: bias.inner(),
-            packed: packed.inner(),
-            projection: projection.map(Tensor::inner),
-            precision,
-        };
+        let convolution = inner(convolution);
         let [_, _, height, width] = x.dims();
         let node = x.clone().into_primitive().tensor().node;
         let x = x.inner();
@@ -66,6 +54,91 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
             }
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn has_strips(size: [usize; 2]) -> bool {
+        strips::are_several(size, B::STRIP_PIXELS)
+    }
+
+    fn convolve_block(
+        x: Tensor<Self, 4>,
+        convolutions: [&PackedConv2d<Self>; 2],
+        epilogue: Epilogue,
+    ) -> Tensor<Self, 4> {
+        let [first, second] = convolutions.map(inner);
+        let [_, _, height, width] = x.dims();
+        let node = x.clone().into_primitive().tensor().node;
+        let x = x.inner();
+        let output = match BlockBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => {
+                let (y, masks) = strips::block(x, [&first, &second], epilogue, true);
+                let state = ([first, second], epilogue, masks, [height, width]);
+                prepared.finish(state, y.into_primitive().tensor())
+            }
+            OpsKind::UnTracked(prepared) => {
+                let (y, _) = strips::block(x, [&first, &second], epilogue, false);
+                prepared.finish(y.into_primitive().tensor())
+            }
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn convolve_gram(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3> {
+        let convolution = inner(convolution);
+        let node = x.clone().into_primitive().tensor().node;
+        let x = x.inner();
+        let gram = strips::gram(&x, &convolution, area);
+        let gram = gram.into_primitive().tensor();
+        let output = match ConvolveGramBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish((x, convolution, area), gram),
+            OpsKind::UnTracked(prepared) => prepared.finish(gram),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn convolve_mean(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3> {
+        let features = Self::convolve(x, convolution, Epilogue::Relu);
+        channel_means(Self::crop(features, area))
+    }
+
+    fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4> {
+        if is_whole(&x, area) {
+            return x;
+        }
+        let [_, _, height, width] = x.dims();
+        let node = x.clone().into_primitive().tensor().node;
+        let y = B::crop(x.inner(), area).into_primitive().tensor();
+        let output = match CropBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((area, [height, width]), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn crop_backward(
+        gradient: Tensor<Self, 4>,
+        area: Rect,
+        size: [usize; 2],
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        let sum = sum.map(Tensor::inner);
+        Tensor::from_inner(B::crop_backward(gradient.inner(), area, size, sum))
     }
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
@@ -209,6 +282,26 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     }
 }
 
+/// The same weights without autodiff.
+fn inner<B: ConvOps, C: CheckpointStrategy>(
+    convolution: &PackedConv2d<Autodiff<B, C>>,
+) -> PackedConv2d<B> {
+    let PackedConv2d {
+        weight,
+        bias,
+        packed,
+        projection,
+        precision,
+    } = convolution.clone();
+    PackedConv2d {
+        weight: weight.inner(),
+        bias: bias.inner(),
+        packed: packed.inner(),
+        projection: projection.map(Tensor::inner),
+        precision,
+    }
+}
+
 fn tensor<B: burn::tensor::backend::Backend, const D: usize>(
     primitive: B::FloatTensorPrimitive,
 ) -> Tensor<B, D> {
@@ -233,6 +326,61 @@ impl<B: ConvOps> Backward<B, 1> for ConvolveBackward {
             let gradient = B::convolve_backward(gradient, &convolution, epilogue, mask, size);
             gradient.into_primitive().tensor()
         });
+    }
+}
+
+#[derive(Debug)]
+struct BlockBackward;
+
+impl<B: ConvOps> Backward<B, 1> for BlockBackward {
+    type State = (
+        [PackedConv2d<B>; 2],
+        Epilogue,
+        strips::BlockMasks<B>,
+        [usize; 2],
+    );
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([first, second], epilogue, masks, size) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            let convolutions = [&first, &second];
+            let gradient = tensor(gradient);
+            let gradient = strips::block_backward(gradient, convolutions, epilogue, masks, size);
+            gradient.into_primitive().tensor()
+        });
+    }
+}
+
+#[derive(Debug)]
+struct ConvolveGramBackward;
+
+impl<B: ConvOps> Backward<B, 1> for ConvolveGramBackward {
+    type State = (Tensor<B, 4>, PackedConv2d<B>, Rect);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, convolution, area) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            let gradient = strips::gram_backward(tensor(gradient), &x, &convolution, area);
+            gradient.into_primitive().tensor()
+        });
+    }
+}
+
+#[derive(Debug)]
+struct CropBackward;
+
+impl<B: ConvOps> Backward<B, 1> for CropBackward {
+    type State = (Rect, [usize; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = tensor::<B, 4>(grads.consume::<B>(&ops.node));
+        let sum = take_gradient(grads, &ops, &gradient);
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        let (area, size) = ops.state;
+        let sum = B::crop_backward(gradient, area, size, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }
 

@@ -7,8 +7,9 @@ use burn::tensor::{Int, Tensor, TensorData, backend};
 use super::cpu::buffer_pool::PooledBuffer;
 use super::cpu::conv1x1::PackedMatrix;
 use super::cpu::convolution::{self, Geometry, Weights};
-use super::cpu::{columns, gram as grams, nearest, pool as pools, sample, winograd};
+use super::cpu::{columns, crop as crops, gram as grams, nearest, pool as pools, sample, winograd};
 use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints, reference};
+use crate::rect::Rect;
 
 /// A backend whose tensors the CPU kernels can read and make.
 pub(super) trait CpuBackend: backend::Backend {
@@ -78,6 +79,19 @@ macro_rules! impl_conv_ops {
                 size: [usize; 2],
             ) -> Tensor<Self, 4> {
                 $crate::kernel::cpu_backend::pool_backward(gradient, pooling, mask, size)
+            }
+
+            fn crop(x: Tensor<Self, 4>, area: $crate::rect::Rect) -> Tensor<Self, 4> {
+                $crate::kernel::cpu_backend::crop(x, area)
+            }
+
+            fn crop_backward(
+                gradient: Tensor<Self, 4>,
+                area: $crate::rect::Rect,
+                size: [usize; 2],
+                sum: Option<Tensor<Self, 4>>,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::cpu_backend::crop_backward(gradient, area, size, sum)
             }
 
             fn conv1x1(
@@ -280,6 +294,39 @@ pub(super) fn pool_backward<B: CpuBackend>(
     filled([batch, channels, size[0], size[1]], |output| {
         pools::backward(&values, (size[0], size[1]), argmax.as_deref(), output);
     })
+}
+
+pub(super) fn crop<B: CpuBackend>(x: Tensor<B, 4>, area: Rect) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = x.dims();
+    let values = match batch * channels * area.count() {
+        0 => None,
+        _ => B::floats(&x),
+    };
+    let Some(values) = values else {
+        return reference::crop(x, area);
+    };
+    filled([batch, channels, area.height, area.width], |output| {
+        crops::forward(&values, [height, width], area, output);
+    })
+}
+
+pub(super) fn crop_backward<B: CpuBackend>(
+    gradient: Tensor<B, 4>,
+    area: Rect,
+    size: [usize; 2],
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let Some(values) = some_floats(&gradient) else {
+        return reference::crop_backward(gradient, area, size, sum);
+    };
+    let [batch, channels, ..] = gradient.dims();
+    let backward = |planes: &mut [f32], add| crops::backward(&values, size, area, planes, add);
+    match sum {
+        Some(sum) => B::modify(sum, |planes| backward(planes, true)),
+        None => filled([batch, channels, size[0], size[1]], |planes| {
+            backward(planes, false);
+        }),
+    }
 }
 
 pub(super) fn conv1x1<B: CpuBackend>(

@@ -2,7 +2,9 @@
 //!
 //! - a 3×3 convolution (stride 1, padding 1) fused with bias, ReLU, 2×2 pool ([`Epilogue`]) and a
 //!   projection of the channels (a 1×1 convolution)
+//! - for large images in strips of rows: a block of two such convolutions, and the Gram matrix of one
 //! - a 2×2 pool
+//! - a rectangle of the positions
 //! - a 1×1 convolution
 //! - the Gram matrix
 //! - features at [`SamplePoints`], between positions by bilinear interpolation
@@ -39,6 +41,7 @@ mod ndarray;
 mod precision;
 pub mod reference;
 mod sample_points;
+mod strips;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
 
@@ -47,8 +50,11 @@ use std::collections::VecDeque;
 use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
+use crate::rect::Rect;
+
 pub use precision::{Precision, UnknownPrecision};
 pub use sample_points::SamplePoints;
+pub(crate) use strips::channel_means;
 
 /// How a 2×2 pool reduces its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,6 +76,16 @@ pub enum Epilogue {
     Relu,
     /// ReLU, then a pool of 2×2 windows with stride 2. An odd last row or column is left out.
     ReluPool(Pooling),
+}
+
+impl Epilogue {
+    /// Pixels along a side of the input for each of the output.
+    fn stride(self) -> usize {
+        match self {
+            Epilogue::None | Epilogue::Relu => 1,
+            Epilogue::ReluPool(_) => 2,
+        }
+    }
 }
 
 /// The weights of a 3×3 convolution, and the same packed for the backend.
@@ -120,6 +136,10 @@ pub type BackwardMask<B> = Tensor<B, 1, Int>;
 ///
 /// All defaults are those in [`mod@reference`].
 pub trait ConvOps: backend::Backend {
+    /// About how many pixels a strip of rows has where a large image is computed in strips: enough to
+    /// keep the device busy.
+    const STRIP_PIXELS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+
     /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes, for a precision that
     /// the backend need not make use of.
     fn pack(weight: Tensor<Self, 4>, _precision: Precision) -> Tensor<Self, 1> {
@@ -179,6 +199,25 @@ pub trait ConvOps: backend::Backend {
         size: [usize; 2],
     ) -> Tensor<Self, 4> {
         reference::pool_backward(gradient, pooling, mask, size)
+    }
+
+    /// The values of a rectangle of `x`, `[batch, channels, height, width]`.
+    ///
+    /// # Panics
+    /// If it reaches beyond `x`.
+    fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4> {
+        reference::crop(x, area)
+    }
+
+    /// The gradient with respect to an `x` of `size` (height and width), zero outside of the rectangle,
+    /// added to `sum`, the gradient so far from other uses of `x`.
+    fn crop_backward(
+        gradient: Tensor<Self, 4>,
+        area: Rect,
+        size: [usize; 2],
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        reference::crop_backward(gradient, area, size, sum)
     }
 
     /// The 1×1 convolution of `x`, `[batch, channels, height, width]`: `matrix`, `[rows, channels]`,
@@ -334,8 +373,47 @@ pub trait StyleBackend: backend::Backend {
         epilogue: Epilogue,
     ) -> Tensor<Self, 4>;
 
+    /// Whether an image of `size` (height and width) is large enough for
+    /// [`convolve_block`](Self::convolve_block) and [`convolve_gram`](Self::convolve_gram) to save memory.
+    fn has_strips(size: [usize; 2]) -> bool;
+
+    /// A convolution with a ReLU and another with an epilogue, as two [`convolve`](Self::convolve), in
+    /// strips of rows: what lies between them is never there as a whole.
+    fn convolve_block(
+        x: Tensor<Self, 4>,
+        convolutions: [&PackedConv2d<Self>; 2],
+        epilogue: Epilogue,
+    ) -> Tensor<Self, 4>;
+
+    /// The [Gram matrices](Self::gram) of the positions in `area` of a convolution with a ReLU, in strips
+    /// of rows: its response is never there as a whole, and computed once more for the gradient.
+    fn convolve_gram(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3>;
+
+    /// The mean of each channel over the positions in `area` of a convolution with a ReLU,
+    /// `[batch, 1, channels]`; without autodiff in strips of rows.
+    fn convolve_mean(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3>;
+
     /// See [`ConvOps::pool`].
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4>;
+
+    /// See [`ConvOps::crop`]. The rectangle of all is `x` itself.
+    fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4>;
+
+    /// See [`ConvOps::crop_backward`]. The result is a constant.
+    fn crop_backward(
+        gradient: Tensor<Self, 4>,
+        area: Rect,
+        size: [usize; 2],
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4>;
 
     /// See [`ConvOps::conv1x1`].
     fn conv1x1(
@@ -402,8 +480,52 @@ impl<B: ConvOps> StyleBackend for B {
         <B as ConvOps>::convolve(x, convolution, epilogue, false).0
     }
 
+    fn has_strips(size: [usize; 2]) -> bool {
+        strips::are_several(size, B::STRIP_PIXELS)
+    }
+
+    fn convolve_block(
+        x: Tensor<Self, 4>,
+        convolutions: [&PackedConv2d<Self>; 2],
+        epilogue: Epilogue,
+    ) -> Tensor<Self, 4> {
+        strips::block(x, convolutions, epilogue, false).0
+    }
+
+    fn convolve_gram(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3> {
+        strips::gram(&x, convolution, area)
+    }
+
+    fn convolve_mean(
+        x: Tensor<Self, 4>,
+        convolution: &PackedConv2d<Self>,
+        area: Rect,
+    ) -> Tensor<Self, 3> {
+        strips::mean(&x, convolution, area)
+    }
+
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
         <B as ConvOps>::pool(x, pooling, false).0
+    }
+
+    fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4> {
+        match is_whole(&x, area) {
+            true => x,
+            false => <B as ConvOps>::crop(x, area),
+        }
+    }
+
+    fn crop_backward(
+        gradient: Tensor<Self, 4>,
+        area: Rect,
+        size: [usize; 2],
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        <B as ConvOps>::crop_backward(gradient, area, size, sum)
     }
 
     fn conv1x1(
@@ -478,6 +600,12 @@ impl<B> AutodiffStyleBackend for B where
 pub fn release_idle_memory() {
     #[cfg(any(feature = "flex", feature = "ndarray"))]
     cpu::buffer_pool::release_idle();
+}
+
+/// Whether a rectangle is all of a tensor's height and width.
+fn is_whole<B: backend::Backend>(x: &Tensor<B, 4>, area: Rect) -> bool {
+    let [_, _, height, width] = x.dims();
+    area == Rect::whole([height, width])
 }
 
 /// Indices on the device.

@@ -12,6 +12,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, sum};
+use crate::rect::Rect;
 
 /// Bits in an element of a mask, whatever the width of the backend's integers.
 const BITS: usize = 32;
@@ -153,6 +154,39 @@ pub fn pool_backward<B: Backend>(
     ]);
     let is_argmax = pad(is_argmax.float(), size).greater_elem(0.5);
     upsample(gradient, size).mask_fill(is_argmax.bool_not(), 0.0)
+}
+
+/// See [`ConvOps::crop`](super::ConvOps::crop).
+pub fn crop<B: Backend>(x: Tensor<B, 4>, area: Rect) -> Tensor<B, 4> {
+    let rows = x.narrow(2, area.top, area.height);
+    rows.narrow(3, area.left, area.width)
+}
+
+/// See [`ConvOps::crop_backward`](super::ConvOps::crop_backward).
+pub fn crop_backward<B: Backend>(
+    gradient: Tensor<B, 4>,
+    area: Rect,
+    size: [usize; 2],
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let [batch, channels, ..] = gradient.dims();
+    let ranges = [
+        0..batch,
+        0..channels,
+        area.top..area.bottom(),
+        area.left..area.right(),
+    ];
+    match sum {
+        Some(sum) => {
+            let known = crop(sum.clone(), area);
+            sum.slice_assign(ranges, known + gradient)
+        }
+        None => {
+            let shape = [batch, channels, size[0], size[1]];
+            let zeros = Tensor::zeros(shape, (&gradient.device(), gradient.dtype()));
+            zeros.slice_assign(ranges, gradient)
+        }
+    }
 }
 
 /// See [`ConvOps::conv1x1`](super::ConvOps::conv1x1).

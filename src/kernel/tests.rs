@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::{
     BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend, reference,
 };
+use crate::rect::Rect;
 
 /// Relative to the largest value of a tensor.
 const TOLERANCE: f32 = 3e-5;
@@ -229,6 +230,75 @@ proptest! {
             let loss = (y * Tensor::from_inner(gradient)).sum();
             assert_close(&found, &x.grad(&loss.backward()).unwrap());
         }
+    }
+
+    #[test]
+    fn rectangles_of_any_shape(
+        batch in 1usize..3, channels in 1usize..5, height in 1usize..20, width in 1usize..20,
+        place in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0), seed in any::<u32>(),
+    ) {
+        let within = |at: f64, share: f64, side: usize| {
+            let first = (at * side as f64) as usize;
+            (first, 1 + (share * (side - first - 1) as f64).round() as usize)
+        };
+        let (top, rows) = within(place.0, place.1, height);
+        let (left, columns) = within(place.2, place.3, width);
+        let area = Rect { top, left, height: rows, width: columns };
+        let x = random::<Flex, 4>([batch, channels, height, width], seed.into());
+        let expected = reference::crop(x.clone(), area);
+        prop_assert_eq!(<Flex as ConvOps>::crop(x.clone(), area).into_data(), expected.into_data());
+        let gradient = random([batch, channels, rows, columns], u64::from(seed) + 1);
+        let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
+        for sum in [None, Some(whole.narrow(0, 1, batch))] {
+            let size = [height, width];
+            let expected = reference::crop_backward(gradient.clone(), area, size, sum.clone());
+            let found = <Flex as ConvOps>::crop_backward(gradient.clone(), area, size, sum);
+            prop_assert_eq!(found.into_data(), expected.into_data());
+        }
+    }
+
+    /// What is computed in strips, and its gradient, beside the same operations on the whole image.
+    #[test]
+    fn strips_of_any_shape(
+        batch in 1usize..3, channels in 1usize..8, height in 1usize..90, width in 1usize..70,
+        epilogue in 1usize..4, place in (0usize..40, 0usize..40), seed in any::<u32>(),
+    ) {
+        type A = Autodiff<Flex>;
+        let (epilogue, seed) = (ALL[epilogue], u64::from(seed));
+        let (height, width) = (height.max(2), width.max(2));
+        let [first, second] = [(3, 2), (2 + channels, 9)]
+            .map(|(inputs, seed_of)| convolution::<A>(inputs, if seed_of == 2 { 2 + channels } else { channels }, seed + seed_of));
+        let x = random::<Flex, 4>([batch, 3, height, width], seed);
+        let (top, left) = (place.0.min(height - 1), place.1.min(width - 1));
+        let area = Rect { top, left, height: height - top, width: (width - left).min(20) };
+        let evaluate = |strips: bool| {
+            let x = Tensor::<A, 4>::from_inner(x.clone()).require_grad();
+            let (y, gram, mean) = match strips {
+                true => (
+                    A::convolve_block(x.clone(), [&first, &second], epilogue),
+                    A::convolve_gram(x.clone(), &first, area),
+                    A::convolve_mean(x.clone(), &first, area),
+                ),
+                false => {
+                    let between = A::convolve(x.clone(), &first, Epilogue::Relu);
+                    let seen = A::crop(between.clone(), area);
+                    let gram = A::gram(seen.clone(), Precision::F32);
+                    let mean = super::channel_means(seen);
+                    (A::convolve(between, &second, epilogue), gram, mean)
+                }
+            };
+            let weights = random(y.dims(), seed + 20);
+            let loss = (y.clone() * weights).sum() + (gram.clone() * random(gram.dims(), seed + 21)).sum()
+                + (mean.clone() * random(mean.dims(), seed + 22)).sum();
+            let gradient = x.grad(&loss.backward()).unwrap();
+            (y.inner(), gram.inner(), mean.inner(), gradient)
+        };
+        let (found, expected) = (evaluate(true), evaluate(false));
+        // Strips begin where tiles do: the same bits.
+        prop_assert_eq!(found.0.into_data(), expected.0.into_data());
+        assert_close(&found.1, &expected.1);
+        assert_close(&found.2, &expected.2);
+        assert_close(&found.3, &expected.3);
     }
 
     #[test]

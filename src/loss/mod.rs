@@ -61,13 +61,15 @@ use crate::encoder::Features;
 use crate::layer::Layer;
 use crate::readback;
 
+pub use crate::rect::Rect;
+
 pub use content::{ContentNormalization, ContentTerm};
 pub use guide::{EmptyRegion, Guide};
 pub use hypercolumn::Hypercolumns;
 pub use layer_neighbors::LayerNeighborsTerm;
 pub use moments::{MomentsDistance, MomentsTerm};
 pub use neighbors::{Distance, NeighborsTerm};
-pub use part::{Part, Rect, sum_per_image};
+pub use part::{Part, sum_per_image};
 pub use pixel_sample::{PixelColumns, PixelSample, pixel_colors};
 pub use relative::RelativeTerm;
 pub use similarity::SelfSimilarityTerm;
@@ -131,6 +133,16 @@ impl<B: Backend> Loss<B> {
     /// All layers that the terms read, without repetition, shallow to deep.
     pub fn layers(&self) -> Vec<Layer> {
         let mut layers: Vec<Layer> = self.terms().flat_map(|(_, term)| term.layers()).collect();
+        layers.sort();
+        layers.dedup();
+        layers
+    }
+
+    /// Those of the [layers](Self::layers) of which a term reads more than
+    /// [Gram matrices](Term::reads_only_grams).
+    pub fn kept_layers(&self) -> Vec<Layer> {
+        let terms = self.terms().filter(|(_, term)| !term.reads_only_grams());
+        let mut layers: Vec<Layer> = terms.flat_map(|(_, term)| term.layers()).collect();
         layers.sort();
         layers.dedup();
         layers

@@ -2,33 +2,9 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::encoder::{Features, Layer, channel_means};
-use crate::kernel::{SamplePoints, StyleBackend};
-
-/// A rectangle of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rect {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Number of rows.
-    pub height: usize,
-    /// Number of columns.
-    pub width: usize,
-}
-
-impl Rect {
-    /// The row after the last.
-    pub fn bottom(&self) -> usize {
-        self.top + self.height
-    }
-
-    /// The column after the last.
-    pub fn right(&self) -> usize {
-        self.left + self.width
-    }
-}
+use crate::encoder::{Features, Layer};
+use crate::kernel::{SamplePoints, StyleBackend, channel_means};
+use crate::rect::Rect;
 
 /// A rectangle of an image with the features of its positions: the whole image, or one of disjoint
 /// parts that cover it.
@@ -52,12 +28,7 @@ impl<B: Backend> Part<B> {
     /// The part that covers an image, `[batch, 3, height, width]`, RGB in `[0, 1]`, with its features.
     pub fn whole(image: Tensor<B, 4>, features: Features<B>) -> Self {
         let [_, _, height, width] = image.dims();
-        let area = Rect {
-            top: 0,
-            left: 0,
-            height,
-            width,
-        };
+        let area = Rect::whole([height, width]);
         Self::within(image, features, area, area, [height, width])
     }
 
@@ -118,34 +89,32 @@ impl<B: Backend> Part<B> {
     /// The positions of a layer that belong to the part, in the coordinates of its response to the
     /// whole image.
     pub fn positions(&self, layer: Layer) -> Rect {
-        let stride = layer.stride();
-        let (top, left) = (self.area.top / stride, self.area.left / stride);
-        Rect {
-            top,
-            left,
-            height: self.area.bottom() / stride - top,
-            width: self.area.right() / stride - left,
-        }
+        self.area.at_stride(layer.stride())
     }
 
     /// The share of a layer's positions that belong to the part, 0 to 1.
     pub fn share(&self, layer: Layer) -> f64 {
         let [height, width] = self.layer_size(layer);
         let positions = self.positions(layer);
-        (positions.height * positions.width) as f64 / (height * width) as f64
+        positions.count() as f64 / (height * width) as f64
     }
 
+    /// The same positions in the coordinates of the response to the window.
+    fn positions_in_window(&self, layer: Layer) -> Rect {
+        let window = self.window.at_stride(layer.stride());
+        self.positions(layer).relative_to(window)
+    }
+}
+
+impl<B: StyleBackend> Part<B> {
     /// The features of one layer at the positions that belong to the part,
     /// `[batch, channels, height, width]`.
     ///
     /// # Panics
     /// If the layer is none of the term's [`layers`](super::Term::layers).
     pub fn features(&self, layer: Layer) -> Tensor<B, 4> {
-        let positions = self.positions(layer);
-        let stride = layer.stride();
-        let rows = (positions.top - self.window.top / stride, positions.height);
-        let columns = (positions.left - self.window.left / stride, positions.width);
-        narrow(self.features.get(layer).clone(), rows, columns)
+        let features = self.features.get(layer).clone();
+        B::crop(features, self.positions_in_window(layer))
     }
 
     /// Of a tensor with a value for each position of a layer, `[.., .., height, width]` of the whole
@@ -162,14 +131,9 @@ impl<B: Backend> Part<B> {
             size[0],
             size[1]
         );
-        let positions = self.positions(layer);
-        let rows = (positions.top, positions.height);
-        let columns = (positions.left, positions.width);
-        narrow(whole.clone(), rows, columns)
+        B::crop(whole.clone(), self.positions(layer))
     }
-}
 
-impl<B: StyleBackend> Part<B> {
     /// The features of one layer at some points, each row and column in its response to the whole
     /// image, between positions by bilinear interpolation: `[batch, channels, points]`. Positions that
     /// are read must not lie farther beyond the part than the term's [`margin`](super::Term::margin).
@@ -192,22 +156,33 @@ impl<B: StyleBackend> Part<B> {
     /// With a [guide](super::Guide) of the layer, `[1, 1, height, width]`, features are multiplied by
     /// it first.
     pub fn gram_sum(&self, layer: Layer, guide: Option<&Tensor<B, 4>>) -> Tensor<B, 3> {
-        let features = match guide {
-            None => self.features(layer),
-            Some(guide) => self.features(layer) * self.crop(layer, guide),
+        let gram = match guide {
+            None => {
+                let area = self.positions_in_window(layer);
+                self.features.gram_of(layer, Some(area))
+            }
+            Some(guide) => {
+                let features = self.features(layer) * self.crop(layer, guide);
+                B::gram(features, self.features.precision())
+            }
         };
-        let gram = B::gram(features, self.features.precision());
         scaled(gram, self.share(layer))
     }
 
     /// `Σ_p f_p / (H·W)` over the positions of the part, `[batch, 1, channels]`: added up over all
     /// parts, the mean of each channel. With a guide, features are multiplied by its square.
     pub fn mean_sum(&self, layer: Layer, guide: Option<&Tensor<B, 4>>) -> Tensor<B, 3> {
-        let features = match guide {
-            None => self.features(layer),
-            Some(guide) => self.features(layer) * self.crop(layer, guide).powi_scalar(2),
+        let mean = match guide {
+            None => {
+                let area = self.positions_in_window(layer);
+                self.features.mean_of(layer, Some(area))
+            }
+            Some(guide) => {
+                let guide = self.crop(layer, guide).powi_scalar(2);
+                channel_means(self.features(layer) * guide)
+            }
         };
-        scaled(channel_means(features), self.share(layer))
+        scaled(mean, self.share(layer))
     }
 }
 

@@ -40,6 +40,10 @@ impl<B: Backend, T: Term<B>> Term<B> for RelativeTerm<B, T> {
         format!("{}, relative to no response", self.term.describe())
     }
 
+    fn reads_only_grams(&self) -> bool {
+        self.term.reads_only_grams()
+    }
+
     fn margin(&self) -> usize {
         self.term.margin()
     }

@@ -122,6 +122,10 @@ impl<B: StyleBackend> Term<B> for StyleTerm<B> {
         B::squared_distances(sums, self.target.clone().flatten(1, 2), self.scale())
     }
 
+    fn reads_only_grams(&self) -> bool {
+        self.guide.is_none()
+    }
+
     fn describe(&self) -> String {
         let scale = match self.normalization {
             GramNormalization::PerElement => "mean squared error of the Gram matrix ÷ CHW",

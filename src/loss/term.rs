@@ -32,6 +32,12 @@ pub trait Term<B: Backend>: fmt::Debug + Send {
     /// A few words for the printed tree.
     fn describe(&self) -> String;
 
+    /// Whether [`sums`](Self::sums) reads nothing of its layers but [`Part::gram_sum`] without a guide, so
+    /// that features need not be kept where they cost more memory than time.
+    fn reads_only_grams(&self) -> bool {
+        false
+    }
+
     /// How many pixels beyond the part on each side [`sums`](Self::sums) reads by
     /// [`Part::pixels`] and [`Part::sample`].
     fn margin(&self) -> usize {

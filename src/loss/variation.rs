@@ -3,8 +3,9 @@
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::{Part, Rect, Term, sum_per_image};
+use super::{Part, Term, sum_per_image};
 use crate::layer::Layer;
+use crate::rect::Rect;
 
 /// What is summed over neighbouring pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,20 @@ impl Picture {
     }
 }
 
+impl Picture {
+    /// Width and height of the picture in a file as they are stored, before it is turned upright. Reads no
+    /// pixels.
+    ///
+    /// # Errors
+    /// [`PictureError`] naming the file.
+    pub fn read_size(path: impl AsRef<Path>) -> Result<(usize, usize), PictureError> {
+        let path = path.as_ref();
+        let limits = Limits::REDUCED;
+        let header = read_header(open_file(path)?, path, limits.bytes, Meaning::Data)?;
+        Ok((header.width as usize, header.height as usize))
+    }
+}
+
 /// Decodes a picture; `path` is for messages.
 fn decode<'a>(
     file: impl BufRead + Seek + 'a,

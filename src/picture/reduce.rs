@@ -25,6 +25,9 @@ const AT_ONCE: u32 = 1 << 20;
 /// Pixels of the result, on either side, that the filter of [`Picture::resize`] reaches.
 const SUPPORT: f64 = 3.0;
 
+/// A picture of at most as many pixels is kept at its size, whatever is needed of it.
+const KEPT: u64 = 16 << 20;
+
 impl Limits {
     /// Bounds on a picture that [`Picture::open_reduced`] reduces: 256 × 2²⁰ pixels (such as
     /// 16384×16384, or A4 at 1200 dots an inch with room to spare) and 3 GiB for the samples as
@@ -38,10 +41,10 @@ impl Limits {
 
 impl Picture {
     /// Reads a picture of which no more than `longest_side` pixels along the longest side are
-    /// needed. One within [`Limits::default`] is read exactly as by [`Picture::open`], whatever its
-    /// size; a larger one, up to [`Limits::REDUCED`], is decoded in the depth that its file has and
-    /// reduced until its longest side is `longest_side`: as [`Picture::resize`] would do it, but some
-    /// rows at a time, so that it never takes the memory of a whole picture of f32.
+    /// needed. One of at most 16 × 2²⁰ pixels, or within [`Limits::default`] and no larger than needed, is
+    /// read exactly as by [`Picture::open`]; a larger one, up to [`Limits::REDUCED`], is decoded in the depth
+    /// that its file has and reduced until its longest side is `longest_side`: as [`Picture::resize`] would
+    /// do it, but some rows at a time, so that it never takes the memory of a whole picture of f32.
     ///
     /// # Errors
     /// Those of [`Picture::open`]; [`PictureError::TooLarge`] also if what is left would exceed
@@ -77,7 +80,20 @@ impl Picture {
     /// # Errors
     /// Those of [`Picture::open_reduced`].
     pub fn open_mask(path: impl AsRef<Path>, longest_side: usize) -> Result<Self, PictureError> {
-        let (path, limits) = (path.as_ref(), [Limits::default(), Limits::REDUCED]);
+        Self::open_mask_with(path, longest_side, Limits::default(), Limits::REDUCED)
+    }
+
+    /// [`Picture::open_mask`] with other bounds, as for [`Picture::open_reduced_with`].
+    ///
+    /// # Errors
+    /// See [`Picture::open_mask`].
+    pub fn open_mask_with(
+        path: impl AsRef<Path>,
+        longest_side: usize,
+        whole: Limits,
+        reduced: Limits,
+    ) -> Result<Self, PictureError> {
+        let (path, limits) = (path.as_ref(), [whole, reduced]);
         decode_reduced(open_file(path)?, path, longest_side, limits, Meaning::Data)
     }
 }
@@ -92,7 +108,8 @@ pub(super) fn decode_reduced<'a>(
     meaning: Meaning,
 ) -> Result<Picture, PictureError> {
     let header = read_header(file, path, whole.bytes.max(reduced.bytes), meaning)?;
-    if header.fits(whole) {
+    let longest = header.width.max(header.height) as usize;
+    if header.fits(whole) && (header.pixels() <= KEPT || longest <= longest_side) {
         let (image, attributes) = header.decode()?;
         return attributes.into_picture(image);
     }

@@ -14,7 +14,7 @@ use burn::tensor::{Tensor, TensorData};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::Recipe;
+use super::{Computation, Recipe};
 use crate::atomic;
 use crate::optim::OptimizerState;
 
@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub(super) fingerprint: u128,
     /// The recipe in force, which may have been changed during the run.
     pub(super) recipe: Recipe,
+    /// How the scales are computed, on which their last bits depend.
+    pub(super) computations: Vec<Computation>,
     /// The image that the scale started from.
     pub(super) start: TensorData,
     /// What the optimiser has changed so far: pixels or coefficients.
@@ -77,6 +79,7 @@ const VERSION: &str = "impasto.checkpoint";
 const NOTE: &str = "note";
 const FINGERPRINT: &str = "fingerprint";
 const RECIPE: &str = "recipe";
+const COMPUTATIONS: &str = "computations";
 
 impl Checkpoint {
     /// How many evaluations of loss and gradient the run has made.
@@ -109,7 +112,7 @@ impl Checkpoint {
             source,
         };
         let mut metadata = HashMap::from([
-            (VERSION.to_string(), "3".to_string()),
+            (VERSION.to_string(), "4".to_string()),
             (NOTE.to_string(), self.note.clone()),
             (
                 FINGERPRINT.to_string(),
@@ -119,6 +122,9 @@ impl Checkpoint {
         let recipe = serde_json::to_string(&self.recipe);
         let recipe = recipe.map_err(|error| io(IoError::other(error)))?;
         metadata.insert(RECIPE.to_string(), recipe);
+        let computations = serde_json::to_string(&self.computations);
+        let computations = computations.map_err(|error| io(IoError::other(error)))?;
+        metadata.insert(COMPUTATIONS.to_string(), computations);
         for (key, value) in self.numbers() {
             metadata.insert(key, value.to_string());
         }
@@ -184,7 +190,7 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
-        if metadata.get(VERSION).map(String::as_str) != Some("3") {
+        if metadata.get(VERSION).map(String::as_str) != Some("4") {
             return Err("it is of another kind or version".to_string());
         }
         let text = |key: &str| match metadata.get(key) {
@@ -232,6 +238,8 @@ impl Checkpoint {
                 .map_err(|_| format!("`{FINGERPRINT}` is damaged"))?,
             recipe: serde_json::from_str(text(RECIPE)?)
                 .map_err(|error| format!("`{RECIPE}` is damaged: {error}"))?,
+            computations: serde_json::from_str(text(COMPUTATIONS)?)
+                .map_err(|error| format!("`{COMPUTATIONS}` is damaged: {error}"))?,
             start: images.remove("start").ok_or("`start` is missing")?,
             variables: images.remove("variables").ok_or("`variables` is missing")?,
             best: (

@@ -47,6 +47,24 @@ pub enum TransferError {
         /// Height in pixels.
         height: usize,
     },
+    /// A limit on memory that no way to compute a scale fits.
+    #[error(
+        "{width}×{height} pixels need about {} MB at least, and {} MB are allowed; a size of {size} would fit",
+        needed.div_ceil(1_000_000),
+        limit / 1_000_000
+    )]
+    Memory {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// The bytes that are needed at least.
+        needed: u64,
+        /// The bytes that are allowed.
+        limit: u64,
+        /// The largest size of a result that fits, as the recipe measures it, or nearly.
+        size: usize,
+    },
     /// A region that a style shall be confined to, of which nothing is left.
     #[error("the region of style {style} is empty; give a mask with white in it, or a larger size")]
     Region {

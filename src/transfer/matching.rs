@@ -122,7 +122,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         };
         let [_, _, height, width] = searched.dims();
         let hypercolumns = Hypercolumns::new(&encoder, &settings.layers, [height, width])?;
-        let queries = Columns::of(&encoder, &searched, &hypercolumns, self.tile_size)?;
+        let queries = Columns::of(&encoder, &searched, &hypercolumns, inputs.tile_size())?;
         let count = hypercolumns.count();
         let device = encoder.device();
         let mut term = NeighborsTerm::new(hypercolumns, settings.distance, &device);
@@ -139,7 +139,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
                 (&queries, &queries.mean_within(mask.as_ref())),
                 &images,
                 style_mask,
-                settings,
+                (settings, inputs.tile_size()),
             )?;
             let weights = match mask {
                 None => Tensor::full([count], style.weight, &device),
@@ -159,7 +159,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         (queries, queries_mean): (&Columns<B::InnerBackend>, &Columns<B::InnerBackend>),
         images: &[Tensor<B::InnerBackend, 4>],
         mask: Option<&Picture>,
-        settings: &Neighbors,
+        (settings, tile_size): (&Neighbors, Option<usize>),
     ) -> Result<Vec<Tensor<B::InnerBackend, 2>>, TransferError> {
         // Turned pictures one after the other, twice: first for their mean, then for the search. Kept
         // together they would need several times the memory.
@@ -167,7 +167,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let image = &images[turns];
             let [_, _, height, width] = image.dims();
             let hypercolumns = Hypercolumns::new(encoder, &settings.layers, [height, width])?;
-            let columns = Columns::of(encoder, image, &hypercolumns, self.tile_size)?;
+            let columns = Columns::of(encoder, image, &hypercolumns, tile_size)?;
             let Some(mask) = mask else {
                 return Ok(columns);
             };

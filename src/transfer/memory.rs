@@ -1,8 +1,8 @@
 //! How much memory a run needs, before it is begun.
 
 use super::matching::POOL_SIDE;
-use super::plan::content_layers;
-use super::{Recipe, Request};
+use super::{Computation, Recipe, Request};
+use crate::encoder::Reading;
 use crate::eval::Tile;
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::{Layer, LayerKind};
@@ -12,10 +12,12 @@ use crate::optim::OptimizerConfig;
 /// The program, its threads and the pictures.
 const BASE: u64 = 30 << 20;
 
-/// Halves of a tensor of the largest size that come on top of what is kept: input and output of a
-/// convolution or of its gradient, and memory that waits to be used again (fitted to the measurements
-/// in `BENCHMARKS.md`).
-const ON_TOP: u64 = 5;
+/// Tensors of the largest size that come on top of what is kept: input and output of a convolution or of
+/// its gradient, and memory that waits to be used again (fitted to the measurements in `BENCHMARKS.md`).
+const ON_TOP: f64 = 2.5;
+
+/// Bytes of a value of the first block's widest layer where it is computed in strips, of as many pixels.
+const STRIP: u64 = 4 * 5 << 17;
 
 /// Sets of hypercolumns that are there together while neighbours are searched: of the style, the
 /// targets so far, and what they become (fitted to measurements).
@@ -28,7 +30,13 @@ impl<B: AutodiffStyleBackend> Request<B> {
     /// About how many bytes an evaluation of an image of `size` (height and width) needs at its peak,
     /// with everything that is kept between evaluations; or the targets of the largest style, of
     /// `styles` (widths and heights), where they need more.
-    pub fn memory(&self, recipe: &Recipe, size: [usize; 2], styles: &[(usize, usize)]) -> u64 {
+    pub fn memory(
+        &self,
+        recipe: &Recipe,
+        size: [usize; 2],
+        styles: &[(usize, usize)],
+        how: Computation,
+    ) -> u64 {
         let widths = self.encoder.widths();
         let inputs = std::iter::once(3).chain(widths.iter().map(|width| width.projected));
         let weights: u64 = inputs
@@ -36,7 +44,10 @@ impl<B: AutodiffStyleBackend> Request<B> {
             .map(|(channels_in, width)| 9 * (channels_in * width.channels_out) as u64)
             .sum();
         let images = match recipe.optimizer {
-            OptimizerConfig::Lbfgs(config) => 2 * config.history.min(recipe.iterations) as u64 + 8,
+            OptimizerConfig::Lbfgs(config) => {
+                let history = how.history.unwrap_or(config.history);
+                2 * history.min(recipe.iterations) as u64 + 6
+            }
             OptimizerConfig::Adam(_) => 8,
         };
         let originals: u64 = [&self.content, &self.start]
@@ -46,21 +57,24 @@ impl<B: AutodiffStyleBackend> Request<B> {
             .map(|picture| 4 * picture.rgb().len() as u64)
             .sum();
         let layers = self.layers(recipe);
-        let tiles = |size| self.tiles(recipe, size, &layers);
-        let window = Tile::largest(&tiles(size));
-        let style_windows = styles.iter();
-        let style_windows = style_windows.map(|&(w, h)| Tile::largest(&tiles([h, w])));
-        let features = self.features(&layers, window);
-        let largest = style_windows
-            .map(|window| self.features(&layers, window))
-            .max();
+        let largest = |size| {
+            let tiles = self.tiles(recipe, size, &layers, how.tile_size);
+            Tile::largest(&tiles)
+        };
         let pixels = (size[0] * size[1]) as u64;
-        let targets = match window < size[0] * size[1] {
+        let (tile, kept) = (largest(size), self.kept_layers(recipe));
+        let targets = match tile.window.count() < size[0] * size[1] {
             true => self.targets(recipe, pixels),
             // Among the features of the whole image.
             false => 0,
         };
-        let features = features.max(largest.unwrap_or(0));
+        let strips = how.strips || how.tile_size.is_some();
+        let features = self.features(&layers, strips.then_some(&kept[..]), tile);
+        let style_features = styles.iter().map(|&(width, height)| {
+            let tile = largest([height, width]);
+            self.features(&layers, strips.then_some(&kept[..]), tile)
+        });
+        let features = style_features.fold(features, u64::max);
         let styles = styles.iter().map(|&(width, height)| width * height);
         let columns = self.columns(recipe, styles.fold(size[0] * size[1], usize::max));
         BASE + WEIGHT * weights + originals + images * 12 * pixels + targets + features + columns
@@ -90,33 +104,44 @@ impl<B: AutodiffStyleBackend> Request<B> {
         bytes
     }
 
-    /// The features that the losses read, one bit for each other ReLU output, and the tensors that are
-    /// being computed, at this many pixels.
-    fn features(&self, taps: &[Layer], pixels: usize) -> u64 {
+    /// The features that the losses read of a tile, one bit for each other ReLU output, and the tensors that
+    /// are being computed; in strips if only these layers are kept.
+    fn features(&self, taps: &[Layer], kept: Option<&[Layer]>, tile: Tile) -> u64 {
         let widths = self.encoder.widths();
+        let window = [tile.window.height, tile.window.width];
+        let area = Some(tile.area);
+        let reading = Reading { taps, kept, area };
+        let strips = self.encoder.reads_in_strips(window, reading);
         let deepest = taps.iter().max().copied().unwrap_or(Layer::CONV1_1);
-        let mut kept = 0;
-        let mut largest = 0;
+        let (window, area) = (tile.window.count() as u64, tile.area.count() as u64);
+        let (mut bytes, mut largest) = (0, 0);
         for layer in Layer::all().take_while(|&layer| layer <= deepest) {
             let Some(width) = widths.get(layer.depth() - 1) else {
                 break;
             };
-            let values = |channels| values(layer, channels, pixels as u64);
-            largest = largest.max(4 * values(width.projected));
-            if taps.contains(&layer) {
-                kept += 4 * values(width.projected);
-            }
+            let (projected, own) = (width.projected, width.channels_out);
             if layer.kind() == LayerKind::Relu {
-                kept += values(width.channels_out) / 8;
+                bytes += values(layer, own, window) / 8;
+            }
+            if strips && layer < Layer::POOL1 {
+                continue;
+            }
+            largest = largest.max(4 * values(layer, projected, window));
+            if taps.contains(&layer) {
+                bytes += 4 * values(layer, projected, area);
             }
         }
-        kept + ON_TOP * largest / 2
+        if strips {
+            let widest = widths.first().map_or(0, |width| width.channels_out);
+            bytes += STRIP * widest as u64;
+        }
+        bytes + (ON_TOP * largest as f64) as u64
     }
 
     /// The features of the content picture that an image of this many pixels is compared with.
     fn targets(&self, recipe: &Recipe, pixels: u64) -> u64 {
         let widths = self.encoder.widths();
-        let layers = content_layers(recipe).into_iter();
+        let layers = recipe.used_content_layers().into_iter();
         let bytes = layers.filter_map(|layer| {
             let width = widths.get(layer.depth() - 1)?;
             Some(4 * values(layer, width.projected, pixels))

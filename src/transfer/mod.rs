@@ -2,6 +2,7 @@
 //! that its owner steps.
 
 mod checkpoint;
+mod computation;
 mod ema;
 mod error;
 mod fingerprint;
@@ -27,6 +28,7 @@ use crate::loss::{Loss, Term};
 use crate::picture::Picture;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use computation::Computation;
 pub use error::TransferError;
 pub use plan::{Plan, PlannedScale};
 pub use provenance::{EncoderInfo, Provenance, ProvenanceError, StyleInfo};
@@ -140,6 +142,15 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
     /// same gradient but for rounding, which an optimiser may magnify, in less memory and more time; see [`eval`](crate::eval).
     pub fn tile_size(mut self, pixels: usize) -> Self {
         self.request.tile_size = Some(pixels);
+        self
+    }
+
+    /// How many bytes the process may take, by the estimate of [`PlannedScale::memory`]. Each scale is
+    /// computed in the fastest way that fits: whole, with the first block of the network in strips, in as
+    /// few tiles as possible, and with a shorter history of L-BFGS; see [`Computation`]. A resumed scale
+    /// is computed as it was begun. Without a limit everything is computed whole.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.request.memory_limit = Some(bytes);
         self
     }
 

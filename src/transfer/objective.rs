@@ -3,7 +3,7 @@
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 
-use super::plan::{PlannedScale, RegionGuides, content_layers, style_layers};
+use super::plan::{PlannedScale, RegionGuides};
 use super::style_cache::{Statistics, StyleInputs};
 use super::{Recipe, Request, Style, StyleLoss, TransferError};
 use crate::encoder::Vgg19;
@@ -36,6 +36,13 @@ pub(super) struct ScaleInputs<'a, B: AutodiffStyleBackend> {
     pub guides: &'a [Option<RegionGuides<B::InnerBackend>>],
 }
 
+impl<B: AutodiffStyleBackend> ScaleInputs<'_, B> {
+    /// How large the tiles are in which the scale is computed, if it is.
+    pub fn tile_size(&self) -> Option<usize> {
+        self.scale.computation.tile_size
+    }
+}
+
 impl<B: AutodiffStyleBackend> Request<B> {
     /// The parts of the loss that the recipe asks for.
     ///
@@ -64,10 +71,10 @@ impl<B: AutodiffStyleBackend> Request<B> {
     }
 
     fn content_terms(&self, inputs: &ScaleInputs<'_, B>) -> Result<Vec<Loss<B>>, TransferError> {
-        let layers = content_layers(inputs.recipe);
+        let layers = inputs.recipe.used_content_layers();
         let (encoder, device) = (inputs.encoder.valid(), inputs.encoder.device());
         let image = inputs.content.to_tensor(&device);
-        let targets = features_in_tiles(&encoder, &image, &layers, self.tile_size)?;
+        let targets = features_in_tiles(&encoder, &image, &layers, inputs.tile_size())?;
         let terms = layers.into_iter().map(|layer| {
             let channels = inputs.encoder.channels(layer)?;
             let target = Tensor::from_inner(targets.get(layer).clone());
@@ -157,7 +164,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         inputs: &ScaleInputs<'_, B>,
         styles: &[Numbered],
     ) -> Result<Vec<Statistics<B::InnerBackend>>, TransferError> {
-        let layers = style_layers(inputs.recipe);
+        let layers = inputs.recipe.used_style_layers();
         let encoder = inputs.encoder.valid();
         let total: f64 = styles.iter().map(|(_, style)| style.weight).sum();
         let mut targets: Vec<Statistics<B::InnerBackend>> = Vec::new();
@@ -176,7 +183,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
                     guide: guides.and_then(|guides| guides.style.as_ref()),
                     size,
                     layers: &layers,
-                    tile_size: self.tile_size,
+                    tile_size: inputs.tile_size(),
                 },
             )?;
             let weighted = statistics.into_iter();

@@ -3,12 +3,14 @@
 use burn::tensor::backend::Backend;
 use serde::Serialize;
 
-use super::{Recipe, Request, Style, TransferError};
+use super::computation::{Computation, Fit};
+use super::{Recipe, Request, Style, StyleLoss, TransferError};
 use crate::encoder::{EncoderError, Vgg19};
 use crate::eval::{EvalError, Tile};
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::Layer;
 use crate::loss::{Guide, Hypercolumns};
+use crate::optim::OptimizerConfig;
 use crate::picture::Picture;
 
 /// Most pixels along a side of a resized picture.
@@ -34,6 +36,22 @@ impl Plan {
         let (first, last) = (size(self.scales.first()), size(self.scales.last()));
         first != last && size(self.scales.get(index)) == last
     }
+
+    /// How the scales are computed.
+    pub(super) fn computations(&self) -> Vec<Computation> {
+        let scales = self.scales.iter();
+        scales.map(|scale| scale.computation).collect()
+    }
+
+    /// The optimiser of a scale, with a history that fits the memory.
+    pub(super) fn optimizer_at(&self, recipe: &Recipe, index: usize) -> OptimizerConfig {
+        let mut optimizer = recipe.optimizer_at(self.is_finest_of_several(index));
+        let fitting = self.scales.get(index).and_then(|s| s.computation.history);
+        if let (OptimizerConfig::Lbfgs(config), Some(history)) = (&mut optimizer, fitting) {
+            config.history = history;
+        }
+        optimizer
+    }
 }
 
 /// One scale of a [`Plan`].
@@ -49,9 +67,13 @@ pub struct PlannedScale {
     pub iterations: usize,
     /// Whether this is the last pass of [`Neighbors`](super::Neighbors), at the size of the scale before.
     pub final_pass: bool,
+    /// How it is computed.
+    pub computation: Computation,
     /// How many tiles the image is computed in; 1 is the whole image at once.
     pub tiles: usize,
-    /// About how many bytes the process needs on a CPU, give or take a quarter.
+    /// The pixels of all tiles with their halos.
+    pub window_pixels: usize,
+    /// About how many bytes the process needs on a CPU, give or take a fifth.
     pub memory: u64,
 }
 
@@ -87,14 +109,34 @@ impl<B: AutodiffStyleBackend> Request<B> {
                 Err(EncoderError::ImageTooSmall { .. }) if !last => continue,
                 fits => fits?,
             }
+            let planned = self.computations.get(scales.len());
+            let size = [height, width];
+            let (computation, memory) = match planned {
+                Some(&planned) => (planned, self.memory(recipe, size, &styles, planned)),
+                None => match self.computation(recipe, size, &styles) {
+                    Fit::Found(computation, memory) => (computation, memory),
+                    Fit::Needs(needed) => {
+                        return Err(TransferError::Memory {
+                            width,
+                            height,
+                            needed,
+                            limit: self.memory_limit.unwrap_or_default(),
+                            size: self.fitting_size(recipe)?,
+                        });
+                    }
+                },
+            };
+            let tiles = self.tiles(recipe, size, &layers, computation.tile_size);
             scales.push(PlannedScale {
                 size: scale.size,
                 width,
                 height,
                 iterations: scale.iterations,
                 final_pass: scale.final_pass,
-                tiles: self.tiles(recipe, [height, width], &layers).len(),
-                memory: self.memory(recipe, [height, width], &styles),
+                computation,
+                tiles: tiles.len(),
+                window_pixels: tiles.iter().map(|tile| tile.window.count()).sum(),
+                memory,
             });
         }
         let coverage = |style: &Style| {
@@ -108,14 +150,20 @@ impl<B: AutodiffStyleBackend> Request<B> {
         })
     }
 
-    /// The tiles of an image of `size` (height and width).
-    pub fn tiles(&self, recipe: &Recipe, size: [usize; 2], layers: &[Layer]) -> Vec<Tile> {
+    /// The tiles of an image of `size` (height and width), about as large as given.
+    pub fn tiles(
+        &self,
+        recipe: &Recipe,
+        size: [usize; 2],
+        layers: &[Layer],
+        tile_size: Option<usize>,
+    ) -> Vec<Tile> {
         // Total variation looks one pixel further.
         let mut margin = self.own_terms.margin.max(1);
         if recipe.neighbors.weight > 0.0 {
             margin = margin.max(Hypercolumns::margin_of(&recipe.neighbors.layers));
         }
-        Tile::grid(size, self.tile_size, layers, margin)
+        Tile::grid(size, tile_size, layers, margin)
     }
 
     fn check_styles(&self, recipe: &Recipe) -> Result<(), TransferError> {
@@ -135,11 +183,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
     }
 
     fn check_tiles(&self, recipe: &Recipe) -> Result<(), EvalError> {
-        let term = match &self.own_terms.needs_whole_image {
-            Some(term) => Some(term.clone()),
-            None => recipe.needs_whole_image().map(str::to_string),
-        };
-        match (self.tile_size, term) {
+        match (self.tile_size, self.needs_whole_image(recipe)) {
             (Some(0), _) => Err(EvalError::NoTileSize),
             (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term }),
             _ => Ok(()),
@@ -147,7 +191,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
     }
 
     /// Width and height of every style picture at a scale of this size.
-    fn style_sizes(
+    pub(super) fn style_sizes(
         &self,
         recipe: &Recipe,
         size: usize,
@@ -177,7 +221,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         recipe: &Recipe,
         scale: &PlannedScale,
     ) -> Result<Vec<Option<RegionGuides<B::InnerBackend>>>, TransferError> {
-        let (mut layers, device) = (style_layers(recipe), self.encoder.device());
+        let (mut layers, device) = (recipe.used_style_layers(), self.encoder.device());
         if recipe.neighbors.weight > 0.0 && !layers.contains(&Hypercolumns::GRID_LAYER) {
             layers.push(Hypercolumns::GRID_LAYER);
         }
@@ -203,13 +247,29 @@ impl<B: AutodiffStyleBackend> Request<B> {
         guides.collect()
     }
 
+    /// Those of the layers of which more than Gram matrices are read.
+    pub fn kept_layers(&self, recipe: &Recipe) -> Vec<Layer> {
+        let style = match recipe.style_loss {
+            StyleLoss::Gram if self.styles.iter().all(|style| style.region.is_none()) => Vec::new(),
+            _ => recipe.used_style_layers(),
+        };
+        let own = self.own_terms.kept_layers.clone();
+        [
+            recipe.used_content_layers(),
+            style,
+            recipe.matched_layers(),
+            own,
+        ]
+        .concat()
+    }
+
     /// All layers that the loss reads.
     pub fn layers(&self, recipe: &Recipe) -> Vec<Layer> {
         let own = self.own_terms.layers.clone();
         let mut layers = [
-            content_layers(recipe),
-            style_layers(recipe),
-            matched_layers(recipe),
+            recipe.used_content_layers(),
+            recipe.used_style_layers(),
+            recipe.matched_layers(),
             own,
         ]
         .concat();
@@ -228,35 +288,7 @@ fn check_sizes<B: Backend>(
     recipe: &Recipe,
 ) -> Result<(), EncoderError> {
     encoder.check(width, height, layers)?;
-    let layers = [style_layers(recipe), matched_layers(recipe)].concat();
+    let layers = recipe.layers_of_styles();
     let mut styles = styles.iter();
     styles.try_for_each(|&(width, height)| encoder.check(width, height, &layers))
-}
-
-/// Style layers that are really used.
-pub(super) fn style_layers(recipe: &Recipe) -> Vec<Layer> {
-    match recipe.style_weight > 0.0 {
-        true => recipe.style_layers.clone(),
-        false => Vec::new(),
-    }
-}
-
-/// Layers of the losses by matching that are really used.
-pub(super) fn matched_layers(recipe: &Recipe) -> Vec<Layer> {
-    let (neighbors, transport) = (&recipe.neighbors, &recipe.transport);
-    let used = [
-        (neighbors.weight, &neighbors.layers),
-        (transport.weight, &transport.layers),
-    ];
-    let used = used.into_iter().filter(|(weight, _)| *weight > 0.0);
-    used.flat_map(|(_, layers)| layers.iter().copied())
-        .collect()
-}
-
-/// Content layers that are really used.
-pub(super) fn content_layers(recipe: &Recipe) -> Vec<Layer> {
-    match recipe.content_weight > 0.0 {
-        true => recipe.content_layers.clone(),
-        false => Vec::new(),
-    }
 }

@@ -1,7 +1,7 @@
 //! The pictures, the recipe and all else that a run is asked for.
 
 use super::fingerprint::Fingerprint;
-use super::{Checkpoint, Recipe, Style, StyleCache, TransferError};
+use super::{Checkpoint, Computation, Recipe, Style, StyleCache, TransferError};
 use crate::encoder::Vgg19;
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::Layer;
@@ -20,6 +20,9 @@ pub(super) struct Request<B: AutodiffStyleBackend> {
     pub own_terms: OwnTerms<B>,
     pub cache: StyleCache<B::InnerBackend>,
     pub tile_size: Option<usize>,
+    pub memory_limit: Option<u64>,
+    /// How the scales of a resumed run are computed.
+    pub computations: Vec<Computation>,
     pub resume: Option<Checkpoint>,
 }
 
@@ -30,6 +33,8 @@ pub(super) struct OwnTerms<B: AutodiffStyleBackend> {
     pub losses: Vec<Loss<B>>,
     pub count: usize,
     pub layers: Vec<Layer>,
+    /// Those of which more than Gram matrices are read.
+    pub kept_layers: Vec<Layer>,
     /// The largest margin, in pixels.
     pub margin: usize,
     /// Names, weights and descriptions, a line each.
@@ -42,6 +47,7 @@ impl<B: AutodiffStyleBackend> OwnTerms<B> {
     pub fn push(&mut self, term: Loss<B>) {
         self.count += 1;
         self.layers.extend(term.layers());
+        self.kept_layers.extend(term.kept_layers());
         self.margin = self.margin.max(term.margin());
         self.description.push_str(&format!("{term}\n"));
         let name = term.needs_whole_image().map(str::to_string);
@@ -63,12 +69,15 @@ impl<B: AutodiffStyleBackend> Request<B> {
                 losses: Vec::new(),
                 count: 0,
                 layers: Vec::new(),
+                kept_layers: Vec::new(),
                 margin: 0,
                 description: String::new(),
                 needs_whole_image: None,
             },
             cache: StyleCache::default(),
             tile_size: None,
+            memory_limit: None,
+            computations: Vec::new(),
             resume: None,
         }
     }

@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::encoder::{EncoderError, Vgg19};
-use crate::eval::{Tile, parts};
+use crate::eval::{PartReading, Tile, parts};
 use crate::kernel::{StyleBackend, indices};
 use crate::loss::Hypercolumns;
 
@@ -38,7 +38,12 @@ impl<B: StyleBackend> Columns<B> {
         layers.sort();
         let mut order = Vec::new();
         let mut found: Vec<Vec<Tensor<B, 2>>> = vec![Vec::new(); layers.len()];
-        for part in parts(encoder, image, &layers, &tiles) {
+        let reading = PartReading {
+            layers: &layers,
+            kept: &layers,
+            margin: hypercolumns.margin(),
+        };
+        for part in parts(encoder, image, reading, &tiles) {
             let part = part?;
             let positions = hypercolumns.positions(&part);
             let columns = hypercolumns.columns(&part, &positions);

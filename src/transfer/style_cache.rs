@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::fingerprint;
 use crate::encoder::{EncoderError, Padding, Pooling, Vgg19};
-use crate::eval::{Tile, parts};
+use crate::eval::{PartReading, Tile, parts};
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
 use crate::loss::{Guide, Part};
@@ -159,8 +159,19 @@ fn compute<B: StyleBackend>(
     let image = inputs.picture.resize(width, height);
     let image = image.to_tensor(&encoder.device());
     let tiles = Tile::grid([height, width], inputs.tile_size, inputs.layers, 0);
+    // Masked features are read as such.
+    let kept = if inputs.guide.is_some() {
+        inputs.layers
+    } else {
+        &[]
+    };
     let mut total: Option<Vec<Statistics<B>>> = None;
-    for part in parts(encoder, &image, inputs.layers, &tiles) {
+    let reading = PartReading {
+        layers: inputs.layers,
+        kept,
+        margin: 0,
+    };
+    for part in parts(encoder, &image, reading, &tiles) {
         let part = part?;
         let layers = inputs.layers.iter();
         let statistics = layers.map(|&layer| Statistics::of(&part, layer, inputs.guide));

@@ -254,6 +254,34 @@ proptest! {
     }
 }
 
+/// The first block in strips of rows, which only large images have.
+#[test]
+fn the_gradient_in_strips_is_that_of_the_whole_image() {
+    let encoder = encoder();
+    for (height, width) in [(513, 514), (290, 1000), (2000, 133)] {
+        let image = image(1, height, width, 5);
+        let layers = [Layer::RELU1_1, Layer::RELU2_1];
+        let whole = |strips| {
+            let targets = encoder.valid().features(image.clone(), &layers).unwrap();
+            let terms = layers.map(|layer| {
+                let channels = encoder.channels(layer).unwrap();
+                let target = Tensor::from_inner(targets.gram(layer)) * 0.5;
+                let normalization = GramNormalization::PerPosition;
+                let term = StyleTerm::new(layer, channels, normalization, target);
+                Loss::term(layer.to_string(), 1.0, term)
+            });
+            let loss = Loss::sum("total", 1.0, terms.into());
+            let evaluator = Evaluator::new(encoder.clone(), loss).with_strips(strips);
+            evaluator.evaluate(&image).unwrap()
+        };
+        let (expected, found) = (whole(false), whole(true));
+        let (a, b) = (expected.losses.weighted(), found.losses.weighted());
+        assert!((a - b).abs() < 1e-5 * a, "{b} instead of {a}");
+        let off = off(&found.gradient, &expected.gradient);
+        assert!(off > 0.0 && off < 1e-5, "{off}");
+    }
+}
+
 /// A batch counts as the mean of its images, for every term.
 #[test]
 fn the_loss_of_a_batch_is_the_mean_of_its_images() {

@@ -33,6 +33,8 @@ mod jxl;
 mod jxl_avif;
 #[cfg(feature = "flex")]
 mod kernels;
+#[cfg(feature = "builtin")]
+mod memory;
 mod picture_files;
 #[cfg(feature = "flex")]
 mod pictures;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use impasto::kernel::Precision;
+use impasto::picture::Limits;
 use impasto::{Normalization, Padding, Pooling};
 
 use super::values::parse_bytes;
@@ -51,13 +52,30 @@ pub struct DeviceArgs {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Computation")]
 pub struct MemoryArgs {
-    /// Refuse to start a run that needs more memory than this, such as 4GB
+    /// Take no more memory than this, such as 4GB: a picture that needs more is computed in tiles, or with a
+    /// shorter --history [default: most of what is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub memory: Option<u64>,
     /// Compute in tiles of about N pixels on a side: the same gradient but for rounding, in less
-    /// memory and more time [default: the whole picture at once]
+    /// memory and more time [default: the whole picture at once, if --memory allows]
     #[arg(long, value_name = "N")]
     pub tile: Option<usize>,
+    /// Refuse pictures of more than N million pixels; larger ones than are needed are shrunk while they are
+    /// read
+    #[arg(long, value_name = "N", default_value = "270", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_megapixels: u32,
+}
+
+impl MemoryArgs {
+    /// The bounds on a picture that is shrunk while it is read.
+    pub fn largest_picture(self) -> Limits {
+        let pixels = u64::from(self.max_megapixels) * 1_000_000;
+        Limits {
+            pixels,
+            // As many bytes a pixel as for others.
+            bytes: Limits::REDUCED.bytes.max(12 * pixels),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

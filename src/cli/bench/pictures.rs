@@ -4,6 +4,7 @@ use std::f32::consts::TAU;
 use std::path::PathBuf;
 
 use impasto::Picture;
+use impasto::picture::Limits;
 
 use super::objective::Pair;
 use crate::cli::args::BenchArgs;
@@ -20,7 +21,7 @@ impl Pictures {
     /// Reads the pictures that the arguments name.
     pub fn open(args: &BenchArgs) -> Result<Self, Failure> {
         // All of them is needed: the longest side does not tell the side of a square.
-        let open = |path: &PathBuf| open(path, usize::MAX);
+        let open = |path: &PathBuf| open(path, usize::MAX, Limits::REDUCED);
         let content = args.content.as_ref().map(open).transpose()?;
         let style = args.style.as_ref().map(open).transpose()?;
         let pair = content.zip(style);

@@ -11,6 +11,7 @@
 //! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
 //! | [`convolution`] | the 3×3 convolution with its epilogue and projection, and its gradient |
 //! | [`pool`], [`conv1x1`], [`gram`] | the 2×2 pool, 1×1 convolutions, Gram matrices |
+//! | [`crop`] | rectangles of planes |
 //! | [`sample`], [`columns`] | features at points, products of columns |
 //! | [`nearest`] | the column with the largest inner product, among many |
 //! | [`buffer_pool`] | reuse of memory |
@@ -28,6 +29,7 @@ pub mod buffer_pool;
 pub mod columns;
 pub mod conv1x1;
 pub mod convolution;
+pub mod crop;
 pub mod gram;
 mod interleave;
 mod lanes;

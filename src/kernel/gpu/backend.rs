@@ -135,6 +135,8 @@ macro_rules! impl_conv_ops {
             I: IntElement,
             T: BoolElement,
         {
+            const STRIP_PIXELS: usize = 1 << 21;
+
             fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
                 match takes(&weight) {
                     true => Self::wrap(ops::pack(Self::unwrap(weight), precision)),

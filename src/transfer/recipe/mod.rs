@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod layers;
 mod matching;
 mod presets;
 mod settings;
@@ -313,6 +314,15 @@ impl Recipe {
         }
     }
 
+    /// The longest side of a picture of this width and height at a size, turned by a quarter or not.
+    pub fn longest_side(&self, (width, height): (usize, usize), size: f64) -> f64 {
+        let longest = |width: usize, height: usize| {
+            let (width, height) = (width as f64, height as f64);
+            width.max(height) * size / self.measured(width, height)
+        };
+        longest(width, height).max(longest(height, width))
+    }
+
     /// Width and height of a picture at a size; the proportions are kept, no side vanishes.
     pub fn dimensions(&self, picture: &Picture, size: usize) -> (usize, usize) {
         let (width, height) = (picture.width() as f64, picture.height() as f64);
@@ -322,7 +332,7 @@ impl Recipe {
     }
 
     /// Width and height of a style picture at a scale of this size, `scale` times as large as the
-    /// recipe has it.
+    /// recipe has it, but not too small for the layers.
     pub(super) fn style_dimensions(
         &self,
         style: &Picture,
@@ -333,8 +343,19 @@ impl Recipe {
         let size = largest * (size as f64 / self.size as f64) * self.style_scale * scale;
         let (width, height) = self.dimensions(style, (size.round() as usize).max(1));
         let own = (style.width(), style.height());
-        match !self.enlarge_styles && width > own.0 {
+        let (width, height) = match !self.enlarge_styles && width > own.0 {
             true => own,
+            false => (width, height),
+        };
+        // What is too small for the layers is enlarged until its shorter side has a position at each.
+        let strides = self.layers_of_styles().into_iter().map(Layer::stride);
+        let least = strides.max().unwrap_or(1);
+        let shorter = width.min(height);
+        match shorter < least {
+            true => {
+                let enlarged = |side: usize| (side * least).div_ceil(shorter);
+                (enlarged(width), enlarged(height))
+            }
             false => (width, height),
         }
     }

@@ -35,7 +35,12 @@ impl<B: AutodiffStyleBackend> Run<B> {
             Some(checkpoint) => checkpoint.recipe.clone(),
             None => request.recipe.clone().sized_for(content),
         };
+        if let Some(checkpoint) = &checkpoint {
+            request.computations = checkpoint.computations.clone();
+        }
         let plan = request.plan(&recipe)?;
+        // They stay what they are, also if the recipe is changed.
+        request.computations = plan.computations();
         let evaluations = checkpoint
             .as_ref()
             .map_or(0, |checkpoint| checkpoint.evaluations);
@@ -91,7 +96,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             content: request.content.as_ref().map_or([0; 2], size_of),
             styles: request.styles.iter().map(StyleInfo::new).collect(),
             start_picture: request.start.is_some(),
-            tile_size: request.tile_size,
+            tile_size: last.and_then(|scale| scale.computation.tile_size),
             own_terms: request.own_terms.count,
         }
     }
@@ -187,6 +192,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             elapsed: self.elapsed(),
             fingerprint: *self.fingerprint.get_or_init(|| self.request.fingerprint()),
             recipe: self.setup.recipe.clone(),
+            computations: self.setup.plan.computations(),
             best: (progress.best.0, to_data(progress.best.1.clone())),
             start: to_data(progress.start.clone()),
             variables: to_data(progress.variables.clone()),
@@ -335,8 +341,7 @@ fn resumed<B: AutodiffStyleBackend>(
         return Err(CheckpointError::OtherRun);
     }
     let tensor = |data: TensorData| Tensor::from_data(data, &device);
-    let last = plan.is_finest_of_several(checkpoint.scale);
-    let mut optimizer = recipe.optimizer_at(last).init();
+    let mut optimizer = plan.optimizer_at(recipe, checkpoint.scale).init();
     optimizer
         .restore(checkpoint.optimizer.map(tensor))
         .map_err(|_| CheckpointError::OtherRun)?;

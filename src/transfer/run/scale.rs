@@ -11,7 +11,7 @@ use super::outcome::End;
 use super::state::{Run, ScaleProgress, ScaleState};
 use crate::encoder::Vgg19;
 use crate::eval::Evaluator;
-use crate::kernel::AutodiffStyleBackend;
+use crate::kernel::{self, AutodiffStyleBackend};
 use crate::loss::{Loss, ScaleView};
 use crate::optim::{Optimizer, OptimizerConfig, Variables, finest_band};
 use crate::picture::Picture;
@@ -80,6 +80,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
             }
         };
         self.setup.guides[progress.index].clear();
+        // What the targets needed has other sizes than what the steps will need.
+        kernel::release_idle_memory();
         self.scale = Some(ScaleState {
             evaluator,
             map: self.variables(progress.index),
@@ -157,7 +159,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             Err(error) => {
                 parts.append(&mut self.request.own_terms.losses);
                 let before = Evaluator::new(encoder, Loss::sum("total", 1.0, parts));
-                scale.evaluator = before.with_tile_size(self.request.tile_size)?;
+                scale.evaluator = self.computing(index, before)?;
                 Err(error)
             }
         };
@@ -189,8 +191,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
 
     /// The optimiser of a scale.
     fn optimizer_at(&self, index: usize) -> OptimizerConfig {
-        let last = self.setup.plan.is_finest_of_several(index);
-        self.setup.recipe.optimizer_at(last)
+        self.setup.plan.optimizer_at(&self.setup.recipe, index)
     }
 
     /// What the optimiser changes at a scale.
@@ -236,9 +237,19 @@ impl<B: AutodiffStyleBackend> Run<B> {
             self.take_terms_back(loss);
             return Err(error.into());
         }
-        let evaluator = Evaluator::new(encoder, loss);
+        self.computing(index, Evaluator::new(encoder, loss))
+    }
+
+    /// An evaluator that computes a scale as planned.
+    fn computing(
+        &self,
+        index: usize,
+        evaluator: Evaluator<B>,
+    ) -> Result<Evaluator<B>, TransferError> {
+        let computation = self.setup.plan.scales[index].computation;
+        let evaluator = evaluator.with_strips(computation.strips);
         // That no term needs the whole image was checked when the run was planned.
-        Ok(evaluator.with_tile_size(self.request.tile_size)?)
+        Ok(evaluator.with_tile_size(computation.tile_size)?)
     }
 
     /// Takes the terms of the user's own out of the loss of a scale; returns the others.

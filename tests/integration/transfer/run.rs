@@ -620,3 +620,71 @@ fn scales_too_small_for_the_layers_are_left_out() {
     let picture = banner().run().unwrap().picture;
     assert_eq!((picture.width(), picture.height()), (160, 16));
 }
+
+/// Any limit, any size: the plan keeps it or says what is needed, and what is said to fit does.
+#[test]
+fn plans_keep_to_the_memory_limit() {
+    use proptest::prelude::*;
+    let encoder = encoder();
+    let cases = ProptestConfig::with_cases(200);
+    proptest!(cases, |(
+        limit in 20_000_000u64..400_000_000, size in 16usize..1500, kind in 0usize..3,
+        iterations in 1usize..200,
+    )| {
+        let optimizer = match kind {
+            0 => OptimizerConfig::Adam(AdamConfig::default()),
+            _ => OptimizerConfig::Lbfgs(LbfgsConfig::default()),
+        };
+        let recipe = if kind == 2 { Recipe::default() } else { recipe() };
+        let recipe = Recipe { iterations, optimizer, coarsest: 64, ..recipe }.with_size(size);
+        let limited = || transfer(&encoder).recipe(recipe.clone()).memory_limit(limit);
+        match limited().plan() {
+            Ok(plan) => {
+                for scale in &plan.scales {
+                    prop_assert!(scale.memory <= limit, "{scale:?} for {limit}");
+                    prop_assert_eq!(scale.computation.tile_size.is_some(), scale.tiles > 1);
+                }
+            }
+            Err(TransferError::Memory { needed, limit: told, size, .. }) => {
+                prop_assert!(needed > limit && told == limit);
+                let smaller = limited().recipe(recipe.clone().with_size(size));
+                prop_assert!(size <= 16 || smaller.plan().is_ok(), "{size} does not fit {limit}");
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+        let free = transfer(&encoder).recipe(recipe.clone()).plan().unwrap();
+        prop_assert!(free.scales.iter().all(|scale| scale.tiles == 1));
+    });
+}
+
+/// A scale that was begun in tiles to fit the memory goes on in these tiles, whatever is free by then.
+#[test]
+fn a_resumed_run_is_computed_as_it_was_begun() {
+    let encoder = encoder();
+    let recipe = Recipe {
+        optimizer: OptimizerConfig::Lbfgs(LbfgsConfig::default()),
+        iterations: 8,
+        ..recipe()
+    }
+    .with_size(300);
+    let with = |limit: u64| {
+        transfer(&encoder)
+            .recipe(recipe.clone())
+            .memory_limit(limit)
+    };
+    let free = transfer(&encoder).recipe(recipe.clone()).plan().unwrap();
+    let whole = free.scales.last().unwrap().memory;
+    let limit = whole - (whole - 32_000_000) / 2;
+    let plan = with(limit).plan().unwrap();
+    assert!(plan.scales.last().unwrap().tiles > 1, "{plan:?}");
+    let expected = to_the_end(with(limit).prepare().unwrap());
+    let mut run = with(limit).prepare().unwrap();
+    while run.evaluations() < 8 {
+        run.step().unwrap();
+    }
+    let checkpoint = through_a_file(&run.checkpoint().unwrap());
+    let resumed = transfer(&encoder).recipe(recipe.clone()).resume(checkpoint);
+    let resumed = resumed.prepare().unwrap();
+    assert_eq!(resumed.plan().scales, plan.scales);
+    assert_eq!(to_the_end(resumed), expected);
+}

@@ -1,0 +1,138 @@
+//! How the loss of a scale is computed, so that a run fits the memory that it may take.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Recipe, Request, TransferError};
+use crate::kernel::AutodiffStyleBackend;
+use crate::optim::OptimizerConfig;
+
+/// How one scale is computed.
+///
+/// Loss and gradient are the same but for rounding, however they are computed. Only a shorter history
+/// changes the course of the optimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Computation {
+    /// About how many pixels a tile has along a side; `None` for the whole image at once.
+    pub tile_size: Option<usize>,
+    /// Whether the first block of the network is computed in strips of rows, as it is in tiles.
+    pub strips: bool,
+    /// How many steps L-BFGS remembers, where that is less than the recipe says.
+    pub history: Option<usize>,
+}
+
+/// Steps that L-BFGS should remember at least, even if tiles must be smaller for it.
+const GOOD_HISTORY: usize = 10;
+
+/// Steps that it remembers in the least memory.
+const LEAST_HISTORY: usize = 1;
+
+/// How many times the estimate a run is allowed: it may be wrong.
+const MARGIN: f64 = 1.07;
+
+/// The smallest tiles that are tried, in pixels along a side. With its halo such a tile is six times as
+/// large.
+const SMALLEST_TILE: usize = 96;
+
+/// What the search for a computation ends with.
+pub(super) enum Fit {
+    /// One that fits, and the bytes that it needs.
+    Found(Computation, u64),
+    /// None; this many bytes are needed at least.
+    Needs(u64),
+}
+
+impl<B: AutodiffStyleBackend> Request<B> {
+    /// The fastest computation of a scale of `size` (height and width) that fits the memory: whole, in
+    /// strips, in as few tiles as possible.
+    pub fn computation(&self, recipe: &Recipe, size: [usize; 2], styles: &[(usize, usize)]) -> Fit {
+        let asked = Computation {
+            tile_size: self.tile_size,
+            strips: false,
+            history: None,
+        };
+        let memory = |how| self.memory(recipe, size, styles, how);
+        let Some(limit) = self.memory_limit else {
+            return Fit::Found(asked, memory(asked));
+        };
+        let budget = (limit as f64 / MARGIN) as u64;
+        let wanted = match recipe.optimizer {
+            OptimizerConfig::Lbfgs(config) => config.history.min(recipe.iterations),
+            OptimizerConfig::Adam(_) => 0,
+        };
+        let with_history = |how: Computation, steps: usize| Computation {
+            history: (steps < wanted).then_some(steps),
+            ..how
+        };
+        let ways = self.ways(recipe, size, asked);
+        for least in [GOOD_HISTORY, LEAST_HISTORY] {
+            let least = least.min(wanted);
+            for &way in &ways {
+                let needed = memory(with_history(way, least));
+                if needed > budget {
+                    continue;
+                }
+                // As much of the history as there is room for.
+                let step = (memory(with_history(way, least + 1)) - needed).max(1);
+                let more = usize::try_from((budget - needed) / step).unwrap_or(usize::MAX);
+                let how = with_history(way, least.saturating_add(more).min(wanted));
+                return Fit::Found(how, memory(how));
+            }
+        }
+        let least = ways.iter().map(|&way| {
+            let steps = LEAST_HISTORY.min(wanted);
+            memory(with_history(way, steps))
+        });
+        let least = least.min().unwrap_or(u64::MAX);
+        Fit::Needs((least as f64 * MARGIN) as u64)
+    }
+
+    /// The ways to compute a scale, fastest first.
+    fn ways(&self, recipe: &Recipe, size: [usize; 2], asked: Computation) -> Vec<Computation> {
+        if asked.tile_size.is_some() {
+            return vec![asked];
+        }
+        let strips = Computation {
+            strips: true,
+            ..asked
+        };
+        let mut ways = vec![asked, strips];
+        if self.needs_whole_image(recipe).is_some() {
+            return ways;
+        }
+        let longest = size[0].max(size[1]);
+        let sides = (2..).map(|pieces| longest.div_ceil(pieces));
+        for side in sides.take_while(|&side| side >= SMALLEST_TILE) {
+            // Others are rounded up to the same.
+            let side = side.next_multiple_of(SMALLEST_TILE / 3);
+            let way = Computation {
+                tile_size: Some(side),
+                ..strips
+            };
+            if ways.last() != Some(&way) {
+                ways.push(way);
+            }
+        }
+        ways
+    }
+
+    /// The name of a term that cannot be computed in tiles, if there is one.
+    pub fn needs_whole_image(&self, recipe: &Recipe) -> Option<String> {
+        let own = self.own_terms.needs_whole_image.clone();
+        own.or_else(|| recipe.needs_whole_image().map(str::to_string))
+    }
+
+    /// The largest size of the result, as the recipe measures it, that fits the memory; at most this one.
+    pub(super) fn fitting_size(&self, recipe: &Recipe) -> Result<usize, TransferError> {
+        let content = self.content()?;
+        let mut size = recipe.size;
+        while size > 16 {
+            size = size * 15 / 16;
+            let (width, height) = recipe.dimensions(content, size);
+            let styles = self.style_sizes(recipe, size)?;
+            if let Fit::Found(..) = self.computation(recipe, [height, width], &styles) {
+                break;
+            }
+        }
+        Ok(size)
+    }
+}
