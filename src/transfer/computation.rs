@@ -27,7 +27,7 @@ const GOOD_HISTORY: usize = 10;
 const LEAST_HISTORY: usize = 1;
 
 /// How many times the estimate a run is allowed: it may be wrong.
-const MARGIN: f64 = 1.07;
+const MARGIN: f64 = 1.1;
 
 /// The smallest tiles that are tried, in pixels along a side. With its halo such a tile is six times as
 /// large.
@@ -43,8 +43,14 @@ pub(super) enum Fit {
 
 impl<B: AutodiffStyleBackend> Request<B> {
     /// The fastest computation of a scale of `size` (height and width) that fits the memory: whole, in
-    /// strips, in as few tiles as possible.
-    pub fn computation(&self, recipe: &Recipe, size: [usize; 2], styles: &[(usize, usize)]) -> Fit {
+    /// strips, in as few tiles as possible; after a scale that left as many bytes behind.
+    pub fn computation(
+        &self,
+        recipe: &Recipe,
+        size: [usize; 2],
+        styles: &[(usize, usize)],
+        left: u64,
+    ) -> Fit {
         let asked = Computation {
             tile_size: self.tile_size,
             strips: false,
@@ -54,7 +60,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let Some(limit) = self.memory_limit else {
             return Fit::Found(asked, memory(asked));
         };
-        let budget = (limit as f64 / MARGIN) as u64;
+        let budget = ((limit as f64 / MARGIN) as u64).saturating_sub(left);
         let wanted = match recipe.optimizer {
             OptimizerConfig::Lbfgs(config) => config.history.min(recipe.iterations),
             OptimizerConfig::Adam(_) => 0,
@@ -83,7 +89,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             memory(with_history(way, steps))
         });
         let least = least.min().unwrap_or(u64::MAX);
-        Fit::Needs((least as f64 * MARGIN) as u64)
+        Fit::Needs(((least + left) as f64 * MARGIN) as u64)
     }
 
     /// The ways to compute a scale, fastest first.
@@ -122,17 +128,15 @@ impl<B: AutodiffStyleBackend> Request<B> {
     }
 
     /// The largest size of the result, as the recipe measures it, that fits the memory; at most this one.
-    pub(super) fn fitting_size(&self, recipe: &Recipe) -> Result<usize, TransferError> {
-        let content = self.content()?;
+    pub(super) fn fitting_size(&self, recipe: &Recipe) -> usize {
         let mut size = recipe.size;
         while size > 16 {
             size = size * 15 / 16;
-            let (width, height) = recipe.dimensions(content, size);
-            let styles = self.style_sizes(recipe, size)?;
-            if let Fit::Found(..) = self.computation(recipe, [height, width], &styles) {
+            let scales = self.scales(&recipe.clone().with_size(size));
+            if !matches!(scales, Err(TransferError::Memory { .. })) {
                 break;
             }
         }
-        Ok(size)
+        size
     }
 }

@@ -17,7 +17,7 @@ const BASE: u64 = 30 << 20;
 const ON_TOP: f64 = 2.5;
 
 /// Bytes of a value of the first block's widest layer where it is computed in strips, of as many pixels.
-const STRIP: u64 = 4 * 5 << 17;
+const STRIP: u64 = 32 << 17;
 
 /// Sets of hypercolumns that are there together while neighbours are searched: of the style, the
 /// targets so far, and what they become (fitted to measurements).
@@ -43,13 +43,14 @@ impl<B: AutodiffStyleBackend> Request<B> {
             .zip(&widths)
             .map(|(channels_in, width)| 9 * (channels_in * width.channels_out) as u64)
             .sum();
-        let images = match recipe.optimizer {
+        let history = match recipe.optimizer {
             OptimizerConfig::Lbfgs(config) => {
                 let history = how.history.unwrap_or(config.history);
-                2 * history.min(recipe.iterations) as u64 + 6
+                2 * history.min(recipe.iterations) as u64
             }
-            OptimizerConfig::Adam(_) => 8,
+            OptimizerConfig::Adam(_) => 0,
         };
+        let images = history + if recipe.pyramid > 0 { 10 } else { 8 };
         let originals: u64 = [&self.content, &self.start]
             .into_iter()
             .flatten()

@@ -91,13 +91,29 @@ impl<B: AutodiffStyleBackend> Request<B> {
     /// Checks everything about a run that can be checked without running it, but for the masks.
     pub fn plan(&self, recipe: &Recipe) -> Result<Plan, TransferError> {
         recipe.check()?;
-        let content = self.content()?;
+        self.content()?;
         self.check_styles(recipe)?;
         self.check_tiles(recipe)?;
-        let layers = self.layers(recipe);
-        let mut scales = Vec::new();
-        let sizes = recipe.scales();
-        for scale in &sizes {
+        let mut scales = self.scales(recipe);
+        if let Err(TransferError::Memory { size, .. }) = &mut scales {
+            *size = self.fitting_size(recipe);
+        }
+        let coverage = |style: &Style| {
+            let rgb = style.region.as_ref()?.content.rgb();
+            Some(rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / rgb.len() as f64)
+        };
+        Ok(Plan {
+            scales: scales?,
+            layers: self.layers(recipe),
+            coverage: self.styles.iter().map(coverage).collect(),
+        })
+    }
+
+    /// The scales, each computed in a way that fits the memory. An error says nothing of the size that would.
+    pub(super) fn scales(&self, recipe: &Recipe) -> Result<Vec<PlannedScale>, TransferError> {
+        let (content, layers) = (self.content()?, self.layers(recipe));
+        let mut scales: Vec<PlannedScale> = Vec::new();
+        for scale in &recipe.scales() {
             let last = scale.size == recipe.size;
             let (width, height) = recipe.dimensions(content, scale.size);
             if width.max(height) > LARGEST_SIDE {
@@ -111,17 +127,21 @@ impl<B: AutodiffStyleBackend> Request<B> {
             }
             let planned = self.computations.get(scales.len());
             let size = [height, width];
+            let left = scales.last().map_or(0, |scale| left_behind(recipe, scale));
             let (computation, memory) = match planned {
-                Some(&planned) => (planned, self.memory(recipe, size, &styles, planned)),
-                None => match self.computation(recipe, size, &styles) {
-                    Fit::Found(computation, memory) => (computation, memory),
+                Some(&planned) => {
+                    let memory = self.memory(recipe, size, &styles, planned);
+                    (planned, left + memory)
+                }
+                None => match self.computation(recipe, size, &styles, left) {
+                    Fit::Found(computation, memory) => (computation, left + memory),
                     Fit::Needs(needed) => {
                         return Err(TransferError::Memory {
                             width,
                             height,
                             needed,
                             limit: self.memory_limit.unwrap_or_default(),
-                            size: self.fitting_size(recipe)?,
+                            size: 0,
                         });
                     }
                 },
@@ -139,15 +159,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
                 memory,
             });
         }
-        let coverage = |style: &Style| {
-            let rgb = style.region.as_ref()?.content.rgb();
-            Some(rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / rgb.len() as f64)
-        };
-        Ok(Plan {
-            scales,
-            layers,
-            coverage: self.styles.iter().map(coverage).collect(),
-        })
+        Ok(scales)
     }
 
     /// The tiles of an image of `size` (height and width), about as large as given.
@@ -277,6 +289,17 @@ impl<B: AutodiffStyleBackend> Request<B> {
         layers.dedup();
         layers
     }
+}
+
+/// What of the memory of a scale's history is not there for the next scale: pieces between others, of a heap
+/// (fitted to measurements).
+fn left_behind(recipe: &Recipe, scale: &PlannedScale) -> u64 {
+    let OptimizerConfig::Lbfgs(config) = recipe.optimizer else {
+        return 0;
+    };
+    let history = scale.computation.history.unwrap_or(config.history);
+    let images = 2 * history.min(scale.iterations) as u64;
+    images * 12 * (scale.width * scale.height) as u64 * 2 / 5
 }
 
 /// Checks that the encoder reaches all layers at all of these sizes (width and height).

@@ -35,9 +35,9 @@ fn runs_stay_within_their_memory() {
     let files = Files::new();
     for (budget, options) in [
         (2_000_000_000, &[][..]),
-        (330_000_000, &[]),
-        (250_000_000, &[]),
-        (200_000_000, &["--optimizer", "adam"]),
+        (380_000_000, &[]),
+        (300_000_000, &[]),
+        (250_000_000, &["--optimizer", "adam"]),
     ] {
         let budget_text = format!("{}MB", budget / 1_000_000);
         let command = |more: &[&str]| {

@@ -13,7 +13,7 @@ use crate::encoder::Vgg19;
 use crate::eval::Evaluator;
 use crate::kernel::{self, AutodiffStyleBackend};
 use crate::loss::{Loss, ScaleView};
-use crate::optim::{Optimizer, OptimizerConfig, Variables, finest_band};
+use crate::optim::{AnyOptimizer, Optimizer, OptimizerConfig, Variables, finest_band};
 use crate::picture::Picture;
 use crate::transfer::error::TransferError;
 use crate::transfer::objective::ScaleInputs;
@@ -68,10 +68,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
                 let PlannedScale { width, height, .. } = self.setup.plan.scales[index];
                 let carried = self.carried.take();
                 let optimizer = match carried {
-                    Some(optimizer) if optimizer.carries_moments() => {
-                        optimizer.resized(width, height)
-                    }
-                    _ => self.optimizer_at(index).init(),
+                    Some(optimizer) => optimizer.resized(width, height),
+                    None => self.optimizer_at(index).init(),
                 };
                 let variables = self.variables(index).of(start.clone());
                 let recipe = &self.setup.recipe;
@@ -129,7 +127,10 @@ impl<B: AutodiffStyleBackend> Run<B> {
         self.end = end.or(last.then_some(End::Finished));
         if let Some(scale) = self.scale.take() {
             self.take_terms_back(scale.evaluator.into_loss());
-            self.carried = Some(scale.progress.optimizer).filter(|_| self.end.is_none());
+            // The history of another would only take memory while the next scale is begun.
+            let carries = |optimizer: &AnyOptimizer<_>| optimizer.carries_moments();
+            let carried = Some(scale.progress.optimizer).filter(carries);
+            self.carried = carried.filter(|_| self.end.is_none());
         }
         Ok(())
     }

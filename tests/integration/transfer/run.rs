@@ -666,7 +666,7 @@ fn a_resumed_run_is_computed_as_it_was_begun() {
         iterations: 8,
         ..recipe()
     }
-    .with_size(300);
+    .with_size(500);
     let with = |limit: u64| {
         transfer(&encoder)
             .recipe(recipe.clone())
@@ -674,7 +674,7 @@ fn a_resumed_run_is_computed_as_it_was_begun() {
     };
     let free = transfer(&encoder).recipe(recipe.clone()).plan().unwrap();
     let whole = free.scales.last().unwrap().memory;
-    let limit = whole - (whole - 32_000_000) / 2;
+    let limit = whole / 20 * 19;
     let plan = with(limit).plan().unwrap();
     assert!(plan.scales.last().unwrap().tiles > 1, "{plan:?}");
     let expected = to_the_end(with(limit).prepare().unwrap());
