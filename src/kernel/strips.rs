@@ -123,19 +123,32 @@ fn within(size: [usize; 2], area: Rect, pixels: usize) -> impl Iterator<Item = (
     })
 }
 
+/// The mean, over the positions in `area`, of what `measure` makes of a convolution with a ReLU, itself a mean
+/// over positions.
+fn mean_over_strips<B: ConvOps>(
+    x: &Tensor<B, 4>,
+    convolution: &PackedConv2d<B>,
+    area: Rect,
+    measure: impl Fn(Tensor<B, 4>) -> Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let [_, _, height, width] = x.dims();
+    let parts = within([height, width], area, B::STRIP_PIXELS).map(|(window, own, share)| {
+        let window = B::crop(x.clone(), window);
+        let (features, _) = B::convolve(window, convolution, Epilogue::Relu, false);
+        measure(B::crop(features, own)).mul_scalar(share)
+    });
+    parts.reduce(|a, b| a + b).expect("a strip in the area")
+}
+
 /// The Gram matrices of the positions in `area` of a convolution with a ReLU.
 pub(super) fn gram<B: ConvOps>(
     x: &Tensor<B, 4>,
     convolution: &PackedConv2d<B>,
     area: Rect,
 ) -> Tensor<B, 3> {
-    let [_, _, height, width] = x.dims();
-    let grams = within([height, width], area, B::STRIP_PIXELS).map(|(window, own, share)| {
-        let window = B::crop(x.clone(), window);
-        let (features, _) = B::convolve(window, convolution, Epilogue::Relu, false);
-        B::gram(B::crop(features, own), convolution.precision).mul_scalar(share)
-    });
-    grams.reduce(|a, b| a + b).expect("a strip in the area")
+    mean_over_strips(x, convolution, area, |features| {
+        B::gram(features, convolution.precision)
+    })
 }
 
 /// The gradient of [`gram`] with respect to `x`.
@@ -169,13 +182,7 @@ pub(super) fn mean<B: ConvOps>(
     convolution: &PackedConv2d<B>,
     area: Rect,
 ) -> Tensor<B, 3> {
-    let [_, _, height, width] = x.dims();
-    let means = within([height, width], area, B::STRIP_PIXELS).map(|(window, own, share)| {
-        let window = B::crop(x.clone(), window);
-        let (features, _) = B::convolve(window, convolution, Epilogue::Relu, false);
-        channel_means(B::crop(features, own)).mul_scalar(share)
-    });
-    means.reduce(|a, b| a + b).expect("a strip in the area")
+    mean_over_strips(x, convolution, area, channel_means)
 }
 
 /// The mean of each channel over all positions, `[batch, channels, height, width]` to

@@ -43,7 +43,7 @@ pub(super) enum Fit {
 
 impl<B: AutodiffStyleBackend> Request<B> {
     /// The fastest computation of a scale of `size` (height and width) that fits the memory: whole, in
-    /// strips, in as few tiles as possible; after a scale that left as many bytes behind.
+    /// strips, in as few tiles as possible. `left` are the bytes that the scale before leaves behind.
     pub fn computation(
         &self,
         recipe: &Recipe,
@@ -108,7 +108,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let longest = size[0].max(size[1]);
         let sides = (2..).map(|pieces| longest.div_ceil(pieces));
         for side in sides.take_while(|&side| side >= SMALLEST_TILE) {
-            // Others are rounded up to the same.
+            // Several sides would be rounded up to the same tiles.
             let side = side.next_multiple_of(SMALLEST_TILE / 3);
             let way = Computation {
                 tile_size: Some(side),

@@ -128,6 +128,11 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let planned = self.computations.get(scales.len());
             let size = [height, width];
             let left = scales.last().map_or(0, |scale| left_behind(recipe, scale));
+            // The history grows with the steps of the scale.
+            let recipe = &Recipe {
+                iterations: scale.iterations,
+                ..recipe.clone()
+            };
             let (computation, memory) = match planned {
                 Some(&planned) => {
                     let memory = self.memory(recipe, size, &styles, planned);

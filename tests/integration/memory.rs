@@ -1,11 +1,13 @@
-//! Runs in little memory: what is planned, and what is then taken.
+//! Runs in little memory: what is planned and what is then taken; pictures larger or smaller than usual.
 
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cli::{Files, impasto, stderr};
+use impasto::Picture;
+
+use crate::cli::{Files, impasto, run, stderr};
 
 /// A recipe at a size that takes long enough to be watched.
 const OPTIONS: [&str; 8] = [
@@ -94,4 +96,85 @@ fn a_limit_on_the_address_space_is_kept_or_refused_at_once() {
         "{}",
         stderr(&refused)
     );
+}
+
+#[test]
+fn a_run_that_would_need_too_much_memory_is_not_begun() {
+    let files = Files::new();
+    let fits = files.stylize("out.png", &["--memory", "2GB"]);
+    assert!(fits.status.success(), "{}", stderr(&fits));
+    let output = files.stylize("big.png", &["--memory", "200MB", "--size", "4096"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    let words = "more than --memory 0.20 GB; try --size ";
+    let (_, size) = said.split_once(words).expect(&said);
+    let size: usize = size.split(',').next().unwrap().parse().expect(&said);
+    // What it says would fit does.
+    let size = size.to_string();
+    let output = files.stylize(
+        "big.png",
+        &["--memory", "200MB", "--size", &size, "--dry-run"],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let nonsense = files.stylize("big.png", &["--memory", "plenty"]);
+    assert_eq!(nonsense.status.code(), Some(2));
+}
+
+/// Styles that are too small for the layers are enlarged; pictures of which only coarse scales are too small
+/// begin at the first that is not.
+#[test]
+fn thin_and_tiny_pictures_are_painted() {
+    let files = Files::new();
+    let banner = files.path("banner.png");
+    let picture = Picture::open(&files.scene).unwrap();
+    picture.resize(300, 30).save(&banner).unwrap();
+    let thin = files.path("thin.png");
+    picture.resize(1, 200).save(&thin).unwrap();
+    let gram = ["--recipe", "gram"];
+    for (content, style, options) in [
+        (&banner, &files.style, &["--size", "200"][..]),
+        (&files.scene, &thin, &[]),
+        (&files.scene, &files.style, &["--style-scale", "0.1"]),
+        (&files.scene, &files.style, &["--style-size", "12"]),
+    ] {
+        let out = files.path("out.png");
+        let mut arguments = vec!["stylize", content, style, "-o", &out];
+        arguments.extend(files.quickly());
+        arguments.extend(gram.iter().chain(options));
+        let output = run(&arguments);
+        assert!(output.status.success(), "{options:?}: {}", stderr(&output));
+    }
+    let painted = Picture::open(files.path("out.png")).unwrap();
+    assert_eq!((painted.width(), painted.height()), (48, 36));
+}
+
+#[test]
+fn larger_pictures_than_are_allowed_are_refused() {
+    let files = Files::new();
+    let refused = files.stylize("out.png", &["--max-megapixels", "1", "--size", "64"]);
+    assert!(refused.status.success(), "{}", stderr(&refused));
+    let large = files.path("large.png");
+    let picture = Picture::open(&files.scene).unwrap();
+    picture.resize(5000, 3600).save(&large).unwrap();
+    let arguments = [
+        "stylize",
+        &large,
+        &files.style,
+        "-o",
+        &files.path("out.png"),
+    ];
+    let with = |megapixels| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(files.quickly());
+        run(&[&arguments[..], &["--max-megapixels", megapixels]].concat())
+    };
+    let refused = with("17");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("5000×3600"),
+        "{}",
+        stderr(&refused)
+    );
+    let painted = with("18");
+    assert!(painted.status.success(), "{}", stderr(&painted));
 }
