@@ -33,7 +33,7 @@ mod jxl;
 mod jxl_avif;
 #[cfg(feature = "flex")]
 mod kernels;
-#[cfg(feature = "builtin")]
+#[cfg(all(feature = "builtin", feature = "cli", feature = "flex"))]
 mod memory;
 mod picture_files;
 #[cfg(feature = "flex")]
