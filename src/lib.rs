@@ -78,6 +78,7 @@ pub mod pretrained;
 mod readback;
 mod rect;
 mod suggest;
+mod tile;
 pub mod transfer;
 #[cfg(feature = "views")]
 pub mod view;

@@ -1,7 +1,5 @@
 //! Rectangles of pixels and of positions.
 
-use std::ops::Range;
-
 /// A rectangle of pixels, or of positions of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rect {
@@ -18,16 +16,21 @@ pub struct Rect {
 impl Rect {
     /// All of an image of `size` (height and width).
     pub fn whole([height, width]: [usize; 2]) -> Self {
-        Self::rows(0..height, width)
+        Self {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        }
     }
 
-    /// Some rows of an image of this width.
-    pub(crate) fn rows(rows: Range<usize>, width: usize) -> Self {
+    /// From a first to before an end, for rows and for columns.
+    pub(crate) fn between((top, bottom): (usize, usize), (left, right): (usize, usize)) -> Self {
         Self {
-            top: rows.start,
-            left: 0,
-            height: rows.len(),
-            width,
+            top,
+            left,
+            height: bottom - top,
+            width: right - left,
         }
     }
 
@@ -60,6 +63,14 @@ impl Rect {
             left: self.left - other.left,
             ..*self
         }
+    }
+
+    /// What both rectangles have in common, if that is anything.
+    pub(crate) fn intersection(&self, other: Self) -> Option<Self> {
+        let (top, left) = (self.top.max(other.top), self.left.max(other.left));
+        let bottom = self.bottom().min(other.bottom());
+        let right = self.right().min(other.right());
+        (top < bottom && left < right).then(|| Self::between((top, bottom), (left, right)))
     }
 
     /// The rectangle with as many pixels more on each side, as far as `bounds` reach.

@@ -265,8 +265,10 @@ fn method(recipe: &Recipe) -> String {
                 LineSearch::StrongWolfe => "strong Wolfe line search",
             };
             let mut text = format!(
-                "L-BFGS, history {}, learning rate {}, {search}",
-                config.history, config.learning_rate
+                "L-BFGS, history {}{}, learning rate {}, {search}",
+                config.history,
+                in_half_precision(config.half_precision),
+                config.learning_rate
             );
             if config.tolerance > 0.0 {
                 text.push_str(&format!(", tolerance {}", number(config.tolerance)));
@@ -312,6 +314,10 @@ pub fn table(lines: &[(String, String)]) -> String {
         .collect()
 }
 
+fn in_half_precision(half: bool) -> &'static str {
+    if half { " in half precision" } else { "" }
+}
+
 /// A number in at most eight characters, with four digits if more would be needed.
 pub fn number(value: f64) -> String {
     let plain = value.to_string();
@@ -333,13 +339,14 @@ pub fn number(value: f64) -> String {
 pub fn computation(scale: &PlannedScale) -> Option<String> {
     let how = &scale.computation;
     let tiles = match scale.tiles {
-        1 if how.strips => Some("in strips".to_string()),
+        1 if how.segments => Some("in segments".to_string()),
         1 => None,
         count => Some(format!("in {count} tiles")),
     };
-    let history = how
-        .history
-        .map(|steps| format!("remembering {steps} steps"));
+    let history = how.history.map(|steps| {
+        let half = in_half_precision(how.half_precision);
+        format!("remembering {steps} steps{half}")
+    });
     let parts: Vec<String> = tiles.into_iter().chain(history).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -16,11 +16,11 @@ use super::failure::Failure;
 /// of the pixels, the rest with the pixels.
 const SIZES: [usize; 2] = [128, 256];
 
-/// What tiles cost beside their halos: two passes forward instead of one, and one backward as before.
-const TILES: f64 = 1.55;
+/// What tiles cost beside their halos: two passes forward instead of one, and segments.
+const TILES: f64 = 1.75;
 
-/// What the strips of the first block cost.
-const STRIPS: f64 = 1.08;
+/// What segments cost: responses that are computed twice, and the halos of tiles.
+const SEGMENTS: f64 = 1.25;
 
 /// Rows and columns of the images on which the optimiser is measured: larger than caches.
 const IMAGE: [usize; 2] = [512, 1024];
@@ -77,7 +77,7 @@ impl Calibration {
         let growing = steps.min(kept);
         let remembered = growing * growing / 2 + steps.saturating_sub(kept) * kept;
         let factor = match scale.tiles {
-            1 if scale.computation.strips => STRIPS,
+            1 if scale.computation.segments => SEGMENTS,
             1 => 1.0,
             _ => TILES * scale.window_pixels as f64 / pixels,
         };

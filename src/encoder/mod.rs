@@ -5,14 +5,16 @@ mod architecture;
 mod convolution;
 mod features;
 mod padding;
+mod segments;
 mod vgg19;
 
-pub use crate::kernel::Pooling;
+pub use crate::kernel::{Moments, Pooling};
 pub use crate::layer::{Layer, LayerKind};
 pub use crate::normalization::Normalization;
 pub use architecture::{LayerFacts, architecture};
-pub use features::Features;
+pub use features::{Features, SquaredDistance, Tap};
 pub use padding::Padding;
+pub(crate) use segments::{Step, steps_to};
 pub(crate) use vgg19::Reading;
 pub use vgg19::{Vgg19, Vgg19Config};
 

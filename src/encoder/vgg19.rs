@@ -1,7 +1,7 @@
 //! VGG19's convolutional part as native Burn modules.
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 #[cfg(feature = "builtin")]
 use std::sync::OnceLock;
 
@@ -15,10 +15,14 @@ use burn::tensor::{Tensor, TensorData};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::convolution::FrozenConv2d;
-use super::features::{Recomputed, Response};
-use super::{EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling};
-use crate::kernel::{self, Epilogue, Precision};
+use super::features::Response;
+use super::segments::{Step, segment_of, steps_to};
+use super::{
+    EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling, SquaredDistance, Tap,
+};
+use crate::kernel::{self, Epilogue, Moments, Precision, Stage, StageShape, largest_response};
 use crate::rect::Rect;
+use crate::tile::Tile;
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
 
 /// Shape of a network with VGG19's topology.
@@ -310,148 +314,227 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         image: Tensor<B, 4>,
         taps: &[Layer],
     ) -> Result<Features<B>, EncoderError> {
+        let [_, _, height, width] = image.dims();
+        let taps: Vec<Tap> = taps.iter().map(|&layer| Tap::features(layer)).collect();
+        let area = Rect::whole([height, width]);
         let reading = Reading {
-            taps,
-            kept: None,
-            area: None,
+            taps: &taps,
+            distances: &[],
+            segments: false,
+            area,
+            seen: area,
         };
         self.read(image, reading)
-    }
-
-    /// Whether the first block is computed in strips for an image of `size` (height and width): if it is
-    /// asked for, and no response within the block is needed as a whole.
-    pub(crate) fn reads_in_strips(&self, size: [usize; 2], reading: Reading<'_>) -> bool {
-        let within = |layer: &Layer| *layer < Layer::POOL1;
-        let only_grams = |layer: &Layer| *layer == Layer::RELU1_1;
-        reading.kept.is_some_and(|kept| {
-            self.padding == Padding::Zero
-                && B::has_strips(size)
-                && reading.taps.iter().any(|layer| !within(layer))
-                && reading.taps.iter().filter(|l| within(l)).all(only_grams)
-                && !kept.iter().any(within)
-        })
     }
 
     /// [`features`](Self::features) of which no more is kept than is read.
     pub(crate) fn read(
         &self,
         image: Tensor<B, 4>,
-        reading: Reading<'_>,
+        reading: Reading<'_, B>,
     ) -> Result<Features<B>, EncoderError> {
-        let taps = reading.taps;
         let [_, channels, height, width] = image.dims();
-        let area = reading.area.unwrap_or(Rect::whole([height, width]));
         if channels != 3 {
             return Err(EncoderError::NotRgb { channels });
         }
-        self.check(width, height, taps)?;
-        let mut responses = Vec::new();
-        let Some(&deepest) = taps.iter().max() else {
-            return Ok(Features::with_responses(responses, self.precision));
+        let layers: Vec<Layer> = reading.taps.iter().map(|tap| tap.layer).collect();
+        self.check(width, height, &layers)?;
+        let steps = steps_to(layers.iter().max().copied());
+        let segments = match reading.segments {
+            true => self.segments([height, width], &steps, reading.taps),
+            false => Vec::new(),
         };
-        let tapped = |layer| taps.contains(&layer);
-
+        let mut responses = Responses {
+            reading,
+            found: Vec::new(),
+            distances: Vec::new(),
+        };
         let mut x = self.normalization.apply(image);
         let mut padded = self.padding.apply(&x);
-        let mut layers = Layer::all()
-            .take_while(|&layer| layer <= deepest)
-            .peekable();
-        let mut convolutions = self.convolutions.iter();
-        // The first two at once, where nothing between them and the pool is kept.
-        if let [first, second, ..] = &self.convolutions[..]
-            && self.reads_in_strips([height, width], reading)
-        {
-            let [first, second] = [first.weights(), second.weights()];
-            let input = x;
-            x = B::convolve_block(
-                input.clone(),
-                [&first, &second],
-                Epilogue::ReluPool(self.pooling),
-            );
-            if tapped(Layer::RELU1_1) {
-                let recomputed = Recomputed {
-                    x: input,
-                    convolution: first,
-                    area,
-                    response: Arc::default(),
-                };
-                let response = Response::Recomputed(Box::new(recomputed));
-                responses.push((Layer::RELU1_1, response));
-            }
-            if tapped(Layer::POOL1) {
-                let area = area.at_stride(Layer::POOL1.stride());
-                responses.push((Layer::POOL1, Response::Kept(B::crop(x.clone(), area))));
-            }
-            convolutions.nth(1);
-            layers.find(|&layer| layer == Layer::POOL1);
+        let mut first = 0;
+        while let Some(step) = steps.get(first) {
+            let segment = segments.iter().find(|segment| segment.steps.start == first);
+            x = match (segment, padded.take()) {
+                (Some(segment), _) => self.segment(x, segment, &steps, &mut responses),
+                (None, None) => self.step(x, first, step, &mut responses, |y| y),
+                (None, Some(wide)) => self.step(wide, first, step, &mut responses, |y| {
+                    y.narrow(2, 1, height).narrow(3, 1, width)
+                }),
+            };
+            first = segment.map_or(first + 1, |segment| segment.steps.end);
         }
-        let mut keep = |layer, x: &Tensor<B, 4>| {
-            if tapped(layer) {
-                let response = B::crop(x.clone(), area.at_stride(layer.stride()));
-                responses.push((layer, Response::Kept(response)));
-            }
+        let Responses {
+            found, distances, ..
+        } = responses;
+        Ok(Features::with_responses(found, distances, self.precision))
+    }
+
+    /// Those of some steps that are computed as segments, for an image of `size` (height and width).
+    pub(crate) fn segments(&self, size: [usize; 2], steps: &[Step], taps: &[Tap]) -> Vec<Segment> {
+        let widths = self.widths();
+        let shape = |(step, width): (&Step, &Width)| StageShape {
+            channels: width.projected,
+            epilogue: step.epilogue(self.pooling),
         };
-        // A convolution is fused with what follows it unless a tap reads what lies between.
-        for prepared in convolutions {
-            let Some(convolution) = layers.next() else {
-                break;
-            };
-            let rectified = layers.next_if(|layer| layer.kind() == LayerKind::Relu);
-            let pooled = layers.next_if(|layer| layer.kind() == LayerKind::Pool);
-            let epilogue = match (rectified, pooled) {
-                (Some(relu), Some(_)) if !tapped(convolution) && !tapped(relu) => {
-                    Epilogue::ReluPool(self.pooling)
-                }
-                (Some(_), _) if !tapped(convolution) => Epilogue::Relu,
-                _ => Epilogue::None,
-            };
-            let mut weights = prepared.weights();
-            // The projection comes after the pool: where the pool is not fused, neither is the projection.
-            let separate = match (epilogue, pooled) {
-                (Epilogue::Relu, Some(_)) => weights.projection.take(),
-                _ => None,
-            };
-            let project = |x: Tensor<B, 4>| match &separate {
-                Some(projection) => B::conv1x1(x, projection.clone(), None),
-                None => x,
-            };
-            x = match padded.take() {
-                None => B::convolve(x, &weights, epilogue),
-                Some(wide) => B::convolve(wide, &weights, epilogue)
-                    .narrow(2, 1, height)
-                    .narrow(3, 1, width),
-            };
-            keep(convolution, &x);
-            if let Some(layer) = rectified {
-                if epilogue == Epilogue::None {
-                    x = relu(x);
-                }
-                if tapped(layer) {
-                    keep(layer, &project(x.clone()));
-                }
+        // What lies beyond the border of the image is the first convolution's alone.
+        let mut first = usize::from(self.padding != Padding::Zero);
+        let mut segments = Vec::new();
+        while first < steps.len() {
+            let stride = steps[first].convolution.stride();
+            let end = first + segment_of(&steps[first..], taps);
+            let shapes = steps[first..end].iter().zip(&widths[first..end]).map(shape);
+            let shapes: Vec<StageShape> = shapes.collect();
+            let tiles = B::segment_tiles(size.map(|side| side / stride), &shapes);
+            // In one tile there is nothing to save.
+            if end > first && tiles.len() > 1 {
+                segments.push(Segment {
+                    steps: first..end,
+                    tile_values: largest_response(Tile::largest(&tiles), &shapes),
+                });
             }
-            if let Some(layer) = pooled {
-                if !matches!(epilogue, Epilogue::ReluPool(_)) {
-                    x = project(B::pool(x, self.pooling));
-                }
-                keep(layer, &x);
-            }
+            first = end.max(first + 1);
         }
-        Ok(Features::with_responses(responses, self.precision))
+        segments
+    }
+
+    /// Several convolutions of which no more than the last one's response is there as a whole.
+    fn segment(
+        &self,
+        x: Tensor<B, 4>,
+        segment: &Segment,
+        steps: &[Step],
+        responses: &mut Responses<'_, B>,
+    ) -> Tensor<B, 4> {
+        let steps = &steps[segment.steps.clone()];
+        let (last, within) = steps.split_last().expect("a step at least");
+        // The response of the last one is there as a whole.
+        let read = within.iter().map(|step| responses.read_of(step.response()));
+        let read: Vec<_> = read.chain([(None, Vec::new())]).collect();
+        let prepared = self.convolutions[segment.steps.clone()].iter().zip(steps);
+        let stages = prepared
+            .zip(&read)
+            .map(|((prepared, step), (moments, of))| Stage {
+                convolution: prepared.weights(),
+                epilogue: step.epilogue(self.pooling),
+                moments: *moments,
+                distances: of.iter().map(SquaredDistance::of_stage).collect(),
+            });
+        let stride = steps[0].convolution.stride();
+        let area = responses.reading.area.at_stride(stride);
+        let (x, found) = B::convolve_segment(x, stages.collect(), area);
+        for (step, (read, found)) in within.iter().zip(read.into_iter().zip(found)) {
+            let ((moments, distances), mut found) = (read, found.into_iter());
+            let layer = step.response();
+            let moments = moments.and_then(|_| found.next());
+            if responses.tap(layer).is_some() {
+                responses.found.push((layer, Response::Moments(moments)));
+            }
+            let found = found.map(|found| found.flatten(0, 2));
+            responses.distances.extend(distances.into_iter().zip(found));
+        }
+        responses.keep(last.response(), || x.clone());
+        x
+    }
+
+    /// One convolution, fused with what follows it unless what lies between is read. `crop` is applied to
+    /// its response.
+    fn step(
+        &self,
+        x: Tensor<B, 4>,
+        index: usize,
+        step: &Step,
+        responses: &mut Responses<'_, B>,
+        crop: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>,
+    ) -> Tensor<B, 4> {
+        let tapped = |layer| responses.tap(layer).is_some();
+        let epilogue = match (step.relu, step.pool) {
+            (Some(relu), Some(_)) if !tapped(step.convolution) && !tapped(relu) => {
+                Epilogue::ReluPool(self.pooling)
+            }
+            (Some(_), _) if !tapped(step.convolution) => Epilogue::Relu,
+            _ => Epilogue::None,
+        };
+        let mut weights = self.convolutions[index].weights();
+        // The projection comes after the pool: where the pool is not fused, neither is the projection.
+        let separate = match (epilogue, step.pool) {
+            (Epilogue::Relu, Some(_)) => weights.projection.take(),
+            _ => None,
+        };
+        let project = |x: Tensor<B, 4>| match &separate {
+            Some(projection) => B::conv1x1(x, projection.clone(), None),
+            None => x,
+        };
+        let mut x = crop(B::convolve(x, &weights, epilogue));
+        responses.keep(step.convolution, || x.clone());
+        if let Some(layer) = step.relu {
+            if epilogue == Epilogue::None {
+                x = relu(x);
+            }
+            responses.keep(layer, || project(x.clone()));
+        }
+        if let Some(layer) = step.pool {
+            if !matches!(epilogue, Epilogue::ReluPool(_)) {
+                x = project(B::pool(x, self.pooling));
+            }
+            responses.keep(layer, || x.clone());
+        }
+        x
     }
 }
 
+/// Steps that are computed as a segment, see [`segment_of`].
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub steps: Range<usize>,
+    /// Values of the largest response within one of its tiles.
+    pub tile_values: usize,
+}
+
 /// What is read of an image's features.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Reading<'a, B: Backend> {
     /// The layers.
-    pub taps: &'a [Layer],
-    /// Those of which more than Gram matrices and means are read; the first block of the network is then
-    /// computed in strips, so that its responses to a large image are never there as a whole. `None`: at
-    /// once, which is faster.
-    pub kept: Option<&'a [Layer]>,
-    /// The pixels of which features are read, as corners of positions of all layers; all if `None`.
-    pub area: Option<Rect>,
+    pub taps: &'a [Tap],
+    /// The distances of those that are [read by them](Tap::distances), with targets for `area`.
+    pub distances: &'a [SquaredDistance<B>],
+    /// Whether the network is computed in segments, so that of a large image no more is kept than is read:
+    /// less memory, and more time.
+    pub segments: bool,
+    /// The pixels whose moments are read.
+    pub area: Rect,
+    /// Those whose features are read: more, for terms that look beyond their part. Corners of both are
+    /// corners of positions of all layers.
+    pub seen: Rect,
+}
+
+/// The responses so far.
+struct Responses<'a, B: Backend> {
+    reading: Reading<'a, B>,
+    found: Vec<(Layer, Response<B>)>,
+    distances: Vec<(SquaredDistance<B>, Tensor<B, 1>)>,
+}
+
+impl<B: kernel::StyleBackend> Responses<'_, B> {
+    fn tap(&self, layer: Layer) -> Option<&Tap> {
+        self.reading.taps.iter().find(|tap| tap.layer == layer)
+    }
+
+    /// What is read of a layer besides its features.
+    fn read_of(&self, layer: Layer) -> (Option<Moments>, Vec<SquaredDistance<B>>) {
+        let distances = self.reading.distances.iter();
+        let distances = distances.filter(|distance| distance.layer == layer);
+        let moments = self.tap(layer).and_then(|tap| tap.moments);
+        (moments, distances.cloned().collect())
+    }
+
+    /// Keeps the response of a layer where it is read.
+    fn keep(&mut self, layer: Layer, response: impl FnOnce() -> Tensor<B, 4>) {
+        if self.tap(layer).is_some() {
+            let seen = self.reading.seen.at_stride(layer.stride());
+            let response = Response::Kept(B::crop(response(), seen));
+            self.found.push((layer, response));
+        }
+    }
 }
 
 /// Channels of a convolution.

@@ -9,9 +9,9 @@
 //!   gradient of the whole image but for rounding, and no more than one tile with its halo is in
 //!   memory at a time. It costs a second forward pass, and the halos.
 //!
-//! Both can compute the first block of the network in strips of rows, tiles always do: its responses, at
-//! the size of the image, would take more memory than all that is kept of the deeper layers. Where a loss reads
-//! only the Gram matrix of relu1_1, that is computed in strips too, and relu1_1 once more for the gradient.
+//! Both can compute the network in segments, tiles always do: of several convolutions no more than the last
+//! one's response is kept, and of what a loss reads only [`Moments`](crate::encoder::Moments) or a
+//! [`SquaredDistance`] of, no more than those. For their gradient it is computed once more.
 //!
 //! ```
 //! # #[cfg(all(feature = "flex", feature = "builtin"))] {
@@ -42,10 +42,11 @@ mod tile;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-use crate::encoder::{EncoderError, Reading, Vgg19};
+use crate::encoder::{EncoderError, Reading, SquaredDistance, Tap, Vgg19};
 use crate::kernel::{AutodiffStyleBackend, StyleBackend};
 use crate::layer::Layer;
 use crate::loss::{Evaluated, Loss, LossValues};
+use crate::rect::Rect;
 
 pub use tile::Tile;
 pub(crate) use tile::{PartReading, features_in_tiles, parts};
@@ -56,11 +57,11 @@ pub struct Evaluator<B: AutodiffStyleBackend> {
     encoder: Vgg19<B>,
     loss: Loss<B>,
     layers: Vec<Layer>,
-    /// Those of which more than Gram matrices are read.
-    kept: Vec<Layer>,
+    taps: Vec<Tap>,
+    distances: Vec<SquaredDistance<B>>,
     margin: usize,
     tile_size: Option<usize>,
-    strips: bool,
+    segments: bool,
 }
 
 /// A loss and its gradient at an image.
@@ -98,12 +99,13 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     pub fn new(encoder: Vgg19<B>, loss: Loss<B>) -> Self {
         Self {
             layers: loss.layers(),
-            kept: loss.kept_layers(),
+            taps: loss.taps(),
+            distances: loss.distances(),
             margin: loss.margin(),
             encoder,
             loss,
             tile_size: None,
-            strips: false,
+            segments: false,
         }
     }
 
@@ -124,10 +126,10 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         Ok(self)
     }
 
-    /// The same evaluator with the first block of the network in strips of rows, where the image is computed
-    /// whole: about 40 % less memory for a large image, and 10 % more time. Tiles are computed so anyway.
-    pub fn with_strips(mut self, strips: bool) -> Self {
-        self.strips = strips;
+    /// The same evaluator computing the network in segments, where the image is computed whole: less memory,
+    /// and more time. Tiles are computed so anyway.
+    pub fn with_segments(mut self, segments: bool) -> Self {
+        self.segments = segments;
         self
     }
 
@@ -181,10 +183,14 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         image: &Tensor<B::InnerBackend, 4>,
     ) -> Result<LossGradient<B::InnerBackend>, EvalError> {
         let variable = Tensor::<B, 4>::from_inner(image.clone()).require_grad();
+        let [_, _, height, width] = image.dims();
+        let area = Rect::whole([height, width]);
         let reading = Reading {
-            taps: &self.layers,
-            kept: self.strips.then_some(&self.kept[..]),
-            area: None,
+            taps: &self.taps,
+            distances: &self.distances,
+            segments: self.segments,
+            area,
+            seen: area,
         };
         let features = self.encoder.read(variable.clone(), reading)?;
         let evaluated = self.loss.evaluate(&variable, &features);
@@ -220,10 +226,10 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     }
 
     /// What is read of a tile.
-    fn reading(&self) -> PartReading<'_> {
+    fn reading(&self) -> PartReading<'_, B> {
         PartReading {
-            layers: &self.layers,
-            kept: &self.kept,
+            taps: &self.taps,
+            distances: &self.distances,
             margin: self.margin,
         }
     }

@@ -1,22 +1,13 @@
 //! An image cut into tiles, each with the pixels around it that its features depend on.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, backend::Backend};
 
-use crate::encoder::{EncoderError, Features, Reading, Vgg19, architecture};
+use crate::encoder::{EncoderError, Features, Reading, SquaredDistance, Tap, Vgg19, architecture};
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
 use crate::loss::Part;
-use crate::rect::Rect;
 
-/// A tile of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
-    /// The pixels that belong to the tile. Those of all tiles are disjoint and cover the image.
-    pub area: Rect,
-    /// The same with the halo: the pixels around it that its features depend on, as far as the image
-    /// reaches.
-    pub window: Rect,
-}
+pub use crate::tile::Tile;
 
 impl Tile {
     /// The tiles of an image of `size` (height and width), row by row, of about `side` pixels on a
@@ -36,27 +27,7 @@ impl Tile {
     ) -> Vec<Self> {
         let stride = layers.iter().map(|layer| layer.stride()).max().unwrap_or(1);
         let halo = layers.iter().map(|&layer| reach(layer)).max().unwrap_or(0);
-        let halo = (halo + margin).next_multiple_of(stride);
-        let [rows, columns] = size.map(|length| cuts(length, side, stride, halo));
-        let around = |(start, end): (usize, usize), length: usize| {
-            (start.saturating_sub(halo), (end + halo).min(length))
-        };
-        let mut tiles = Vec::new();
-        for &row in &rows {
-            for &column in &columns {
-                tiles.push(Self {
-                    area: rect(row, column),
-                    window: rect(around(row, size[0]), around(column, size[1])),
-                });
-            }
-        }
-        tiles
-    }
-
-    /// The tile of [`grid`](Self::grid) that is largest with its halo.
-    pub(crate) fn largest(tiles: &[Self]) -> Self {
-        let largest = tiles.iter().max_by_key(|tile| tile.window.count());
-        *largest.expect("a tile at least")
+        Self::cut(size, [side; 2], stride, halo + margin)
     }
 }
 
@@ -70,38 +41,13 @@ fn reach(layer: Layer) -> usize {
     })
 }
 
-/// Where a side of an image is cut: first and end of each piece.
-fn cuts(length: usize, side: Option<usize>, stride: usize, halo: usize) -> Vec<(usize, usize)> {
-    let Some(side) = side else {
-        return vec![(0, length)];
-    };
-    let grid = 4 * stride;
-    // Any larger tile is the whole side too.
-    let side = side.clamp(1, length.max(1)).next_multiple_of(grid);
-    // A piece begins a halo behind a line of the grid.
-    let starts = (side + halo % grid..).step_by(side);
-    let starts = starts.take_while(|start| start + stride <= length);
-    let starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
-    let ends = starts.iter().skip(1).copied().chain([length]);
-    starts.iter().copied().zip(ends).collect()
-}
-
-fn rect((top, bottom): (usize, usize), (left, right): (usize, usize)) -> Rect {
-    Rect {
-        top,
-        left,
-        height: bottom - top,
-        width: right - left,
-    }
-}
-
 /// What is read of a part.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartReading<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct PartReading<'a, B: Backend> {
     /// The layers.
-    pub layers: &'a [Layer],
-    /// Those of which more than Gram matrices and means are read.
-    pub kept: &'a [Layer],
+    pub taps: &'a [Tap],
+    /// The distances that are read of them.
+    pub distances: &'a [SquaredDistance<B>],
     /// Pixels beyond the part that are read.
     pub margin: usize,
 }
@@ -110,18 +56,24 @@ pub(crate) struct PartReading<'a> {
 pub(super) fn part<B: StyleBackend>(
     encoder: &Vgg19<B>,
     window: Tensor<B, 4>,
-    reading: PartReading<'_>,
+    reading: PartReading<'_, B>,
     tile: &Tile,
     size: [usize; 2],
 ) -> Result<Part<B>, EncoderError> {
-    let stride = reading.layers.iter().map(|layer| layer.stride()).max();
+    let stride = reading.taps.iter().map(|tap| tap.layer.stride()).max();
     let margin = reading.margin.next_multiple_of(stride.unwrap_or(1));
     let seen = tile.area.expanded(margin, tile.window);
     let within = seen.relative_to(tile.window);
+    let distances = reading.distances.iter();
+    let distances: Vec<_> = distances
+        .map(|distance| distance.within(tile.area.at_stride(distance.layer.stride())))
+        .collect();
     let features = Reading {
-        taps: reading.layers,
-        kept: Some(reading.kept),
-        area: Some(within),
+        taps: reading.taps,
+        distances: &distances,
+        segments: true,
+        area: tile.area.relative_to(tile.window),
+        seen: within,
     };
     let features = encoder.read(window.clone(), features)?;
     let pixels = B::crop(window, within);
@@ -133,13 +85,13 @@ pub(super) fn part<B: StyleBackend>(
 pub(crate) fn parts<'a, B: StyleBackend>(
     encoder: &'a Vgg19<B>,
     image: &'a Tensor<B, 4>,
-    reading: PartReading<'a>,
+    reading: PartReading<'a, B>,
     tiles: &'a [Tile],
 ) -> impl Iterator<Item = Result<Part<B>, EncoderError>> + 'a {
     let [_, _, height, width] = image.dims();
     tiles.iter().map(move |tile| {
         let window = B::crop(image.clone(), tile.window);
-        part(encoder, window, reading, tile, [height, width])
+        part(encoder, window, reading.clone(), tile, [height, width])
     })
 }
 
@@ -152,16 +104,14 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
 ) -> Result<Features<B>, EncoderError> {
     let [_, _, height, width] = image.dims();
     let tiles = Tile::grid([height, width], side, layers, 0);
-    if let [_] = tiles[..] {
-        return encoder.features(image.clone(), layers);
-    }
     let mut layers = layers.to_vec();
     layers.sort();
     layers.dedup();
     let mut whole: Vec<Option<Tensor<B, 4>>> = vec![None; layers.len()];
+    let taps: Vec<Tap> = layers.iter().map(|&layer| Tap::features(layer)).collect();
     let reading = PartReading {
-        layers: &layers,
-        kept: &layers,
+        taps: &taps,
+        distances: &[],
         margin: 0,
     };
     for part in parts(encoder, image, reading, &tiles) {
@@ -180,6 +130,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rect::Rect;
     use proptest::prelude::*;
 
     #[test]
@@ -197,9 +148,9 @@ mod tests {
         let tiles = Tile::grid([1000, 700], Some(300), &[Layer::RELU5_1], 1);
         // 300 pixels become 320, a multiple of 64; the halo is 80, the multiple of 16 after 70.
         assert_eq!(tiles.len(), 4 * 3);
-        assert_eq!(tiles[4].area, rect((336, 656), (336, 656)));
-        assert_eq!(tiles[4].window, rect((256, 736), (256, 700)));
-        assert_eq!(tiles[11].area, rect((976, 1000), (656, 700)));
+        assert_eq!(tiles[4].area, Rect::between((336, 656), (336, 656)));
+        assert_eq!(tiles[4].window, Rect::between((256, 736), (256, 700)));
+        assert_eq!(tiles[11].area, Rect::between((976, 1000), (656, 700)));
         for side in [None, Some(1001), Some(usize::MAX)] {
             assert_eq!(Tile::grid([1000, 700], side, &[Layer::RELU5_1], 1).len(), 1);
         }

@@ -1,6 +1,7 @@
 //! The backward pass of every operation, for `Autodiff` around any [`ConvOps`].
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -10,11 +11,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
+use super::segment::ReadGradients;
 use super::{
-    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, SamplePoints,
-    StyleBackend, channel_means, is_whole, strips,
+    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision,
+    Read, SamplePoints, Stage, StageShape, StyleBackend, Target, all_positions, segment,
 };
 use crate::rect::Rect;
+use crate::tile::Tile;
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
@@ -56,69 +59,69 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
-    fn has_strips(size: [usize; 2]) -> bool {
-        strips::are_several(size, B::STRIP_PIXELS)
+    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile> {
+        segment::tiles(size, stages, B::SEGMENT_VALUES)
     }
 
-    fn convolve_block(
+    fn convolve_segment(
         x: Tensor<Self, 4>,
-        convolutions: [&PackedConv2d<Self>; 2],
-        epilogue: Epilogue,
-    ) -> Tensor<Self, 4> {
-        let [first, second] = convolutions.map(inner);
-        let [_, _, height, width] = x.dims();
+        stages: Vec<Stage<Self>>,
+        area: Rect,
+    ) -> (Tensor<Self, 4>, Vec<Read<Self>>) {
+        let stages = stages.iter().map(|stage| Stage {
+            convolution: inner(&stage.convolution),
+            epilogue: stage.epilogue,
+            moments: stage.moments,
+            distances: stage.distances.iter().map(inner_target).collect(),
+        });
+        let stages: Vec<_> = stages.collect();
         let node = x.clone().into_primitive().tensor().node;
         let x = x.inner();
-        let output = match BlockBackward
+        let later = Arc::new(Mutex::new(Vec::new()));
+        let (response, read) = match SegmentBackward
             .prepare::<C>([node])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prepared) => {
-                let (y, masks) = strips::block(x, [&first, &second], epilogue, true);
-                let state = ([first, second], epilogue, masks, [height, width]);
-                prepared.finish(state, y.into_primitive().tensor())
+                let (output, saved) = segment::forward(x, stages, area, true);
+                let saved = saved.expect("what was asked for");
+                let response = output.response.into_primitive().tensor();
+                let response = prepared.finish((saved, later.clone()), response);
+                (response, output.read)
             }
             OpsKind::UnTracked(prepared) => {
-                let (y, _) = strips::block(x, [&first, &second], epilogue, false);
-                prepared.finish(y.into_primitive().tensor())
+                let (output, _) = segment::forward(x, stages, area, false);
+                let response = output.response.into_primitive().tensor();
+                (prepared.finish(response), output.read)
             }
         };
-        Tensor::from_primitive(TensorPrimitive::Float(output))
-    }
-
-    fn convolve_gram(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
-        area: Rect,
-    ) -> Tensor<Self, 3> {
-        let convolution = inner(convolution);
-        let node = x.clone().into_primitive().tensor().node;
-        let x = x.inner();
-        let gram = strips::gram(&x, &convolution, area);
-        let gram = gram.into_primitive().tensor();
-        let output = match ConvolveGramBackward
-            .prepare::<C>([node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prepared) => prepared.finish((x, convolution, area), gram),
-            OpsKind::UnTracked(prepared) => prepared.finish(gram),
+        *lock(&later) = read.iter().map(|read| vec![None; read.len()]).collect();
+        // Children of the response, though their gradients go past it: so that they come before its own.
+        let child = |place: [usize; 2], value: Tensor<B, 3>| {
+            let value = value.into_primitive().tensor();
+            let child = match SegmentReadBackward
+                .prepare::<C>([response.node.clone()])
+                .compute_bound()
+                .stateful()
+            {
+                OpsKind::Tracked(prepared) => prepared.finish((later.clone(), place), value),
+                OpsKind::UnTracked(prepared) => prepared.finish(value),
+            };
+            Tensor::from_primitive(TensorPrimitive::Float(child))
         };
-        Tensor::from_primitive(TensorPrimitive::Float(output))
-    }
-
-    fn convolve_mean(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
-        area: Rect,
-    ) -> Tensor<Self, 3> {
-        let features = Self::convolve(x, convolution, Epilogue::Relu);
-        channel_means(Self::crop(features, area))
+        let read = read.into_iter().enumerate().map(|(stage, read)| {
+            let read = read.into_iter().enumerate();
+            read.map(|(index, value)| child([stage, index], value))
+                .collect()
+        });
+        let read = read.collect();
+        let response = Tensor::from_primitive(TensorPrimitive::Float(response));
+        (response, read)
     }
 
     fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4> {
-        if is_whole(&x, area) {
+        if area == all_positions(&x) {
             return x;
         }
         let [_, _, height, width] = x.dims();
@@ -137,8 +140,10 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         size: [usize; 2],
         sum: Option<Tensor<Self, 4>>,
     ) -> Tensor<Self, 4> {
-        let sum = sum.map(Tensor::inner);
-        Tensor::from_inner(B::crop_backward(gradient.inner(), area, size, sum))
+        let (gradient, sum) = (gradient.inner(), sum.map(Tensor::inner));
+        Tensor::from_inner(<B as StyleBackend>::crop_backward(
+            gradient, area, size, sum,
+        ))
     }
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
@@ -184,16 +189,16 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
-    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
+    fn gram(features: Tensor<Self, 4>, area: Rect, precision: Precision) -> Tensor<Self, 3> {
         let node = features.clone().into_primitive().tensor().node;
         let features = features.inner();
         let output = match GramBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let gram = B::gram(features.clone(), precision);
-                prepared.finish((features, precision), gram.into_primitive().tensor())
+                let gram = B::gram(features.clone(), area, precision);
+                prepared.finish((features, area, precision), gram.into_primitive().tensor())
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::gram(features, precision).into_primitive().tensor())
+                prepared.finish(B::gram(features, area, precision).into_primitive().tensor())
             }
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -280,6 +285,17 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         });
         Tensor::from_inner(B::two_loop(gradient.inner(), &pairs.collect(), scale))
     }
+
+    fn adam(
+        image: Tensor<Self, 4>,
+        gradient: Tensor<Self, 4>,
+        moments: [Tensor<Self, 4>; 2],
+        step: AdamStep,
+    ) -> (Tensor<Self, 4>, [Tensor<Self, 4>; 2]) {
+        let moments = moments.map(Tensor::inner);
+        let (image, moments) = B::adam(image.inner(), gradient.inner(), moments, step);
+        (Tensor::from_inner(image), moments.map(Tensor::from_inner))
+    }
 }
 
 /// The same weights without autodiff.
@@ -299,6 +315,14 @@ fn inner<B: ConvOps, C: CheckpointStrategy>(
         packed: packed.inner(),
         projection: projection.map(Tensor::inner),
         precision,
+    }
+}
+
+/// The same target without autodiff.
+fn inner_target<B: ConvOps, C: CheckpointStrategy>(target: &Target<Autodiff<B, C>>) -> Target<B> {
+    Target {
+        values: target.values.clone().inner(),
+        scale: target.scale,
     }
 }
 
@@ -329,41 +353,46 @@ impl<B: ConvOps> Backward<B, 1> for ConvolveBackward {
     }
 }
 
-#[derive(Debug)]
-struct BlockBackward;
+/// The gradients with respect to what is read of a segment's stages, until that of its response is there.
+type GradientsOfRead<B> = Arc<Mutex<Vec<ReadGradients<B>>>>;
 
-impl<B: ConvOps> Backward<B, 1> for BlockBackward {
-    type State = (
-        [PackedConv2d<B>; 2],
-        Epilogue,
-        strips::BlockMasks<B>,
-        [usize; 2],
-    );
+#[derive(Debug)]
+struct SegmentBackward;
+
+impl<B: ConvOps> Backward<B, 1> for SegmentBackward {
+    type State = (segment::Saved<B>, GradientsOfRead<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let ([first, second], epilogue, masks, size) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-            let convolutions = [&first, &second];
-            let gradient = tensor(gradient);
-            let gradient = strips::block_backward(gradient, convolutions, epilogue, masks, size);
-            gradient.into_primitive().tensor()
-        });
+        let any = ops.state.0.any();
+        let gradient = own_gradient(grads, &ops, any);
+        let sum = take_gradient(grads, &ops, any);
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        let (saved, read) = ops.state;
+        let read = std::mem::take(&mut *lock(&read));
+        let sum = segment::backward(gradient, read, saved, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }
 
+/// Gives the gradient to the [`SegmentBackward`] whose response is the parent.
 #[derive(Debug)]
-struct ConvolveGramBackward;
+struct SegmentReadBackward;
 
-impl<B: ConvOps> Backward<B, 1> for ConvolveGramBackward {
-    type State = (Tensor<B, 4>, PackedConv2d<B>, Rect);
+impl<B: ConvOps> Backward<B, 1> for SegmentReadBackward {
+    type State = (GradientsOfRead<B>, [usize; 2]);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, convolution, area) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-            let gradient = strips::gram_backward(tensor(gradient), &x, &convolution, area);
-            gradient.into_primitive().tensor()
-        });
+        let gradient = tensor(grads.consume::<B>(&ops.node));
+        let (later, [stage, index]) = ops.state;
+        lock(&later)[stage][index] = Some(gradient);
     }
+}
+
+/// A panic of another thread has changed nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -413,6 +442,17 @@ fn take_gradient<B: ConvOps, S, const D: usize>(
     grads.remove(&known).map(tensor)
 }
 
+/// Removes the gradient with respect to an operation's own result, which may be none if that was not used.
+fn own_gradient<B: ConvOps, S, const D: usize>(
+    grads: &mut Gradients,
+    ops: &Ops<S, 1>,
+    any: &Tensor<B, D>,
+) -> Option<Tensor<B, 4>> {
+    let mut known = Autodiff::<B>::from_inner(any.clone().into_primitive().tensor());
+    known.node = ops.node.clone();
+    grads.remove(&known).map(tensor)
+}
+
 #[derive(Debug)]
 struct Conv1x1Backward;
 
@@ -434,7 +474,7 @@ impl<B: ConvOps> Backward<B, 1> for Conv1x1Backward {
 struct GramBackward;
 
 impl<B: ConvOps> Backward<B, 1> for GramBackward {
-    type State = (Tensor<B, 4>, Precision);
+    type State = (Tensor<B, 4>, Rect, Precision);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = tensor(grads.consume::<B>(&ops.node));
@@ -442,8 +482,8 @@ impl<B: ConvOps> Backward<B, 1> for GramBackward {
         let [Some(parent)] = ops.parents else {
             return;
         };
-        let (features, precision) = ops.state;
-        let sum = B::gram_backward(features, gradient, sum, precision);
+        let (features, area, precision) = ops.state;
+        let sum = B::gram_backward(features, area, gradient, sum, precision);
         grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }

@@ -1,14 +1,22 @@
 //! The CPU kernels on tensors, for backends whose tensors lie in this machine's memory.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 
-use burn::tensor::{Int, Tensor, TensorData, backend};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend};
+use half::bf16;
 
 use super::cpu::buffer_pool::PooledBuffer;
 use super::cpu::conv1x1::PackedMatrix;
 use super::cpu::convolution::{self, Geometry, Weights};
-use super::cpu::{columns, crop as crops, gram as grams, nearest, pool as pools, sample, winograd};
-use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints, reference};
+use super::cpu::runs::Runs;
+use super::cpu::{
+    columns, crop as crops, distances, gram as grams, nearest, pool as pools, sample, vectors,
+    winograd,
+};
+use super::{
+    AdamStep, BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, reference,
+};
 use crate::rect::Rect;
 
 /// A backend whose tensors the CPU kernels can read and make.
@@ -20,6 +28,12 @@ pub(super) trait CpuBackend: backend::Backend {
 
     /// The values of a tensor in row-major order, if they are `f32`.
     fn floats<const D: usize>(x: &Tensor<Self, D>) -> Option<Self::Floats>;
+
+    /// The values of a contiguous tensor in half precision.
+    type Halves: Deref<Target = [bf16]>;
+
+    /// The values of a tensor in row-major order, if they are `f32` or `bf16`.
+    fn kept<const D: usize>(x: &Tensor<Self, D>) -> Option<Kept<Self::Floats, Self::Halves>>;
 
     /// A tensor of the `f32` in a buffer.
     fn from_buffer<const D: usize>(buffer: PooledBuffer, shape: [usize; D]) -> Tensor<Self, D>;
@@ -112,18 +126,20 @@ macro_rules! impl_conv_ops {
 
             fn gram(
                 features: Tensor<Self, 4>,
+                area: $crate::rect::Rect,
                 _: $crate::kernel::Precision,
             ) -> Tensor<Self, 3> {
-                $crate::kernel::cpu_backend::gram(features)
+                $crate::kernel::cpu_backend::gram(features, area)
             }
 
             fn gram_backward(
                 features: Tensor<Self, 4>,
+                area: $crate::rect::Rect,
                 gradient: Tensor<Self, 3>,
                 sum: Option<Tensor<Self, 4>>,
                 _: $crate::kernel::Precision,
             ) -> Tensor<Self, 4> {
-                $crate::kernel::cpu_backend::gram_backward(features, gradient, sum)
+                $crate::kernel::cpu_backend::gram_backward(features, area, gradient, sum)
             }
 
             fn sample(
@@ -161,6 +177,48 @@ macro_rules! impl_conv_ops {
                 candidates: Tensor<Self, 2>,
             ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>) {
                 $crate::kernel::cpu_backend::nearest(queries, candidates)
+            }
+
+            fn squared_distances(
+                x: Tensor<Self, 2>,
+                target: Tensor<Self, 2>,
+                scale: f64,
+            ) -> Tensor<Self, 1> {
+                $crate::kernel::cpu_backend::squared_distances(x, target, scale)
+            }
+
+            fn squared_distances_backward(
+                gradient: Tensor<Self, 1>,
+                x: Tensor<Self, 2>,
+                target: Tensor<Self, 2>,
+                scale: f64,
+            ) -> Tensor<Self, 2> {
+                $crate::kernel::cpu_backend::squared_distances_backward(gradient, x, target, scale)
+            }
+
+            fn curvature(
+                gradient: Tensor<Self, 4>,
+                previous: Tensor<Self, 4>,
+                step: &Tensor<Self, 4>,
+            ) -> (Tensor<Self, 4>, Tensor<Self, 1>) {
+                $crate::kernel::cpu_backend::curvature(gradient, previous, step)
+            }
+
+            fn two_loop(
+                gradient: Tensor<Self, 4>,
+                pairs: &std::collections::VecDeque<$crate::kernel::CurvaturePair<Self>>,
+                scale: f64,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::cpu_backend::two_loop(gradient, pairs, scale)
+            }
+
+            fn adam(
+                image: Tensor<Self, 4>,
+                gradient: Tensor<Self, 4>,
+                moments: [Tensor<Self, 4>; 2],
+                step: $crate::kernel::AdamStep,
+            ) -> (Tensor<Self, 4>, [Tensor<Self, 4>; 2]) {
+                $crate::kernel::cpu_backend::adam(image, gradient, moments, step)
             }
         }
     };
@@ -347,7 +405,7 @@ pub(super) fn conv1x1<B: CpuBackend>(
     let entry = |row, channel| entries[row * channels + channel];
     let matrix = PackedMatrix::new(rows, channels, entry, offsets.as_deref());
     filled([batch, rows, height, width], |output| {
-        matrix.apply(&values, output, height * width, false);
+        matrix.apply(&values, output, Runs::whole(height * width), false);
     })
 }
 
@@ -363,7 +421,7 @@ pub(super) fn conv1x1_backward<B: CpuBackend>(
     let [_, channels] = matrix.dims();
     let entry = |channel, row| entries[row * channels + channel];
     let matrix = PackedMatrix::new(channels, rows, entry, None);
-    let positions = height * width;
+    let positions = Runs::whole(height * width);
     match sum {
         Some(sum) => B::modify(sum, |output| matrix.apply(&values, output, positions, true)),
         None => filled([batch, channels, height, width], |output| {
@@ -372,52 +430,55 @@ pub(super) fn conv1x1_backward<B: CpuBackend>(
     }
 }
 
-pub(super) fn gram<B: CpuBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
-    let [batch, channels, height, width] = features.dims();
-    let positions = height * width;
-    let values = match channels * positions {
+pub(super) fn gram<B: CpuBackend>(features: Tensor<B, 4>, area: Rect) -> Tensor<B, 3> {
+    let values = match area.count() {
         0 => None,
-        _ => B::floats(&features),
+        _ => some_floats(&features),
     };
     let Some(values) = values else {
-        return reference::gram(features);
+        return reference::gram(features, area);
     };
-    let scale = 1.0 / positions as f32;
+    let [batch, channels, height, width] = features.dims();
+    let area = Runs::new([height, width], area);
+    let scale = 1.0 / area.positions() as f32;
     filled([batch, channels, channels], |output| {
-        let images = values.chunks_exact(channels * positions);
+        let images = values.chunks_exact(channels * area.plane);
         for (features, output) in images.zip(output.chunks_exact_mut(channels * channels)) {
-            grams::gram(features, channels, positions, scale, output);
+            grams::gram(features, channels, area, scale, output);
         }
     })
 }
 
 pub(super) fn gram_backward<B: CpuBackend>(
     features: Tensor<B, 4>,
+    area: Rect,
     gradient: Tensor<B, 3>,
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
-    let [batch, channels, height, width] = features.dims();
-    let positions = height * width;
-    let values = match channels * positions {
+    let values = match area.count() {
         0 => None,
-        _ => B::floats(&features),
+        _ => some_floats(&features),
     };
     let (Some(values), Some(gradients)) = (values, B::floats(&gradient)) else {
-        return reference::gram_backward(features, gradient, sum);
+        return reference::gram_backward(features, area, gradient, sum);
     };
-    let add = |output: &mut [f32]| {
-        let images = values.chunks_exact(channels * positions);
+    let [batch, channels, height, width] = features.dims();
+    let area = Runs::new([height, width], area);
+    let backward = |output: &mut [f32], add: bool| {
+        let images = values.chunks_exact(channels * area.plane);
         let matrices = gradients.chunks_exact(channels * channels);
-        let outputs = output.chunks_exact_mut(channels * positions);
+        let outputs = output.chunks_exact_mut(channels * area.plane);
         for ((features, matrix), output) in images.zip(matrices).zip(outputs) {
-            grams::backward(matrix, features, channels, positions, output);
+            grams::backward(matrix, features, channels, area, output, add);
         }
     };
     match sum {
-        Some(sum) => B::modify(sum, add),
+        Some(sum) => B::modify(sum, |output| backward(output, true)),
         None => filled([batch, channels, height, width], |output| {
-            output.fill(0.0);
-            add(output);
+            if area.positions() < area.plane {
+                output.fill(0.0);
+            }
+            backward(output, false);
         }),
     }
 }
@@ -514,4 +575,143 @@ pub(super) fn nearest<B: CpuBackend>(
     });
     let indices = TensorData::new(indices, [n]);
     (Tensor::from_data(indices, &queries.device()), products)
+}
+
+pub(super) fn squared_distances<B: CpuBackend>(
+    x: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    scale: f64,
+) -> Tensor<B, 1> {
+    let (Some(values), Some(targets)) = (some_floats(&x), some_floats(&target)) else {
+        return reference::squared_distances(x, target, scale);
+    };
+    let [batch, _] = x.dims();
+    filled([batch], |output| {
+        distances::forward(&values, &targets, scale as f32, output);
+    })
+}
+
+pub(super) fn squared_distances_backward<B: CpuBackend>(
+    gradient: Tensor<B, 1>,
+    x: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    scale: f64,
+) -> Tensor<B, 2> {
+    let (gradients, targets) = (some_floats(&gradient), some_floats(&target));
+    // That all is `f32` is known before anything of it is modified.
+    let (Some(gradients), Some(targets), DType::F32) = (gradients, targets, x.dtype()) else {
+        return reference::squared_distances_backward(gradient, x, target, scale);
+    };
+    B::modify(x, |x| {
+        distances::backward(&gradients, &targets, scale as f32, x)
+    })
+}
+
+pub(super) fn curvature<B: CpuBackend>(
+    gradient: Tensor<B, 4>,
+    previous: Tensor<B, 4>,
+    step: &Tensor<B, 4>,
+) -> (Tensor<B, 4>, Tensor<B, 1>) {
+    let (values, steps) = (some_floats(&gradient), some_floats(step));
+    let (Some(values), Some(steps), DType::F32) = (values, steps, previous.dtype()) else {
+        return reference::curvature(gradient, previous, step);
+    };
+    let y = B::modify(previous, |y| vectors::update(y, &values, |y, g| g - y));
+    let changes = B::floats(&y).expect("as before");
+    let measures = [
+        vectors::largest(&values),
+        vectors::dot(&changes, &steps) as f32,
+        vectors::dot(&changes, &changes) as f32,
+    ];
+    drop(changes);
+    let measures = filled([3], |output| output.copy_from_slice(&measures));
+    (y, measures)
+}
+
+pub(super) fn two_loop<B: CpuBackend>(
+    gradient: Tensor<B, 4>,
+    pairs: &VecDeque<CurvaturePair<B>>,
+    scale: f64,
+) -> Tensor<B, 4> {
+    let kept = |tensor: &Tensor<B, 4>| B::kept(tensor);
+    let found = pairs
+        .iter()
+        .map(|pair| Some((kept(&pair.s)?, kept(&pair.y)?, pair.rho)));
+    let found: Option<Vec<_>> = found.collect();
+    let (Some(values), Some(found)) = (some_floats(&gradient), found) else {
+        return reference::two_loop(gradient, pairs, scale);
+    };
+    filled(gradient.dims(), |q| {
+        vectors::update(q, &values, |_, g| -g);
+        let mut alphas = Vec::with_capacity(found.len());
+        for (s, y, rho) in found.iter().rev() {
+            let alpha = s.dot(q) * rho;
+            y.add_to(q, -alpha as f32);
+            alphas.push(alpha);
+        }
+        vectors::update(q, &values, |q, _| q * scale as f32);
+        for ((s, y, rho), alpha) in found.iter().zip(alphas.into_iter().rev()) {
+            let beta = y.dot(q) * rho;
+            s.add_to(q, (alpha - beta) as f32);
+        }
+    })
+}
+
+/// The values of a tensor that is kept in single or in half precision.
+pub(super) enum Kept<F, H> {
+    Single(F),
+    Half(H),
+}
+
+impl<F: Deref<Target = [f32]>, H: Deref<Target = [bf16]>> Kept<F, H> {
+    fn dot(&self, x: &[f32]) -> f64 {
+        match self {
+            Self::Single(values) => vectors::dot(values, x),
+            Self::Half(values) => vectors::dot(values, x),
+        }
+    }
+
+    fn add_to(&self, x: &mut [f32], factor: f32) {
+        match self {
+            Self::Single(values) => vectors::add_multiple(x, factor, values),
+            Self::Half(values) => vectors::add_multiple(x, factor, values),
+        }
+    }
+}
+
+pub(super) fn adam<B: CpuBackend>(
+    image: Tensor<B, 4>,
+    gradient: Tensor<B, 4>,
+    [mean, square]: [Tensor<B, 4>; 2],
+    step: AdamStep,
+) -> (Tensor<B, 4>, [Tensor<B, 4>; 2]) {
+    let others = [image.dtype(), mean.dtype(), square.dtype()];
+    let (Some(gradients), [DType::F32, DType::F32, DType::F32]) = (some_floats(&gradient), others)
+    else {
+        return reference::adam(image, gradient, [mean, square], step);
+    };
+    let [beta1, beta2] = [step.beta1 as f32, step.beta2 as f32];
+    let [rest1, rest2] = [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32];
+    let mean = B::modify(mean, |mean| {
+        vectors::update(mean, &gradients, |m, g| m * beta1 + g * rest1);
+    });
+    let square = B::modify(square, |square| {
+        vectors::update(square, &gradients, |v, g| v * beta2 + g * g * rest2);
+    });
+    drop((gradients, gradient));
+    let [mean_scale, square_scale] = [step.mean_scale as f32, step.square_scale as f32];
+    let (epsilon, clamp) = (step.epsilon as f32, step.clamp.map(|most| most as f32));
+    let means = B::floats(&mean).expect("as before");
+    let squares = B::floats(&square).expect("as before");
+    let image = B::modify(image, |image| {
+        vectors::update_by_two(image, &means, &squares, |x, m, v| {
+            let x = x - m * mean_scale / ((v * square_scale).sqrt() + epsilon);
+            match clamp {
+                Some(most) => x.clamp(0.0, most),
+                None => x,
+            }
+        });
+    });
+    drop((means, squares));
+    (image, [mean, square])
 }

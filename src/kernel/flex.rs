@@ -5,20 +5,31 @@ use std::ops::Deref;
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Int, Shape, Tensor, TensorPrimitive};
+use half::bf16;
 
 use super::BackwardMask;
 use super::cpu::buffer_pool::PooledBuffer;
-use super::cpu_backend::{CpuBackend, impl_conv_ops};
+use super::cpu_backend::{CpuBackend, Kept, impl_conv_ops};
 
 impl_conv_ops!([] Flex,);
 
 impl CpuBackend for Flex {
     type Floats = Floats;
+    type Halves = Halves;
     type MaskBytes = MaskBytes;
 
     fn floats<const D: usize>(x: &Tensor<Self, D>) -> Option<Floats> {
         let x = x.clone().into_primitive().tensor();
         (x.dtype() == DType::F32).then(|| Floats(x.to_contiguous()))
+    }
+
+    fn kept<const D: usize>(x: &Tensor<Self, D>) -> Option<Kept<Floats, Halves>> {
+        let tensor = x.clone().into_primitive().tensor();
+        match tensor.dtype() {
+            DType::F32 => Some(Kept::Single(Floats(tensor.to_contiguous()))),
+            DType::BF16 => Some(Kept::Half(Halves(tensor.to_contiguous()))),
+            _ => None,
+        }
     }
 
     fn from_buffer<const D: usize>(buffer: PooledBuffer, shape: [usize; D]) -> Tensor<Self, D> {
@@ -61,6 +72,17 @@ impl Deref for Floats {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
+        self.0.storage()
+    }
+}
+
+/// The values of a contiguous tensor in half precision.
+pub(super) struct Halves(FlexTensor);
+
+impl Deref for Halves {
+    type Target = [bf16];
+
+    fn deref(&self) -> &[bf16] {
         self.0.storage()
     }
 }

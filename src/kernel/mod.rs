@@ -2,7 +2,7 @@
 //!
 //! - a 3×3 convolution (stride 1, padding 1) fused with bias, ReLU, 2×2 pool ([`Epilogue`]) and a
 //!   projection of the channels (a 1×1 convolution)
-//! - for large images in strips of rows: a block of two such convolutions, and the Gram matrix of one
+//! - for large images tile by tile: a segment of several such convolutions, with what is read of each
 //! - a 2×2 pool
 //! - a rectangle of the positions
 //! - a 1×1 convolution
@@ -41,7 +41,7 @@ mod ndarray;
 mod precision;
 pub mod reference;
 mod sample_points;
-mod strips;
+mod segment;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
 
@@ -51,10 +51,12 @@ use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
 use crate::rect::Rect;
+use crate::tile::Tile;
 
 pub use precision::{Precision, UnknownPrecision};
 pub use sample_points::SamplePoints;
-pub(crate) use strips::channel_means;
+pub use segment::{Read, Stage, StageShape, Target};
+pub(crate) use segment::{channel_means, largest_response};
 
 /// How a 2×2 pool reduces its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +88,15 @@ impl Epilogue {
             Epilogue::ReluPool(_) => 2,
         }
     }
+}
+
+/// What is read of features, where that is nothing but means over positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moments {
+    /// The Gram matrix.
+    Gram,
+    /// The Gram matrix, and the mean of each channel.
+    GramAndMean,
 }
 
 /// The weights of a 3×3 convolution, and the same packed for the backend.
@@ -129,6 +140,23 @@ pub struct CurvaturePair<B: backend::Backend> {
     pub rho: f64,
 }
 
+/// A step of Adam, of a number of steps, see [`ConvOps::adam`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Decay of the mean gradient.
+    pub beta1: f64,
+    /// Decay of the mean squared gradient.
+    pub beta2: f64,
+    /// What the mean gradient is multiplied with: the step size and the correction for the mean's start.
+    pub mean_scale: f64,
+    /// What the mean squared gradient is multiplied with.
+    pub square_scale: f64,
+    /// What keeps the division finite.
+    pub epsilon: f64,
+    /// Clamps the image to 0 to this.
+    pub clamp: Option<f64>,
+}
+
 /// What an operation keeps for its backward pass: bits, packed in any way the backend chooses.
 pub type BackwardMask<B> = Tensor<B, 1, Int>;
 
@@ -136,9 +164,9 @@ pub type BackwardMask<B> = Tensor<B, 1, Int>;
 ///
 /// All defaults are those in [`mod@reference`].
 pub trait ConvOps: backend::Backend {
-    /// About how many pixels a strip of rows has where a large image is computed in strips: enough to
-    /// keep the device busy.
-    const STRIP_PIXELS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+    /// About how many values a response has within a tile of a [segment](StyleBackend::convolve_segment):
+    /// enough to keep the device busy.
+    const SEGMENT_VALUES: usize = if cfg!(test) { 1 << 12 } else { 1 << 23 };
 
     /// Packs a kernel `[channels_out, channels_in, 3, 3]`, once for all passes, for a precision that
     /// the backend need not make use of.
@@ -240,22 +268,26 @@ pub trait ConvOps: backend::Backend {
         reference::conv1x1_backward(gradient, matrix, sum)
     }
 
-    /// The Gram matrices of features `[batch, channels, height, width]`:
-    /// `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / (height·width)`, with factors of at least a precision.
-    fn gram(features: Tensor<Self, 4>, _precision: Precision) -> Tensor<Self, 3> {
-        reference::gram(features)
+    /// The Gram matrices of features `[batch, channels, height, width]` at the `n` positions of a
+    /// rectangle: `G[b,i,j] = Σ_p F[b,i,p]·F[b,j,p] / n`, with factors of at least a precision.
+    ///
+    /// # Panics
+    /// If the rectangle reaches beyond the features.
+    fn gram(features: Tensor<Self, 4>, area: Rect, _precision: Precision) -> Tensor<Self, 3> {
+        reference::gram(features, area)
     }
 
-    /// The gradient with respect to the features, `(dG + dGᵀ)·F / (height·width)`, added to `sum`, the
-    /// gradient so far from other uses of the features; with factors of the precision of
-    /// [`gram`](Self::gram).
+    /// The gradient with respect to the features, `(dG + dGᵀ)·F / n` within the rectangle and zero
+    /// elsewhere, added to `sum`, the gradient so far from other uses of the features; with factors of the
+    /// precision of [`gram`](Self::gram).
     fn gram_backward(
         features: Tensor<Self, 4>,
+        area: Rect,
         gradient: Tensor<Self, 3>,
         sum: Option<Tensor<Self, 4>>,
         _precision: Precision,
     ) -> Tensor<Self, 4> {
-        reference::gram_backward(features, gradient, sum)
+        reference::gram_backward(features, area, gradient, sum)
     }
 
     /// The features, `[batch, channels, height, width]`, at some points:
@@ -351,6 +383,18 @@ pub trait ConvOps: backend::Backend {
     ) -> Tensor<Self, 4> {
         reference::two_loop(gradient, pairs, scale)
     }
+
+    /// A step of Adam: an image and its moments after a gradient, `m ← β₁m + (1−β₁)g`,
+    /// `v ← β₂v + (1−β₂)g²`, `x ← x − a·m / (√(b·v) + ε)` for the scales `a` and `b` of the mean and of the
+    /// square.
+    fn adam(
+        image: Tensor<Self, 4>,
+        gradient: Tensor<Self, 4>,
+        moments: [Tensor<Self, 4>; 2],
+        step: AdamStep,
+    ) -> (Tensor<Self, 4>, [Tensor<Self, 4>; 2]) {
+        reference::adam(image, gradient, moments, step)
+    }
 }
 
 /// A backend that the crate runs on: one with [`ConvOps`], or `Autodiff` around one.
@@ -373,33 +417,18 @@ pub trait StyleBackend: backend::Backend {
         epilogue: Epilogue,
     ) -> Tensor<Self, 4>;
 
-    /// Whether an image of `size` (height and width) is large enough for
-    /// [`convolve_block`](Self::convolve_block) and [`convolve_gram`](Self::convolve_gram) to save memory.
-    fn has_strips(size: [usize; 2]) -> bool;
+    /// The tiles in which [`convolve_segment`](Self::convolve_segment) computes an image of `size` (height
+    /// and width).
+    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile>;
 
-    /// A convolution with a ReLU and another with an epilogue, as two [`convolve`](Self::convolve), in
-    /// strips of rows: what lies between them is never there as a whole.
-    fn convolve_block(
+    /// Several convolutions one after another, as so many [`convolve`](Self::convolve), tile by tile: what
+    /// lies between them is never there as a whole. Also what is [read](Read) of each response, of the
+    /// positions in `area` (of `x`). For its gradient the responses are computed once more.
+    fn convolve_segment(
         x: Tensor<Self, 4>,
-        convolutions: [&PackedConv2d<Self>; 2],
-        epilogue: Epilogue,
-    ) -> Tensor<Self, 4>;
-
-    /// The [Gram matrices](Self::gram) of the positions in `area` of a convolution with a ReLU, in strips
-    /// of rows: its response is never there as a whole, and computed once more for the gradient.
-    fn convolve_gram(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
+        stages: Vec<Stage<Self>>,
         area: Rect,
-    ) -> Tensor<Self, 3>;
-
-    /// The mean of each channel over the positions in `area` of a convolution with a ReLU,
-    /// `[batch, 1, channels]`; without autodiff in strips of rows.
-    fn convolve_mean(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
-        area: Rect,
-    ) -> Tensor<Self, 3>;
+    ) -> (Tensor<Self, 4>, Vec<Read<Self>>);
 
     /// See [`ConvOps::pool`].
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4>;
@@ -407,7 +436,8 @@ pub trait StyleBackend: backend::Backend {
     /// See [`ConvOps::crop`]. The rectangle of all is `x` itself.
     fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4>;
 
-    /// See [`ConvOps::crop_backward`]. The result is a constant.
+    /// See [`ConvOps::crop_backward`]. The result is a constant; the rectangle of all without a sum is the
+    /// gradient itself.
     fn crop_backward(
         gradient: Tensor<Self, 4>,
         area: Rect,
@@ -423,7 +453,7 @@ pub trait StyleBackend: backend::Backend {
     ) -> Tensor<Self, 4>;
 
     /// See [`ConvOps::gram`].
-    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3>;
+    fn gram(features: Tensor<Self, 4>, area: Rect, precision: Precision) -> Tensor<Self, 3>;
 
     /// See [`ConvOps::sample`].
     fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3>;
@@ -457,6 +487,14 @@ pub trait StyleBackend: backend::Backend {
         pairs: &VecDeque<CurvaturePair<Self>>,
         scale: f64,
     ) -> Tensor<Self, 4>;
+
+    /// See [`ConvOps::adam`]. The results are constants.
+    fn adam(
+        image: Tensor<Self, 4>,
+        gradient: Tensor<Self, 4>,
+        moments: [Tensor<Self, 4>; 2],
+        step: AdamStep,
+    ) -> (Tensor<Self, 4>, [Tensor<Self, 4>; 2]);
 }
 
 impl<B: ConvOps> StyleBackend for B {
@@ -480,32 +518,17 @@ impl<B: ConvOps> StyleBackend for B {
         <B as ConvOps>::convolve(x, convolution, epilogue, false).0
     }
 
-    fn has_strips(size: [usize; 2]) -> bool {
-        strips::are_several(size, B::STRIP_PIXELS)
+    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile> {
+        segment::tiles(size, stages, B::SEGMENT_VALUES)
     }
 
-    fn convolve_block(
+    fn convolve_segment(
         x: Tensor<Self, 4>,
-        convolutions: [&PackedConv2d<Self>; 2],
-        epilogue: Epilogue,
-    ) -> Tensor<Self, 4> {
-        strips::block(x, convolutions, epilogue, false).0
-    }
-
-    fn convolve_gram(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
+        stages: Vec<Stage<Self>>,
         area: Rect,
-    ) -> Tensor<Self, 3> {
-        strips::gram(&x, convolution, area)
-    }
-
-    fn convolve_mean(
-        x: Tensor<Self, 4>,
-        convolution: &PackedConv2d<Self>,
-        area: Rect,
-    ) -> Tensor<Self, 3> {
-        strips::mean(&x, convolution, area)
+    ) -> (Tensor<Self, 4>, Vec<Read<Self>>) {
+        let (output, _) = segment::forward(x, stages, area, false);
+        (output.response, output.read)
     }
 
     fn pool(x: Tensor<Self, 4>, pooling: Pooling) -> Tensor<Self, 4> {
@@ -513,7 +536,7 @@ impl<B: ConvOps> StyleBackend for B {
     }
 
     fn crop(x: Tensor<Self, 4>, area: Rect) -> Tensor<Self, 4> {
-        match is_whole(&x, area) {
+        match area == all_positions(&x) {
             true => x,
             false => <B as ConvOps>::crop(x, area),
         }
@@ -525,7 +548,10 @@ impl<B: ConvOps> StyleBackend for B {
         size: [usize; 2],
         sum: Option<Tensor<Self, 4>>,
     ) -> Tensor<Self, 4> {
-        <B as ConvOps>::crop_backward(gradient, area, size, sum)
+        match sum.is_none() && area == Rect::whole(size) {
+            true => gradient,
+            false => <B as ConvOps>::crop_backward(gradient, area, size, sum),
+        }
     }
 
     fn conv1x1(
@@ -536,8 +562,8 @@ impl<B: ConvOps> StyleBackend for B {
         <B as ConvOps>::conv1x1(x, matrix, bias)
     }
 
-    fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
-        <B as ConvOps>::gram(features, precision)
+    fn gram(features: Tensor<Self, 4>, area: Rect, precision: Precision) -> Tensor<Self, 3> {
+        <B as ConvOps>::gram(features, area, precision)
     }
 
     fn sample(features: Tensor<Self, 4>, points: &SamplePoints) -> Tensor<Self, 3> {
@@ -578,6 +604,15 @@ impl<B: ConvOps> StyleBackend for B {
     ) -> Tensor<Self, 4> {
         <B as ConvOps>::two_loop(gradient, pairs, scale)
     }
+
+    fn adam(
+        image: Tensor<Self, 4>,
+        gradient: Tensor<Self, 4>,
+        moments: [Tensor<Self, 4>; 2],
+        step: AdamStep,
+    ) -> (Tensor<Self, 4>, [Tensor<Self, 4>; 2]) {
+        <B as ConvOps>::adam(image, gradient, moments, step)
+    }
 }
 
 /// A [`StyleBackend`] with autodiff, whose inner backend is a [`StyleBackend`] too.
@@ -602,10 +637,10 @@ pub fn release_idle_memory() {
     cpu::buffer_pool::release_idle();
 }
 
-/// Whether a rectangle is all of a tensor's height and width.
-fn is_whole<B: backend::Backend>(x: &Tensor<B, 4>, area: Rect) -> bool {
+/// All of a tensor's height and width.
+pub(crate) fn all_positions<B: backend::Backend>(x: &Tensor<B, 4>) -> Rect {
     let [_, _, height, width] = x.dims();
-    area == Rect::whole([height, width])
+    Rect::whole([height, width])
 }
 
 /// Indices on the device.

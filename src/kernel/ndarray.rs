@@ -7,10 +7,11 @@ use burn::backend::ndarray::{
     FloatNdArrayElement, IntNdArrayElement, NdArrayTensor, QuantElement, SharedArray,
 };
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use half::bf16;
 
 use super::BackwardMask;
 use super::cpu::buffer_pool::PooledBuffer;
-use super::cpu_backend::{CpuBackend, impl_conv_ops};
+use super::cpu_backend::{CpuBackend, Kept, impl_conv_ops};
 
 impl_conv_ops!(
     [E: FloatNdArrayElement, I: IntNdArrayElement, Q: QuantElement] NdArray<E, I, Q>,
@@ -23,6 +24,7 @@ where
     NdArrayTensor: From<SharedArray<E>> + From<SharedArray<I>>,
 {
     type Floats = Floats;
+    type Halves = Vec<bf16>;
     type MaskBytes = MaskBytes;
 
     fn floats<const D: usize>(x: &Tensor<Self, D>) -> Option<Floats> {
@@ -30,6 +32,11 @@ where
             NdArrayTensor::F32(values) => Some(Floats(contiguous(values.into_shared()))),
             _ => None,
         }
+    }
+
+    /// Tensors in half precision are none of this backend.
+    fn kept<const D: usize>(x: &Tensor<Self, D>) -> Option<Kept<Self::Floats, Vec<bf16>>> {
+        Self::floats(x).map(Kept::Single)
     }
 
     fn from_buffer<const D: usize>(buffer: PooledBuffer, shape: [usize; D]) -> Tensor<Self, D> {

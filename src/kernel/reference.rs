@@ -11,7 +11,9 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, sum};
+use super::{
+    AdamStep, BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, sum,
+};
 use crate::rect::Rect;
 
 /// Bits in an element of a mask, whatever the width of the backend's integers.
@@ -224,31 +226,29 @@ pub fn conv1x1_backward<B: Backend>(
 }
 
 /// See [`ConvOps::gram`](super::ConvOps::gram).
-pub fn gram<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
-    let [batch, channels, height, width] = features.dims();
-    let rows = features.reshape([batch, channels, height * width]);
+pub fn gram<B: Backend>(features: Tensor<B, 4>, area: Rect) -> Tensor<B, 3> {
+    let [batch, channels, ..] = features.dims();
+    let rows = crop(features, area).reshape([batch, channels, area.count()]);
     rows.clone()
         .matmul(rows.swap_dims(1, 2))
-        .div_scalar((height * width) as f64)
+        .div_scalar(area.count() as f64)
 }
 
 /// See [`ConvOps::gram_backward`](super::ConvOps::gram_backward).
 pub fn gram_backward<B: Backend>(
     features: Tensor<B, 4>,
+    area: Rect,
     gradient: Tensor<B, 3>,
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
     let [batch, channels, height, width] = features.dims();
-    let rows = features.reshape([batch, channels, height * width]);
+    let rows = crop(features, area).reshape([batch, channels, area.count()]);
     let symmetric = gradient.clone() + gradient.swap_dims(1, 2);
     let product = symmetric
-        .div_scalar((height * width) as f64)
+        .div_scalar(area.count() as f64)
         .matmul(rows)
-        .reshape([batch, channels, height, width]);
-    match sum {
-        Some(sum) => sum + product,
-        None => product,
-    }
+        .reshape([batch, channels, area.height, area.width]);
+    crop_backward(product, area, [height, width], sum)
 }
 
 /// See [`ConvOps::sample`](super::ConvOps::sample).
@@ -416,18 +416,39 @@ pub fn two_loop<B: Backend>(
 ) -> Tensor<B, 4> {
     let spread = |scalar: Tensor<B, 1>| scalar.reshape([1, 1, 1, 1]);
     let mut q = gradient.neg();
+    let dtype = q.dtype();
+    // Kept in half precision, perhaps.
+    let read = |kept: &Tensor<B, 4>| kept.clone().cast(dtype);
     let mut alphas = Vec::with_capacity(pairs.len());
     for CurvaturePair { s, y, rho } in pairs.iter().rev() {
-        let alpha = spread(dot(s, &q) * *rho);
-        q = q - y.clone() * alpha.clone();
+        let alpha = spread(dot(&read(s), &q) * *rho);
+        q = q - read(y) * alpha.clone();
         alphas.push(alpha);
     }
     q = q * scale;
     for (CurvaturePair { s, y, rho }, alpha) in pairs.iter().zip(alphas.into_iter().rev()) {
-        let beta = spread(dot(y, &q) * *rho);
-        q = q + s.clone() * (alpha - beta);
+        let beta = spread(dot(&read(y), &q) * *rho);
+        q = q + read(s) * (alpha - beta);
     }
     q
+}
+
+/// See [`ConvOps::adam`](super::ConvOps::adam).
+pub fn adam<B: Backend>(
+    image: Tensor<B, 4>,
+    gradient: Tensor<B, 4>,
+    [mean, square]: [Tensor<B, 4>; 2],
+    step: AdamStep,
+) -> (Tensor<B, 4>, [Tensor<B, 4>; 2]) {
+    let mean = mean * step.beta1 + gradient.clone() * (1.0 - step.beta1);
+    let square = square * step.beta2 + gradient.powi_scalar(2) * (1.0 - step.beta2);
+    let deviation = (square.clone() * step.square_scale).sqrt() + step.epsilon;
+    let image = image - mean.clone() * step.mean_scale / deviation;
+    let image = match step.clamp {
+        Some(largest) => image.clamp(0.0, largest),
+        None => image,
+    };
+    (image, [mean, square])
 }
 
 /// Sum of the products of corresponding elements, shape `[1]`.

@@ -3,6 +3,7 @@
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod samples;
+mod segment;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
@@ -12,7 +13,8 @@ use burn::tensor::{Bool, DType, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::{
-    BackwardMask, ConvOps, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend, reference,
+    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision,
+    StyleBackend, all_positions, reference,
 };
 use crate::rect::Rect;
 
@@ -55,6 +57,25 @@ fn convolution<B: StyleBackend>(
     let scale = (9.0 * channels_in as f64).sqrt();
     let bias = random([channels_out], seed + 1) * 0.1;
     PackedConv2d::new(weight / scale, bias, Precision::F32)
+}
+
+/// The Gram matrix of all positions.
+fn gram_matrix<B: StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+    let area = all_positions(&features);
+    <B as StyleBackend>::gram(features, area, Precision::F32)
+}
+
+/// Where a rectangle begins and ends, as shares of what there is.
+const PLACES: [std::ops::Range<f64>; 2] = [0.0..1.0, 0.0..1.0];
+
+/// A rectangle of at least one position: half of all reach from side to side.
+fn part_of(size: [usize; 2], place: [f64; 2]) -> Rect {
+    let [rows, columns] = [0, 1].map(|axis| {
+        let (at, length) = (place[axis], size[axis]);
+        let first = ((at * 2.0 - 1.0).max(0.0) * length as f64) as usize;
+        (first, length - (at * (length - first - 1) as f64) as usize)
+    });
+    Rect::between(rows, columns)
 }
 
 #[track_caller]
@@ -235,19 +256,13 @@ proptest! {
     #[test]
     fn rectangles_of_any_shape(
         batch in 1usize..3, channels in 1usize..5, height in 1usize..20, width in 1usize..20,
-        place in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0), seed in any::<u32>(),
+        place in PLACES, seed in any::<u32>(),
     ) {
-        let within = |at: f64, share: f64, side: usize| {
-            let first = (at * side as f64) as usize;
-            (first, 1 + (share * (side - first - 1) as f64).round() as usize)
-        };
-        let (top, rows) = within(place.0, place.1, height);
-        let (left, columns) = within(place.2, place.3, width);
-        let area = Rect { top, left, height: rows, width: columns };
+        let area = part_of([height, width], place);
         let x = random::<Flex, 4>([batch, channels, height, width], seed.into());
         let expected = reference::crop(x.clone(), area);
         prop_assert_eq!(<Flex as ConvOps>::crop(x.clone(), area).into_data(), expected.into_data());
-        let gradient = random([batch, channels, rows, columns], u64::from(seed) + 1);
+        let gradient = random([batch, channels, area.height, area.width], u64::from(seed) + 1);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
         for sum in [None, Some(whole.narrow(0, 1, batch))] {
             let size = [height, width];
@@ -257,66 +272,93 @@ proptest! {
         }
     }
 
-    /// What is computed in strips, and its gradient, beside the same operations on the whole image.
     #[test]
-    fn strips_of_any_shape(
-        batch in 1usize..3, channels in 1usize..8, height in 1usize..90, width in 1usize..70,
-        epilogue in 1usize..4, place in (0usize..40, 0usize..40), seed in any::<u32>(),
+    fn steps_of_optimisers_of_any_shape(
+        batch in 1usize..3, height in 1usize..90, width in 1usize..400, pairs in 0usize..4,
+        half: bool, clamped: bool, seed in any::<u32>(),
     ) {
-        type A = Autodiff<Flex>;
-        let (epilogue, seed) = (ALL[epilogue], u64::from(seed));
-        let (height, width) = (height.max(2), width.max(2));
-        let first = convolution::<A>(3, channels + 2, seed + 2);
-        let second = convolution::<A>(channels + 2, channels, seed + 9);
-        let x = random::<Flex, 4>([batch, 3, height, width], seed);
-        let (top, left) = (place.0.min(height - 1), place.1.min(width - 1));
-        let area = Rect { top, left, height: height - top, width: (width - left).min(20) };
-        let evaluate = |strips: bool| {
-            let x = Tensor::<A, 4>::from_inner(x.clone()).require_grad();
-            let (y, gram, mean) = match strips {
-                true => (
-                    A::convolve_block(x.clone(), [&first, &second], epilogue),
-                    A::convolve_gram(x.clone(), &first, area),
-                    A::convolve_mean(x.clone(), &first, area),
-                ),
-                false => {
-                    let between = A::convolve(x.clone(), &first, Epilogue::Relu);
-                    let seen = A::crop(between.clone(), area);
-                    let gram = A::gram(seen.clone(), Precision::F32);
-                    let mean = super::channel_means(seen);
-                    (A::convolve(between, &second, epilogue), gram, mean)
-                }
-            };
-            let weights = random(y.dims(), seed + 20);
-            let loss = (y.clone() * weights).sum() + (gram.clone() * random(gram.dims(), seed + 21)).sum()
-                + (mean.clone() * random(mean.dims(), seed + 22)).sum();
-            let gradient = x.grad(&loss.backward()).unwrap();
-            (y.inner(), gram.inner(), mean.inner(), gradient)
+        let mut seed = u64::from(seed);
+        let mut image = || {
+            seed += 1;
+            random::<Flex, 4>([batch, 3, height, width], seed)
         };
-        let (found, expected) = (evaluate(true), evaluate(false));
-        // Strips begin where tiles do: the same bits.
-        prop_assert_eq!(found.0.into_data(), expected.0.into_data());
-        assert_close(&found.1, &expected.1);
-        assert_close(&found.2, &expected.2);
-        assert_close(&found.3, &expected.3);
+        let (gradient, previous, step) = (image(), image(), image());
+        let expected = reference::curvature(gradient.clone(), previous.clone(), &step);
+        let found = <Flex as ConvOps>::curvature(gradient.clone(), previous.clone(), &step);
+        assert_close(&found.0, &expected.0);
+        let size = (batch * 3 * height * width) as f32;
+        for (found, expected) in found.1.into_data().iter::<f32>().zip(expected.1.into_data().iter::<f32>()) {
+            prop_assert!((found - expected).abs() < 1e-5 * size.max(expected.abs()), "{found}, {expected}");
+        }
+        let kept = |x: Tensor<Flex, 4>| if half { x.cast(DType::BF16) } else { x };
+        let pairs = (0..pairs).map(|_| CurvaturePair {
+            s: kept(image()),
+            y: kept(image()),
+            rho: 0.3 / f64::from(size),
+        });
+        let pairs = pairs.collect();
+        let expected = reference::two_loop(gradient.clone(), &pairs, 0.7);
+        let found = <Flex as ConvOps>::two_loop(gradient.clone(), &pairs, 0.7);
+        assert_close(&found, &expected);
+        let moments = [image(), image().powi_scalar(2)];
+        let step = AdamStep {
+            beta1: 0.9,
+            beta2: 0.99,
+            mean_scale: 0.3,
+            square_scale: 2.0,
+            epsilon: 1e-3,
+            clamp: clamped.then_some(0.4),
+        };
+        let (x, shared) = (image(), moments.clone().map(|moment| moment.to_data()));
+        let expected = reference::adam(x.clone(), gradient.clone(), moments.clone(), step);
+        let found = <Flex as ConvOps>::adam(x, gradient, moments.clone(), step);
+        assert_close(&found.0, &expected.0);
+        for (found, expected) in found.1.iter().zip(&expected.1) {
+            assert_close(found, expected);
+        }
+        // Whoever else holds them keeps what they were.
+        prop_assert_eq!(moments.map(Tensor::into_data), shared);
+    }
+
+    #[test]
+    fn squared_distances_of_any_shape(
+        batch in 1usize..4, values in 1usize..40_000, one_target: bool, seed in any::<u32>(),
+    ) {
+        let x = random::<Flex, 2>([batch, values], seed.into());
+        let rows = if one_target { 1 } else { batch };
+        let target = random::<Flex, 2>([rows, values], u64::from(seed) + 1);
+        let scale = 0.3;
+        let expected = reference::squared_distances(x.clone(), target.clone(), scale);
+        let found = <Flex as ConvOps>::squared_distances(x.clone(), target.clone(), scale);
+        assert_close(&found, &expected);
+        let gradient = random([batch], u64::from(seed) + 2);
+        let shared = x.to_data();
+        let expected =
+            reference::squared_distances_backward(gradient.clone(), x.clone(), target.clone(), scale);
+        let found = Flex::squared_distances_backward(gradient, x.clone(), target, scale);
+        assert_close(&found, &expected);
+        prop_assert_eq!(x.into_data(), shared);
     }
 
     #[test]
     fn gram_matrices_of_any_shape(
         batch in 1usize..3, channels in 1usize..70, height in 1usize..40, width in 1usize..40,
-        seed in any::<u32>(),
+        place in PLACES, seed in any::<u32>(),
     ) {
         let features = random::<Flex, 4>([batch, channels, height, width], seed.into());
-        assert_close(&<Flex as ConvOps>::gram(features.clone(), Precision::F32), &reference::gram(features.clone()));
+        let area = part_of([height, width], place);
         let gradient = random([batch, channels, channels], u64::from(seed) + 1);
         let whole = random([batch + 1, channels, height, width], u64::from(seed) + 2);
         // Nothing, a tensor of its own, and views of a larger one.
         let view = |first| Some(whole.clone().narrow(0, first, batch));
         for sum in [None, Some(random(features.dims(), 7)), view(0), view(1)] {
             let (features, gradient) = (features.clone(), gradient.clone());
-            let expected = reference::gram_backward(features.clone(), gradient.clone(), sum.clone());
+            let expected = reference::gram(features.clone(), area);
+            let found = <Flex as ConvOps>::gram(features.clone(), area, Precision::F32);
+            assert_close(&found, &expected);
+            let expected = reference::gram_backward(features.clone(), area, gradient.clone(), sum.clone());
             let shared = sum.clone();
-            let found = <Flex as ConvOps>::gram_backward(features, gradient, sum, Precision::F32);
+            let found = <Flex as ConvOps>::gram_backward(features.clone(), area, gradient.clone(), sum, Precision::F32);
             assert_close(&found, &expected);
             prop_assert!(shared.is_none_or(|sum| sum.into_data() != found.into_data()));
         }
@@ -391,8 +433,8 @@ fn gradients_are_those_of_burn() {
             };
             let projected = conv1x1(y.clone(), matrix.clone(), Some(bias.clone()));
             let gram = match fast {
-                true => <B as StyleBackend>::gram(y.clone(), Precision::F32),
-                false => reference::gram(y.clone()),
+                true => gram_matrix(y.clone()),
+                false => reference::gram(y.clone(), all_positions(&y)),
             };
             let factors = Tensor::from_inner(random(y.dims(), 3));
             let loss =
@@ -424,14 +466,14 @@ fn gradients_are_those_of_finite_differences() {
             let x = Tensor::<B, 4>::from_inner(start.clone()).require_grad();
             let y = <B as StyleBackend>::convolve(x.clone(), &weights, epilogue);
             let factors = random::<Flex, 4>(y.dims(), 3);
-            let gram = <B as StyleBackend>::gram(y.clone(), Precision::F32);
+            let gram = gram_matrix(y.clone());
             let loss = (y * Tensor::from_inner(factors.clone())).sum() + gram.powi_scalar(2).sum();
             let gradient = x.grad(&loss.backward()).unwrap();
 
             let factors = factors.cast(DType::F64);
             let value = |x: Tensor<Flex, 4>| -> f64 {
                 let (y, _) = <Flex as ConvOps>::convolve(x, &exact, epilogue, false);
-                let gram = <Flex as ConvOps>::gram(y.clone(), Precision::F32);
+                let gram = <Flex as ConvOps>::gram(y.clone(), all_positions(&y), Precision::F32);
                 let loss = (y * factors.clone()).sum() + gram.powi_scalar(2).sum();
                 loss.into_data().iter().next().unwrap()
             };
@@ -506,7 +548,7 @@ fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
     let pooled = <B as StyleBackend>::pool(y.clone(), Pooling::Max);
     let deep = <B as StyleBackend>::convolve(pooled, &second, Epilogue::ReluPool(Pooling::Average));
     let narrow = <B as StyleBackend>::convolve(y.clone(), &third, Epilogue::ReluPool(Pooling::Max));
-    let grams = [y, deep, narrow].map(|y| <B as StyleBackend>::gram(y, Precision::F32));
+    let grams = [y, deep, narrow].map(gram_matrix);
     let [a, b, c] = grams.map(|gram| super::sum(gram.powi_scalar(2)));
     let loss = a + b + c;
     let gradient = x.grad(&loss.backward()).unwrap();
@@ -570,9 +612,12 @@ fn ndarray_gives_the_same_bits() {
             B::conv1x1_backward(B::conv1x1(x.clone(), matrix.clone(), None), matrix, None)
                 .into_data(),
         );
-        let gram = <B as ConvOps>::gram(x.clone(), Precision::F32);
+        let gram = <B as ConvOps>::gram(x.clone(), all_positions(&x), Precision::F32);
         all.push(gram.to_data());
-        all.push(B::gram_backward(x.clone(), gram, Some(x), Precision::F32).into_data());
+        all.push(
+            B::gram_backward(x.clone(), all_positions(&x), gram, Some(x), Precision::F32)
+                .into_data(),
+        );
         all
     }
     assert_eq!(run::<Flex>(), run::<NdArray>());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::term::in_region;
 use super::{Guide, Part, Term, sum_per_image};
+use crate::encoder::SquaredDistance;
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
 
@@ -38,10 +39,10 @@ impl ContentNormalization {
 /// content picture, `T`, scaled by a [`ContentNormalization`].
 #[derive(Debug)]
 pub struct ContentTerm<B: Backend> {
-    layer: Layer,
     channels: usize,
     normalization: ContentNormalization,
-    target: Tensor<B, 4>,
+    /// From the target, with the scale of the normalisation.
+    distance: SquaredDistance<B>,
     guide: Option<Tensor<B, 4>>,
 }
 
@@ -51,17 +52,19 @@ impl<B: Backend> ContentTerm<B> {
     /// [`Vgg19::channels`](crate::Vgg19::channels).
     pub fn new(layer: Layer, channels: usize, target: Tensor<B, 4>) -> Self {
         Self {
-            layer,
             channels,
             normalization: ContentNormalization::default(),
-            target,
+            distance: SquaredDistance::new(layer, target, 1.0),
             guide: None,
         }
+        .with_normalization(ContentNormalization::default())
     }
 
     /// The same term with another scaling.
     pub fn with_normalization(mut self, normalization: ContentNormalization) -> Self {
         self.normalization = normalization;
+        let [_, _, height, width] = self.distance.target.dims();
+        self.distance.scale = normalization.factor(self.channels, height * width).sqrt();
         self
     }
 
@@ -75,14 +78,15 @@ impl<B: Backend> ContentTerm<B> {
         B: 'a,
     {
         let guide = guide.into();
-        self.guide = guide.map(|guide| guide.of(self.layer));
+        self.guide = guide.map(|guide| guide.of(self.distance.layer));
         self
     }
 
     /// The value for an image without any response, to which others can be related, shape `[1]`.
     pub fn zero_feature_loss(&self) -> Tensor<B, 1> {
-        let [_, _, height, width] = self.target.dims();
-        let squares = self.squares(self.target.clone(), self.guide.clone());
+        let target = self.distance.target.clone();
+        let [_, _, height, width] = target.dims();
+        let squares = self.squares(target, self.guide.clone());
         self.scaled(squares, height * width).mean()
     }
 
@@ -103,27 +107,23 @@ impl<B: Backend> ContentTerm<B> {
 
 impl<B: StyleBackend> Term<B> for ContentTerm<B> {
     fn layers(&self) -> Vec<Layer> {
-        vec![self.layer]
+        vec![self.distance.layer]
     }
 
     fn sums(&self, part: &Part<B>) -> Tensor<B, 2> {
-        let (features, target) = (
-            part.features(self.layer),
-            part.crop(self.layer, &self.target),
-        );
-        let [height, width] = part.layer_size(self.layer);
-        match &self.guide {
-            None => {
-                let factor = self.normalization.factor(self.channels, height * width);
-                let (features, target) = (features.flatten(1, 3), target.flatten(1, 3));
-                B::squared_distances(features, target, factor.sqrt()).unsqueeze_dim(1)
-            }
-            Some(guide) => {
-                let guide = part.crop(self.layer, guide);
-                let squares = self.squares(features - target, Some(guide));
-                self.scaled(squares, height * width)
-            }
-        }
+        let Some(guide) = &self.guide else {
+            return part.distance_sum(&self.distance).unsqueeze_dim(1);
+        };
+        let layer = self.distance.layer;
+        let target = part.crop(layer, &self.distance.target);
+        let guide = part.crop(layer, guide);
+        let squares = self.squares(part.features(layer) - target, Some(guide));
+        let [height, width] = part.layer_size(layer);
+        self.scaled(squares, height * width)
+    }
+
+    fn reads_only_distance(&self) -> Option<SquaredDistance<B>> {
+        self.guide.is_none().then(|| self.distance.clone())
     }
 
     fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {

@@ -57,7 +57,7 @@ use std::fmt;
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::encoder::Features;
+use crate::encoder::{Features, SquaredDistance, Tap};
 use crate::layer::Layer;
 use crate::readback;
 
@@ -132,20 +132,29 @@ impl<B: Backend> Loss<B> {
 
     /// All layers that the terms read, without repetition, shallow to deep.
     pub fn layers(&self) -> Vec<Layer> {
-        let mut layers: Vec<Layer> = self.terms().flat_map(|(_, term)| term.layers()).collect();
-        layers.sort();
-        layers.dedup();
-        layers
+        self.taps().into_iter().map(|tap| tap.layer).collect()
     }
 
-    /// Those of the [layers](Self::layers) of which a term reads more than
-    /// [Gram matrices](Term::reads_only_grams).
-    pub fn kept_layers(&self) -> Vec<Layer> {
-        let terms = self.terms().filter(|(_, term)| !term.reads_only_grams());
-        let mut layers: Vec<Layer> = terms.flat_map(|(_, term)| term.layers()).collect();
-        layers.sort();
-        layers.dedup();
-        layers
+    /// The [layers](Self::layers), with what the terms read of each.
+    pub fn taps(&self) -> Vec<Tap> {
+        let taps = self.terms().flat_map(|(_, term)| {
+            let (moments, distance) = (term.reads_only(), term.reads_only_distance());
+            let tap = move |layer| match (moments, &distance) {
+                (Some(moments), _) => Tap::moments(layer, moments),
+                (None, Some(_)) => Tap::distances(layer),
+                (None, None) => Tap::features(layer),
+            };
+            term.layers().into_iter().map(tap)
+        });
+        Tap::merged(taps.collect())
+    }
+
+    /// The distances that are all that terms [read](Term::reads_only_distance) of their layers.
+    pub fn distances(&self) -> Vec<SquaredDistance<B>> {
+        let terms = self.terms();
+        terms
+            .filter_map(|(_, term)| term.reads_only_distance())
+            .collect()
     }
 
     /// The largest [`margin`](Term::margin) of the terms, in pixels.

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::term::in_region;
 use super::{Guide, Part, Term, sum_per_image};
+use crate::encoder::Moments;
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
 
@@ -192,6 +193,10 @@ impl<B: StyleBackend> Term<B> for MomentsTerm<B> {
         (means + spreads)
             .div_scalar(self.channels as f64)
             .squeeze_dim(1)
+    }
+
+    fn reads_only(&self) -> Option<Moments> {
+        self.guide.is_none().then_some(Moments::GramAndMean)
     }
 
     fn describe(&self) -> String {

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::encoder::{Features, Layer};
-use crate::kernel::{SamplePoints, StyleBackend, channel_means};
+use crate::encoder::{Features, Layer, SquaredDistance};
+use crate::kernel::{SamplePoints, StyleBackend, all_positions, channel_means};
 use crate::rect::Rect;
 
 /// A rectangle of an image with the features of its positions: the whole image, or one of disjoint
@@ -163,10 +163,22 @@ impl<B: StyleBackend> Part<B> {
             }
             Some(guide) => {
                 let features = self.features(layer) * self.crop(layer, guide);
-                B::gram(features, self.features.precision())
+                let area = all_positions(&features);
+                B::gram(features, area, self.features.precision())
             }
         };
         scaled(gram, self.share(layer))
+    }
+
+    /// A squared distance of the part's features from a target, `[batch]`: added up over all parts, that of
+    /// the image.
+    pub fn distance_sum(&self, distance: &SquaredDistance<B>) -> Tensor<B, 1> {
+        self.features.distance(distance).unwrap_or_else(|| {
+            let features = self.features(distance.layer);
+            let target = self.crop(distance.layer, &distance.target);
+            let (features, target) = (features.flatten(1, 3), target.flatten(1, 3));
+            B::squared_distances(features, target, distance.scale)
+        })
     }
 
     /// `Σ_p f_p / (H·W)` over the positions of the part, `[batch, 1, channels]`: added up over all

@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Part, Term};
+use crate::encoder::{Moments, SquaredDistance};
 use crate::layer::Layer;
 
 /// A term divided by a reference value, such as its value for an image with no response, so that terms
@@ -40,8 +41,12 @@ impl<B: Backend, T: Term<B>> Term<B> for RelativeTerm<B, T> {
         format!("{}, relative to no response", self.term.describe())
     }
 
-    fn reads_only_grams(&self) -> bool {
-        self.term.reads_only_grams()
+    fn reads_only(&self) -> Option<Moments> {
+        self.term.reads_only()
+    }
+
+    fn reads_only_distance(&self) -> Option<SquaredDistance<B>> {
+        self.term.reads_only_distance()
     }
 
     fn margin(&self) -> usize {

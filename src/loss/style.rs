@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::term::in_region;
 use super::{Guide, Part, Term, sum_per_image};
-use crate::kernel::{Precision, StyleBackend};
+use crate::encoder::Moments;
+use crate::kernel::{Precision, StyleBackend, all_positions};
 use crate::layer::Layer;
 
 /// How the squared error of a Gram matrix is scaled. `C` channels, `H·W` positions; `G` and `A` are
@@ -46,7 +47,8 @@ impl GramNormalization {
 /// Style representation of Gatys et al. (CVPR 2016). They normalise in the loss; dividing here
 /// lets targets from differently sized pictures compare.
 pub fn gram_matrix<B: StyleBackend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
-    B::gram(features, Precision::F32)
+    let area = all_positions(&features);
+    B::gram(features, area, Precision::F32)
 }
 
 /// Style loss at one layer: the squared error of its Gram matrix, scaled by a
@@ -122,8 +124,8 @@ impl<B: StyleBackend> Term<B> for StyleTerm<B> {
         B::squared_distances(sums, self.target.clone().flatten(1, 2), self.scale())
     }
 
-    fn reads_only_grams(&self) -> bool {
-        self.guide.is_none()
+    fn reads_only(&self) -> Option<Moments> {
+        self.guide.is_none().then_some(Moments::Gram)
     }
 
     fn describe(&self) -> String {

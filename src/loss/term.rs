@@ -6,7 +6,7 @@ use std::fmt;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::Part;
-use crate::encoder::Vgg19;
+use crate::encoder::{Moments, SquaredDistance, Vgg19};
 use crate::layer::Layer;
 use crate::picture::Picture;
 
@@ -32,10 +32,17 @@ pub trait Term<B: Backend>: fmt::Debug + Send {
     /// A few words for the printed tree.
     fn describe(&self) -> String;
 
-    /// Whether [`sums`](Self::sums) reads nothing of its layers but [`Part::gram_sum`] without a guide, so
-    /// that features need not be kept where they cost more memory than time.
-    fn reads_only_grams(&self) -> bool {
-        false
+    /// What [`sums`](Self::sums) reads of its layers, where that is nothing but moments:
+    /// [`Part::gram_sum`], with [`Moments::GramAndMean`] also [`Part::mean_sum`], both without a guide.
+    /// Features need not be kept then where they take much memory. `None` if it reads them in another way.
+    fn reads_only(&self) -> Option<Moments> {
+        None
+    }
+
+    /// What [`sums`](Self::sums) reads of its layer, where that is nothing but [`Part::distance_sum`] of this:
+    /// the same at each call. Features need not be kept then either.
+    fn reads_only_distance(&self) -> Option<SquaredDistance<B>> {
+        None
     }
 
     /// How many pixels beyond the part on each side [`sums`](Self::sums) reads by

@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::{Evaluation, Optimizer, OptimizerState};
+use crate::kernel::{AdamStep, StyleBackend};
 
 /// Settings of [`Adam`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ impl Default for AdamConfig {
 #[derive(Clone, Debug)]
 pub struct Adam<B: Backend> {
     config: AdamConfig,
-    moments: Option<(Tensor<B, 4>, Tensor<B, 4>)>,
+    moments: Option<[Tensor<B, 4>; 2]>,
     steps: i32,
 }
 
@@ -79,15 +80,15 @@ impl<B: Backend> Adam<B> {
             let options = InterpolateOptions::new(mode).with_align_corners(false);
             interpolate(tensor, [height, width], options)
         };
-        let moments = self.moments.map(|(mean, square)| {
+        let moments = self.moments.map(|[mean, square]| {
             let square = resize(square, InterpolateMode::Bilinear).clamp_min(0.0);
-            (resize(mean, InterpolateMode::Bicubic), square)
+            [resize(mean, InterpolateMode::Bicubic), square]
         });
         Self { moments, ..self }
     }
 }
 
-impl<B: Backend> Optimizer<B> for Adam<B> {
+impl<B: StyleBackend> Optimizer<B> for Adam<B> {
     fn step<E>(
         &mut self,
         image: Tensor<B, 4>,
@@ -103,27 +104,24 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
             ..
         } = self.config;
         let gradient = evaluate(image.clone())?.gradient;
-        let first = gradient.clone() * (1.0 - beta1);
-        let second = gradient.powi_scalar(2) * (1.0 - beta2);
-        let (mean, square) = match self.moments.take() {
-            Some((mean, square)) => (mean * beta1 + first, square * beta2 + second),
-            None => (first, second),
-        };
+        let zero = || gradient.zeros_like();
+        let moments = self.moments.take().unwrap_or_else(|| [zero(), zero()]);
         self.steps += 1;
         let correction = |decay: f64| match bias_correction {
             true => 1.0 / (1.0 - decay.powi(self.steps)),
             false => 1.0,
         };
-        let mean_scale = learning_rate * correction(beta1);
-        let square_scale = correction(beta2);
-        let deviation = (square.clone() * square_scale).sqrt() + epsilon;
-        let step = mean.clone() * mean_scale / deviation;
-        self.moments = Some((mean, square));
-        let image = image - step;
-        Ok(match clamp {
-            Some(largest) => image.clamp(0.0, largest),
-            None => image,
-        })
+        let step = AdamStep {
+            beta1,
+            beta2,
+            mean_scale: learning_rate * correction(beta1),
+            square_scale: correction(beta2),
+            epsilon,
+            clamp,
+        };
+        let (image, moments) = B::adam(image, gradient, moments, step);
+        self.moments = Some(moments);
+        Ok(image)
     }
 
     /// Adam never stops by itself.
@@ -138,7 +136,7 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
     fn state(&self) -> OptimizerState<Tensor<B, 4>> {
         let mut state = OptimizerState::default();
         state.set("steps", self.steps as u64);
-        if let Some((mean, square)) = &self.moments {
+        if let Some([mean, square]) = &self.moments {
             state.put("mean", mean.clone());
             state.put("square", square.clone());
         }
@@ -149,7 +147,7 @@ impl<B: Backend> Optimizer<B> for Adam<B> {
         self.steps = i32::try_from(state.number("steps")?).map_err(|_| "steps")?;
         self.moments = match self.steps {
             0 => None,
-            _ => Some((state.take("mean")?, state.take("square")?)),
+            _ => Some([state.take("mean")?, state.take("square")?]),
         };
         Ok(())
     }

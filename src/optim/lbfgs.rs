@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Trial};
@@ -27,16 +27,20 @@ pub struct LbfgsConfig {
     pub line_search: LineSearch,
     /// The optimiser has converged where no value of the gradient is larger than this.
     pub tolerance: f64,
+    /// Whether the pairs are kept in half precision (bfloat16), in half of the memory, on a backend that has
+    /// it.
+    pub half_precision: bool,
 }
 
 impl Default for LbfgsConfig {
-    /// History 10, learning rate 1, no line search, tolerance 0.
+    /// History 10, learning rate 1, no line search, tolerance 0, single precision.
     fn default() -> Self {
         Self {
             history: 10,
             learning_rate: 1.0,
             line_search: LineSearch::None,
             tolerance: 0.0,
+            half_precision: false,
         }
     }
 }
@@ -103,10 +107,20 @@ impl<B: StyleBackend> Lbfgs<B> {
                 self.history.pop_front();
             }
             let rho = 1.0 / ys;
+            let (s, y) = (self.kept(s), self.kept(y));
             self.history.push_back(CurvaturePair { s, y, rho });
             self.scale = ys / yy;
         }
         (largest, rate)
+    }
+
+    /// A tensor of a pair in the precision in which it is kept.
+    fn kept(&self, tensor: Tensor<B, 4>) -> Tensor<B, 4> {
+        let half = DType::BF16;
+        match self.config.half_precision && B::supports_dtype(&tensor.device(), half) {
+            true => tensor.cast(half),
+            false => tensor,
+        }
     }
 }
 
@@ -116,6 +130,9 @@ impl<B: StyleBackend> Optimizer<B> for Lbfgs<B> {
         image: Tensor<B, 4>,
         mut evaluate: impl FnMut(Tensor<B, 4>) -> Result<Evaluation<B>, E>,
     ) -> Result<Tensor<B, 4>, E> {
+        let searches = self.config.line_search == LineSearch::StrongWolfe;
+        // What an error of the search goes back to; tensors are shared, not copied.
+        let before = searches.then(|| self.clone());
         let Evaluation { loss, gradient } = match self.known.take() {
             Some(known) => known,
             None => evaluate(image.clone())?,
@@ -126,7 +143,7 @@ impl<B: StyleBackend> Optimizer<B> for Lbfgs<B> {
             return Ok(image);
         }
         let direction = B::two_loop(gradient.clone(), &self.history, self.scale);
-        if self.config.line_search == LineSearch::StrongWolfe {
+        if let Some(before) = before {
             let [slope, reach] = read([dot(&gradient, &direction), direction.clone().abs().max()]);
             let start = Trial {
                 t: 0.0,
@@ -144,7 +161,14 @@ impl<B: StyleBackend> Optimizer<B> for Lbfgs<B> {
                     slope,
                     gradient,
                 })
-            })?;
+            });
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    *self = before;
+                    return Err(error);
+                }
+            };
             length = found.t;
             self.converged = length == 0.0;
             self.known = Some(Evaluation {
@@ -196,9 +220,11 @@ impl<B: StyleBackend> Optimizer<B> for Lbfgs<B> {
             return Err("pairs".to_string());
         }
         for index in 0..pairs {
+            let s = state.take(&format!("s.{index}"))?;
+            let y = state.take(&format!("y.{index}"))?;
             self.history.push_back(CurvaturePair {
-                s: state.take(&format!("s.{index}"))?,
-                y: state.take(&format!("y.{index}"))?,
+                s: self.kept(s),
+                y: self.kept(y),
                 rho: state.fraction(&format!("rho.{index}"))?,
             });
         }

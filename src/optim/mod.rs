@@ -53,7 +53,7 @@ pub trait Optimizer<B: Backend> {
     /// Evaluates `image` (unless the last step already did) and returns a better one.
     ///
     /// `image` must be what the last step returned, or the start. An error of `evaluate` ends the
-    /// step and is returned.
+    /// step and is returned; the optimiser is then as it was before.
     ///
     /// # Errors
     /// Those of `evaluate`.

@@ -74,7 +74,7 @@ impl<B: Backend> Variables<B> {
 
     /// The variables of an image, `[1, 3, height, width]`, RGB in `[0, 1]`.
     pub fn of(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
-        let mut image = image.mul_scalar(self.range);
+        let mut image = self.scaled(image, self.range);
         let mut bands = Vec::new();
         for level in &self.levels {
             let small = resized(image.clone(), &level.down);
@@ -106,12 +106,23 @@ impl<B: Backend> Variables<B> {
                 image
             }
         };
-        image.div_scalar(self.range)
+        match self.range {
+            1.0 => image,
+            range => image.div_scalar(range),
+        }
+    }
+
+    /// An image times a factor; itself, without a copy, where the range of the values is that of the image.
+    fn scaled(&self, image: Tensor<B, 4>, factor: f64) -> Tensor<B, 4> {
+        match self.range {
+            1.0 => image,
+            _ => image.mul_scalar(factor as f32),
+        }
     }
 
     /// The gradient with respect to the variables, from that with respect to the image.
     pub fn gradient(&self, gradient: Tensor<B, 4>) -> Tensor<B, 4> {
-        let mut gradient = gradient.mul_scalar(1.0 / self.range as f32);
+        let mut gradient = self.scaled(gradient, 1.0 / self.range);
         let mut bands = Vec::new();
         for level in &self.levels {
             bands.push(flat(gradient.clone()));

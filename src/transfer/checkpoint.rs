@@ -112,7 +112,7 @@ impl Checkpoint {
             source,
         };
         let mut metadata = HashMap::from([
-            (VERSION.to_string(), "4".to_string()),
+            (VERSION.to_string(), "5".to_string()),
             (NOTE.to_string(), self.note.clone()),
             (
                 FINGERPRINT.to_string(),
@@ -190,7 +190,7 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
-        if metadata.get(VERSION).map(String::as_str) != Some("4") {
+        if metadata.get(VERSION).map(String::as_str) != Some("5") {
             return Err("it is of another kind or version".to_string());
         }
         let text = |key: &str| match metadata.get(key) {

@@ -1,5 +1,6 @@
 //! How the loss of a scale is computed, so that a run fits the memory that it may take.
 
+use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
 use super::{Recipe, Request, TransferError};
@@ -14,10 +15,14 @@ use crate::optim::OptimizerConfig;
 pub struct Computation {
     /// About how many pixels a tile has along a side; `None` for the whole image at once.
     pub tile_size: Option<usize>,
-    /// Whether the first block of the network is computed in strips of rows, as it is in tiles.
-    pub strips: bool,
-    /// How many steps L-BFGS remembers, where that is less than the recipe says.
+    /// Whether the network is computed in segments, as it is in tiles: several convolutions of which no more
+    /// than the last one's response is kept.
+    pub segments: bool,
+    /// How many steps L-BFGS remembers, where it is fewer than the recipe says or where they are kept in
+    /// another precision.
     pub history: Option<usize>,
+    /// Whether they are kept in half precision, to remember more of them.
+    pub half_precision: bool,
 }
 
 /// Steps that L-BFGS should remember at least, even if tiles must be smaller for it.
@@ -43,7 +48,7 @@ pub(super) enum Fit {
 
 impl<B: AutodiffStyleBackend> Request<B> {
     /// The fastest computation of a scale of `size` (height and width) that fits the memory: whole, in
-    /// strips, in as few tiles as possible. `left` are the bytes that the scale before leaves behind.
+    /// segments, in as few tiles as possible. `left` are the bytes that the scale before leaves behind.
     pub fn computation(
         &self,
         recipe: &Recipe,
@@ -53,8 +58,9 @@ impl<B: AutodiffStyleBackend> Request<B> {
     ) -> Fit {
         let asked = Computation {
             tile_size: self.tile_size,
-            strips: false,
+            segments: false,
             history: None,
+            half_precision: false,
         };
         let memory = |how| self.memory(recipe, size, styles, how);
         let Some(limit) = self.memory_limit else {
@@ -65,28 +71,40 @@ impl<B: AutodiffStyleBackend> Request<B> {
             OptimizerConfig::Lbfgs(config) => config.history.min(recipe.iterations),
             OptimizerConfig::Adam(_) => 0,
         };
-        let with_history = |how: Computation, steps: usize| Computation {
-            history: (steps < wanted).then_some(steps),
+        let halves = matches!(recipe.optimizer, OptimizerConfig::Lbfgs(config)
+            if !config.half_precision && B::supports_dtype(&self.encoder.device(), DType::BF16));
+        let with_history = |how: Computation, steps: usize, half_precision: bool| Computation {
+            history: (steps < wanted || half_precision).then_some(steps),
+            half_precision,
             ..how
+        };
+        // As much of the history as there is room for, and at least this much.
+        let fitting = |way: Computation, least: usize, half: bool| {
+            let needed = memory(with_history(way, least, half));
+            let step = (memory(with_history(way, least + 1, half)) - needed).max(1);
+            let more = budget.checked_sub(needed)? / step;
+            let more = usize::try_from(more).unwrap_or(usize::MAX);
+            Some(least.saturating_add(more).min(wanted))
         };
         let ways = self.ways(recipe, size, asked);
         for least in [GOOD_HISTORY, LEAST_HISTORY] {
             let least = least.min(wanted);
             for &way in &ways {
-                let needed = memory(with_history(way, least));
-                if needed > budget {
-                    continue;
+                let single = fitting(way, least, false);
+                let half = match single {
+                    Some(steps) if steps == wanted => None,
+                    _ if halves => fitting(way, least, true),
+                    _ => None,
+                };
+                if let Some(steps) = half.or(single) {
+                    let how = with_history(way, steps, half.is_some());
+                    return Fit::Found(how, memory(how));
                 }
-                // As much of the history as there is room for.
-                let step = (memory(with_history(way, least + 1)) - needed).max(1);
-                let more = usize::try_from((budget - needed) / step).unwrap_or(usize::MAX);
-                let how = with_history(way, least.saturating_add(more).min(wanted));
-                return Fit::Found(how, memory(how));
             }
         }
         let least = ways.iter().map(|&way| {
             let steps = LEAST_HISTORY.min(wanted);
-            memory(with_history(way, steps))
+            memory(with_history(way, steps, halves))
         });
         let least = least.min().unwrap_or(u64::MAX);
         Fit::Needs(((least + left) as f64 * MARGIN) as u64)
@@ -97,11 +115,11 @@ impl<B: AutodiffStyleBackend> Request<B> {
         if asked.tile_size.is_some() {
             return vec![asked];
         }
-        let strips = Computation {
-            strips: true,
+        let segments = Computation {
+            segments: true,
             ..asked
         };
-        let mut ways = vec![asked, strips];
+        let mut ways = vec![asked, segments];
         if self.needs_whole_image(recipe).is_some() {
             return ways;
         }
@@ -112,7 +130,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let side = side.next_multiple_of(SMALLEST_TILE / 3);
             let way = Computation {
                 tile_size: Some(side),
-                ..strips
+                ..segments
             };
             if ways.last() != Some(&way) {
                 ways.push(way);

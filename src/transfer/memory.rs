@@ -2,26 +2,26 @@
 
 use super::matching::POOL_SIDE;
 use super::{Computation, Recipe, Request};
-use crate::encoder::Reading;
+use crate::encoder::{Step, Tap, steps_to};
 use crate::eval::Tile;
 use crate::kernel::AutodiffStyleBackend;
-use crate::layer::{Layer, LayerKind};
+use crate::layer::Layer;
 use crate::loss::Hypercolumns;
 use crate::optim::OptimizerConfig;
 
 /// The program, its threads and the pictures.
-const BASE: u64 = 30 << 20;
+const BASE: u64 = 40 << 20;
 
-/// Tensors of the largest size that come on top of what is kept: input and output of a convolution or of
-/// its gradient, and memory that waits to be used again (fitted to the measurements in `BENCHMARKS.md`).
-const ON_TOP: f64 = 2.5;
+/// Memory that waits to be used again, beside the features: as many times what they take (fitted to the
+/// measurements in `BENCHMARKS.md`).
+const IDLE: f64 = 1.05;
 
-/// Bytes of a value of the first block's widest layer where it is computed in strips, of as many pixels.
-const STRIP: u64 = 32 << 17;
+/// Tensors of the size of a tile of a segment that are there at once (fitted to measurements).
+const SEGMENT_TILES: u64 = 5;
 
 /// Sets of hypercolumns that are there together while neighbours are searched: of the style, the
 /// targets so far, and what they become (fitted to measurements).
-const COLUMNS: u64 = 3;
+const COLUMNS: u64 = 4;
 
 /// Bytes that a weight needs: itself, and its transform by Winograd's F(4×4, 3×3).
 const WEIGHT: u64 = 4 + 4 * 36 / 9;
@@ -43,42 +43,30 @@ impl<B: AutodiffStyleBackend> Request<B> {
             .zip(&widths)
             .map(|(channels_in, width)| 9 * (channels_in * width.channels_out) as u64)
             .sum();
-        let history = match recipe.optimizer {
-            OptimizerConfig::Lbfgs(config) => {
-                let history = how.history.unwrap_or(config.history);
-                2 * history.min(recipe.iterations) as u64
-            }
-            OptimizerConfig::Adam(_) => 0,
-        };
-        let images = history + if recipe.pyramid > 0 { 10 } else { 8 };
         let originals: u64 = [&self.content, &self.start]
             .into_iter()
             .flatten()
             .chain(self.styles.iter().map(|style| &style.picture))
             .map(|picture| 4 * picture.rgb().len() as u64)
             .sum();
-        let layers = self.layers(recipe);
-        let largest = |size| {
+        let (layers, taps) = (self.layers(recipe), self.taps(recipe));
+        let features = |size: [usize; 2]| {
             let tiles = self.tiles(recipe, size, &layers, how.tile_size);
-            Tile::largest(&tiles)
+            let segments = how.segments || tiles.len() > 1;
+            self.features(&taps, segments, Tile::largest(&tiles))
         };
         let pixels = (size[0] * size[1]) as u64;
-        let (tile, kept) = (largest(size), self.kept_layers(recipe));
-        let targets = match tile.window.count() < size[0] * size[1] {
-            true => self.targets(recipe, pixels),
-            // Among the features of the whole image.
-            false => 0,
-        };
-        let strips = how.strips || how.tile_size.is_some();
-        let features = self.features(&layers, strips.then_some(&kept[..]), tile);
-        let style_features = styles.iter().map(|&(width, height)| {
-            let tile = largest([height, width]);
-            self.features(&layers, strips.then_some(&kept[..]), tile)
-        });
-        let features = style_features.fold(features, u64::max);
-        let styles = styles.iter().map(|&(width, height)| width * height);
-        let columns = self.columns(recipe, styles.fold(size[0] * size[1], usize::max));
-        BASE + WEIGHT * weights + originals + images * 12 * pixels + targets + features + columns
+        let styles = styles.iter();
+        let style_features = styles
+            .clone()
+            .map(|&(width, height)| features([height, width]));
+        let features = style_features.fold(features(size), u64::max);
+        let largest = styles.map(|&(width, height)| width * height);
+        let columns = self.columns(recipe, largest.fold(size[0] * size[1], usize::max));
+        let [evaluating, updating] =
+            images(recipe, how).map(|images| (images * 12.0 * pixels as f64) as u64);
+        let steps = updating.max(evaluating + features);
+        BASE + WEIGHT * weights + originals + self.targets(recipe, pixels) + steps + columns
     }
 
     /// The columns of losses by matching, for a picture of this many pixels.
@@ -105,38 +93,53 @@ impl<B: AutodiffStyleBackend> Request<B> {
         bytes
     }
 
-    /// The features that the losses read of a tile, one bit for each other ReLU output, and the tensors that
-    /// are being computed; in strips if only these layers are kept.
-    fn features(&self, taps: &[Layer], kept: Option<&[Layer]>, tile: Tile) -> u64 {
+    /// What is there at once while loss and gradient of a tile are computed: what forward keeps for backward,
+    /// and input and output of a step or their gradients.
+    fn features(&self, taps: &[Tap], segments: bool, tile: Tile) -> u64 {
+        let size = [tile.window.height, tile.window.width];
+        let window = tile.window.count() as u64;
         let widths = self.encoder.widths();
-        let window = [tile.window.height, tile.window.width];
-        let area = Some(tile.area);
-        let reading = Reading { taps, kept, area };
-        let strips = self.encoder.reads_in_strips(window, reading);
-        let deepest = taps.iter().max().copied().unwrap_or(Layer::CONV1_1);
-        let (window, area) = (tile.window.count() as u64, tile.area.count() as u64);
-        let (mut bytes, mut largest) = (0, 0);
-        for layer in Layer::all().take_while(|&layer| layer <= deepest) {
-            let Some(width) = widths.get(layer.depth() - 1) else {
-                break;
+        let mut steps = steps_to(taps.last().map(|tap| tap.layer));
+        steps.truncate(widths.len());
+        let segments = match segments {
+            true => self.encoder.segments(size, &steps, taps),
+            false => Vec::new(),
+        };
+        let tapped = |layer: Layer| taps.iter().any(|tap| tap.layer == layer);
+        let reads = |steps: &[Step]| steps.iter().any(|step| tapped(step.response()));
+        // What is kept of the steps so far, and whether the input of the next is among it.
+        let (mut kept, mut peak) = (0, 0);
+        let (mut input, mut is_kept) = (12 * window, false);
+        let mut first = 0;
+        while first < steps.len() {
+            let segment = segments.iter().find(|segment| segment.steps.start == first);
+            let end = segment.map_or(first + 1, |segment| segment.steps.end);
+            let own = steps[first..end].iter().zip(&widths[first..end]);
+            let bits =
+                own.map(|(step, width)| values(step.convolution, width.channels_out, window));
+            let (last, width) = (steps[end - 1], widths[end - 1]);
+            let output = 4 * values(last.response(), width.projected, window);
+            let (within, largest) = match segment {
+                Some(segment) => (SEGMENT_TILES * 4 * segment.tile_values as u64, output),
+                // The response before the pool too, if it is read.
+                None => match last.relu.is_some_and(tapped) {
+                    true => (0, 4 * values(last.convolution, width.projected, window)),
+                    false => (0, output),
+                },
             };
-            let (projected, own) = (width.projected, width.channels_out);
-            if layer.kind() == LayerKind::Relu {
-                bytes += values(layer, own, window) / 8;
+            if !is_kept && reads(&steps[first..end - 1]) {
+                kept += input;
             }
-            if strips && layer < Layer::POOL1 {
-                continue;
+            kept += bits.sum::<u64>() / 8;
+            peak = peak.max(kept + input + largest + within);
+            (input, is_kept) = (output, reads(&steps[end - 1..end]));
+            if is_kept {
+                kept += output;
+                peak = peak.max(kept + output);
             }
-            largest = largest.max(4 * values(layer, projected, window));
-            if taps.contains(&layer) {
-                bytes += 4 * values(layer, projected, area);
-            }
+            first = end;
         }
-        if strips {
-            let widest = widths.first().map_or(0, |width| width.channels_out);
-            bytes += STRIP * widest as u64;
-        }
-        bytes + (ON_TOP * largest as f64) as u64
+        (IDLE * peak as f64) as u64
     }
 
     /// The features of the content picture that an image of this many pixels is compared with.
@@ -148,6 +151,30 @@ impl<B: AutodiffStyleBackend> Request<B> {
             Some(4 * values(layer, width.projected, pixels))
         });
         bytes.sum()
+    }
+}
+
+/// Images that are there while a loss is evaluated, and while the optimiser makes a step of it.
+fn images(recipe: &Recipe, how: Computation) -> [f64; 2] {
+    // The variables, the best so far and the gradient.
+    let common = if recipe.averaging.is_some() { 4.0 } else { 3.0 };
+    // Variables that are not the image itself; those of a pyramid are put together.
+    let others = match (recipe.pyramid, recipe.range) {
+        (0, 1.0) => 0.0,
+        (0, _) => 1.0,
+        _ => 3.0,
+    };
+    match recipe.optimizer {
+        OptimizerConfig::Lbfgs(config) => {
+            let history = how.history.unwrap_or(config.history);
+            let pairs = history.min(recipe.iterations) as f64;
+            let half = how.half_precision || config.half_precision;
+            let pairs = pairs * if half { 1.0 } else { 2.0 };
+            // The last step and the gradient before it; then direction and new variables.
+            [common + others + 2.0 + pairs, common + 3.0 + pairs]
+        }
+        // The moments; then the new variables.
+        OptimizerConfig::Adam(_) => [common + others + 2.0, common + 3.0],
     }
 }
 

@@ -146,9 +146,9 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
     }
 
     /// How many bytes the process may take, by the estimate of [`PlannedScale::memory`]. Each scale is
-    /// computed in the fastest way that fits: whole, with the first block of the network in strips, in as
-    /// few tiles as possible, and with a shorter history of L-BFGS; see [`Computation`]. A resumed scale
-    /// is computed as it was begun. Without a limit everything is computed whole.
+    /// computed in the fastest way that fits: whole, with the network in segments, in as few tiles as
+    /// possible, and with a shorter history of L-BFGS; see [`Computation`]. A resumed scale is computed as
+    /// it was begun. Without a limit everything is computed whole.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.request.memory_limit = Some(bytes);
         self

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::computation::{Computation, Fit};
 use super::{Recipe, Request, Style, StyleLoss, TransferError};
-use crate::encoder::{EncoderError, Vgg19};
+use crate::encoder::{EncoderError, Moments, Tap, Vgg19};
 use crate::eval::{EvalError, Tile};
 use crate::kernel::AutodiffStyleBackend;
 use crate::layer::Layer;
@@ -46,9 +46,11 @@ impl Plan {
     /// The optimiser of a scale, with a history that fits the memory.
     pub(super) fn optimizer_at(&self, recipe: &Recipe, index: usize) -> OptimizerConfig {
         let mut optimizer = recipe.optimizer_at(self.is_finest_of_several(index));
-        let fitting = self.scales.get(index).and_then(|s| s.computation.history);
-        if let (OptimizerConfig::Lbfgs(config), Some(history)) = (&mut optimizer, fitting) {
+        let how = self.scales.get(index).map(|scale| scale.computation);
+        let how = how.unwrap_or_default();
+        if let (OptimizerConfig::Lbfgs(config), Some(history)) = (&mut optimizer, how.history) {
             config.history = history;
+            config.half_precision |= how.half_precision;
         }
         optimizer
     }
@@ -264,35 +266,29 @@ impl<B: AutodiffStyleBackend> Request<B> {
         guides.collect()
     }
 
-    /// Those of the layers of which more than Gram matrices are read.
-    pub fn kept_layers(&self, recipe: &Recipe) -> Vec<Layer> {
-        let style = match recipe.style_loss {
-            StyleLoss::Gram if self.styles.iter().all(|style| style.region.is_none()) => Vec::new(),
-            _ => recipe.used_style_layers(),
+    /// The layers that the loss reads, with what it reads of each.
+    pub fn taps(&self, recipe: &Recipe) -> Vec<Tap> {
+        let masked = self.styles.iter().any(|style| style.region.is_some());
+        let only = match recipe.style_loss {
+            _ if masked => None,
+            StyleLoss::Gram => Some(Moments::Gram),
+            StyleLoss::MeanStd | StyleLoss::Wasserstein => Some(Moments::GramAndMean),
         };
-        let own = self.own_terms.kept_layers.clone();
-        [
-            recipe.used_content_layers(),
-            style,
-            recipe.matched_layers(),
-            own,
-        ]
-        .concat()
+        let style = recipe.used_style_layers().into_iter();
+        let style = style.map(|layer| match only {
+            Some(moments) => Tap::moments(layer, moments),
+            None => Tap::features(layer),
+        });
+        let content = recipe.used_content_layers().into_iter().map(Tap::distances);
+        let matched = recipe.matched_layers().into_iter().map(Tap::features);
+        let own = self.own_terms.taps.iter().copied();
+        Tap::merged(style.chain(content).chain(matched).chain(own).collect())
     }
 
     /// All layers that the loss reads.
     pub fn layers(&self, recipe: &Recipe) -> Vec<Layer> {
-        let own = self.own_terms.layers.clone();
-        let mut layers = [
-            recipe.used_content_layers(),
-            recipe.used_style_layers(),
-            recipe.matched_layers(),
-            own,
-        ]
-        .concat();
-        layers.sort();
-        layers.dedup();
-        layers
+        let taps = self.taps(recipe).into_iter();
+        taps.map(|tap| tap.layer).collect()
     }
 }
 
@@ -302,9 +298,15 @@ fn left_behind(recipe: &Recipe, scale: &PlannedScale) -> u64 {
     let OptimizerConfig::Lbfgs(config) = recipe.optimizer else {
         return 0;
     };
-    let history = scale.computation.history.unwrap_or(config.history);
+    let how = &scale.computation;
+    let history = how.history.unwrap_or(config.history);
+    let bytes = if how.half_precision || config.half_precision {
+        6
+    } else {
+        12
+    };
     let images = 2 * history.min(scale.iterations) as u64;
-    images * 12 * (scale.width * scale.height) as u64 * 2 / 5
+    images * bytes * (scale.width * scale.height) as u64 * 2 / 5
 }
 
 /// Checks that the encoder reaches all layers at all of these sizes (width and height).

@@ -2,9 +2,9 @@
 
 use super::fingerprint::Fingerprint;
 use super::{Checkpoint, Computation, Recipe, Style, StyleCache, TransferError};
+use crate::encoder::Tap;
 use crate::encoder::Vgg19;
 use crate::kernel::AutodiffStyleBackend;
-use crate::layer::Layer;
 use crate::loss::Loss;
 use crate::picture::Picture;
 
@@ -32,9 +32,7 @@ pub(super) struct Request<B: AutodiffStyleBackend> {
 pub(super) struct OwnTerms<B: AutodiffStyleBackend> {
     pub losses: Vec<Loss<B>>,
     pub count: usize,
-    pub layers: Vec<Layer>,
-    /// Those of which more than Gram matrices are read.
-    pub kept_layers: Vec<Layer>,
+    pub taps: Vec<Tap>,
     /// The largest margin, in pixels.
     pub margin: usize,
     /// Names, weights and descriptions, a line each.
@@ -46,8 +44,7 @@ pub(super) struct OwnTerms<B: AutodiffStyleBackend> {
 impl<B: AutodiffStyleBackend> OwnTerms<B> {
     pub fn push(&mut self, term: Loss<B>) {
         self.count += 1;
-        self.layers.extend(term.layers());
-        self.kept_layers.extend(term.kept_layers());
+        self.taps.extend(term.taps());
         self.margin = self.margin.max(term.margin());
         self.description.push_str(&format!("{term}\n"));
         let name = term.needs_whole_image().map(str::to_string);
@@ -68,8 +65,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             own_terms: OwnTerms {
                 losses: Vec::new(),
                 count: 0,
-                layers: Vec::new(),
-                kept_layers: Vec::new(),
+                taps: Vec::new(),
                 margin: 0,
                 description: String::new(),
                 needs_whole_image: None,

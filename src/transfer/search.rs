@@ -3,7 +3,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use crate::encoder::{EncoderError, Vgg19};
+use crate::encoder::{EncoderError, Tap, Vgg19};
 use crate::eval::{PartReading, Tile, parts};
 use crate::kernel::{StyleBackend, indices};
 use crate::loss::Hypercolumns;
@@ -38,9 +38,10 @@ impl<B: StyleBackend> Columns<B> {
         layers.sort();
         let mut order = Vec::new();
         let mut found: Vec<Vec<Tensor<B, 2>>> = vec![Vec::new(); layers.len()];
+        let taps: Vec<Tap> = layers.iter().map(|&layer| Tap::features(layer)).collect();
         let reading = PartReading {
-            layers: &layers,
-            kept: &layers,
+            taps: &taps,
+            distances: &[],
             margin: hypercolumns.margin(),
         };
         for part in parts(encoder, image, reading, &tiles) {

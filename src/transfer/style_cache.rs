@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::fingerprint;
-use crate::encoder::{EncoderError, Padding, Pooling, Vgg19};
+use crate::encoder::{EncoderError, Moments, Padding, Pooling, Tap, Vgg19};
 use crate::eval::{PartReading, Tile, parts};
 use crate::kernel::StyleBackend;
 use crate::layer::Layer;
@@ -160,15 +160,15 @@ fn compute<B: StyleBackend>(
     let image = image.to_tensor(&encoder.device());
     let tiles = Tile::grid([height, width], inputs.tile_size, inputs.layers, 0);
     // Masked features are read as such.
-    let kept = if inputs.guide.is_some() {
-        inputs.layers
-    } else {
-        &[]
-    };
+    let taps = inputs.layers.iter().map(|&layer| match inputs.guide {
+        Some(_) => Tap::features(layer),
+        None => Tap::moments(layer, Moments::GramAndMean),
+    });
+    let taps = Tap::merged(taps.collect());
     let mut total: Option<Vec<Statistics<B>>> = None;
     let reading = PartReading {
-        layers: inputs.layers,
-        kept,
+        taps: &taps,
+        distances: &[],
         margin: 0,
     };
     for part in parts(encoder, &image, reading, &tiles) {

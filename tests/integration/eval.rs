@@ -9,7 +9,7 @@ use impasto::loss::{
     MomentsDistance, MomentsTerm, NeighborsTerm, Part, Reduction, RelativeTerm, Stencil, StyleTerm,
     Term, TotalVariation, VariationNorm, sum_per_image,
 };
-use impasto::{Layer, Padding, Picture, Pooling, Vgg19};
+use impasto::{Layer, Padding, Picture, Pooling, Vgg19, Vgg19Config};
 use proptest::prelude::*;
 
 use crate::data;
@@ -254,31 +254,51 @@ proptest! {
     }
 }
 
-/// The first block in strips of rows, which only large images have.
+/// In segments, which only large images have: of Gram matrices, moments and distances within them, and of
+/// features that are there as a whole.
 #[test]
-fn the_gradient_in_strips_is_that_of_the_whole_image() {
-    let encoder = encoder();
-    for (height, width) in [(513, 514), (290, 1000), (2000, 133)] {
-        let image = image(1, height, width, 5);
-        let layers = [Layer::RELU1_1, Layer::RELU2_1];
-        let whole = |strips| {
-            let targets = encoder.valid().features(image.clone(), &layers).unwrap();
-            let terms = layers.map(|layer| {
-                let channels = encoder.channels(layer).unwrap();
-                let target = Tensor::from_inner(targets.gram(layer)) * 0.5;
-                let normalization = GramNormalization::PerPosition;
-                let term = StyleTerm::new(layer, channels, normalization, target);
-                Loss::term(layer.to_string(), 1.0, term)
-            });
-            let loss = Loss::sum("total", 1.0, terms.into());
-            let evaluator = Evaluator::new(encoder.clone(), loss).with_strips(strips);
+fn the_gradient_in_segments_is_that_of_the_whole_image() {
+    let encoder = Vgg19Config::new()
+        .with_width(16)
+        .init::<B>(&Default::default());
+    for (height, width) in [(1000, 901), (333, 2100)] {
+        let target = image(1, height, width, 5);
+        let layers = [Layer::RELU1_1, Layer::RELU2_1, Layer::RELU3_2];
+        let targets = encoder.valid().features(target, &layers).unwrap();
+        let [first, second, third] = layers;
+        let channels = |layer| encoder.channels(layer).unwrap();
+        let gram = |layer| Tensor::from_inner(targets.gram(layer));
+        let features = |layer| Tensor::from_inner(targets.get(layer).clone());
+        let evaluate = |segments| {
+            let per_position = GramNormalization::PerPosition;
+            let style = StyleTerm::new(first, channels(first), per_position, gram(first));
+            let mean = Tensor::from_inner(targets.mean(second));
+            let distance = MomentsDistance::MeanStd;
+            let moments = MomentsTerm::new(second, channels(second), distance, mean, gram(second));
+            let within = ContentTerm::new(second, channels(second), features(second));
+            let content = ContentTerm::new(third, channels(third), features(third));
+            let terms = vec![
+                Loss::term("style", 1.0, style),
+                Loss::term("moments", 1.0, moments),
+                Loss::term("within", 1.0, within),
+                Loss::term("content", 1.0, content),
+            ];
+            let evaluator = Evaluator::new(encoder.clone(), Loss::sum("total", 1.0, terms));
+            let image = image(1, height, width, 6);
+            let evaluator = evaluator.with_segments(segments);
             evaluator.evaluate(&image).unwrap()
         };
-        let (expected, found) = (whole(false), whole(true));
-        let (a, b) = (expected.losses.weighted(), found.losses.weighted());
-        assert!((a - b).abs() < 1e-5 * a, "{b} instead of {a}");
+        let (expected, found) = (evaluate(false), evaluate(true));
+        for (found, expected) in found.losses.parts.iter().zip(&expected.losses.parts) {
+            let (a, b) = (expected.value, found.value);
+            assert!(
+                (a - b).abs() < 1e-3 * a,
+                "{}: {b} instead of {a}",
+                found.name
+            );
+        }
         let off = off(&found.gradient, &expected.gradient);
-        assert!(off > 0.0 && off < 1e-5, "{off}");
+        assert!(off > 0.0 && off < 1e-4, "{off}");
     }
 }
 

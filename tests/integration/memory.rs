@@ -29,7 +29,7 @@ fn peak_of(process: u32) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Whole, in strips, in a few tiles and in many, a run takes no more than it may, and about as much as was
+/// Whole, in segments, in a few tiles and in many, a run takes no more than it may, and about as much as was
 /// foretold.
 #[test]
 #[cfg(target_os = "linux")]

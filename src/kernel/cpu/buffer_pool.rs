@@ -7,6 +7,7 @@
 //! In unit tests each buffer is a heap allocation of its exact size, filled with NaN: a memory checker
 //! sees its ends, and a result that is not written whole is noticed.
 
+use std::cmp::Reverse;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,12 +17,12 @@ use memmap2::MmapMut;
 /// returned to the system.
 const MAX_IDLE_REQUESTS: u64 = 200;
 
-/// For a new buffer of at least this size, as many idle bytes are returned to the system first, so
-/// that they do not add to the peak.
-const LARGE: usize = (64 << 20) + 1;
+/// For a new buffer of at least this size, as many idle bytes are returned to the system first, those that
+/// wait longest, so that they do not add to the peak.
+const LARGE: usize = 4 << 20;
 
-/// A buffer may be this many times as large as the request that it serves.
-const MAX_EXCESS: usize = 2;
+/// A buffer may be larger than the request that it serves by this share of it, one over as many.
+const MAX_EXCESS: usize = 4;
 
 /// The pool of all results of the CPU kernels.
 static POOL: BufferPool = BufferPool::new();
@@ -65,7 +66,7 @@ impl BufferPool {
         let mut state = self.lock();
         state.requests += 1;
         let now = state.requests;
-        let fits = |idle: &Idle| (bytes..=MAX_EXCESS * bytes).contains(&idle.memory.len());
+        let fits = |idle: &Idle| (bytes..=bytes + bytes / MAX_EXCESS).contains(&idle.memory.len());
         let best = (0..state.idle.len())
             .filter(|&index| fits(&state.idle[index]))
             .min_by_key(|&index| state.idle[index].memory.len());
@@ -74,7 +75,7 @@ impl BufferPool {
             .idle
             .retain(|idle| idle.since + MAX_IDLE_REQUESTS > now);
         if found.is_none() && bytes >= LARGE {
-            state.release_largest(bytes);
+            state.release_oldest(bytes);
         }
         found
     }
@@ -99,9 +100,9 @@ impl BufferPool {
 }
 
 impl State {
-    /// Returns at least `bytes` to the system, largest buffers first, or all if there are less.
-    fn release_largest(&mut self, bytes: usize) {
-        self.idle.sort_by_key(|idle| idle.memory.len());
+    /// Returns at least `bytes` to the system, or all if there are less.
+    fn release_oldest(&mut self, bytes: usize) {
+        self.idle.sort_by_key(|idle| Reverse(idle.since));
         let mut released = 0;
         while released < bytes
             && let Some(idle) = self.idle.pop()
@@ -253,9 +254,27 @@ mod tests {
         let other = pooled(&OWN, size);
         assert_ne!(other.as_ptr(), address);
         drop(again);
-        let small = pooled(&OWN, size / 3);
+        let small = pooled(&OWN, size / 2);
         assert_ne!(small.as_ptr(), address);
         assert!(PooledBuffer::new(0).values_mut::<f32>().is_empty());
+    }
+
+    #[test]
+    fn a_new_buffer_takes_the_place_of_the_oldest() {
+        static OWN: BufferPool = BufferPool::new();
+        let buffers = [3 * LARGE, 2 * LARGE, LARGE].map(|bytes| pooled(&OWN, bytes));
+        for buffer in buffers {
+            drop(buffer);
+            // Time is counted in requests.
+            let _counted = OWN.take(1);
+        }
+        assert_eq!(OWN.idle_bytes(), 6 * LARGE);
+        let large = pooled(&OWN, 5 * LARGE);
+        assert_eq!(OWN.idle_bytes(), LARGE);
+        drop(large);
+        // A small one is no reason to.
+        drop(pooled(&OWN, LARGE / 2));
+        assert_eq!(OWN.idle_bytes(), 6 * LARGE + LARGE / 2);
     }
 
     #[test]

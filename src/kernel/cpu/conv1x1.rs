@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::lanes::{Lanes, NR, dispatch};
 use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
+use super::runs::Runs;
 
 /// Values that are copied to panels at once: as many as fit the second-level cache.
 const SCRATCH_LEN: usize = 1 << 16;
@@ -74,19 +75,20 @@ impl PackedMatrix {
         }
     }
 
-    /// `output[i, p] = Σ_j matrix[i, j] · features[j, p] + bias[i]` for each image; with `add`, this is
-    /// added to `output`.
+    /// `output[i, p] = Σ_j matrix[i, j] · features[j, p] + bias[i]` for each image and the positions `p` in
+    /// an area; with `add`, this is added to `output`.
     ///
     /// # Panics
-    /// If the slices are not equally many images of `positions` positions.
-    pub fn apply(&self, features: &[f32], output: &mut [f32], positions: usize, add: bool) {
+    /// If the slices are not equally many images of the area's plane.
+    pub fn apply(&self, features: &[f32], output: &mut [f32], area: Runs, add: bool) {
+        let positions = area.plane;
         let (input_len, output_len) = (self.channels * positions, self.rows * positions);
         assert_eq!(features.len() * output_len, output.len() * input_len);
         if input_len == 0 || output_len == 0 {
             return;
         }
         let step = chunk(self.channels);
-        let chunks = positions.div_ceil(step);
+        let chunks = area.pieces(step);
         let product = Product {
             matrix: self,
             features,
@@ -97,12 +99,11 @@ impl PackedMatrix {
         let images = features.len() / input_len;
         assert_eq!(images * input_len, features.len());
         (0..images * chunks).into_par_iter().for_each(|task| {
-            let first = task % chunks * step;
             SCRATCH.with_borrow_mut(|panels| {
                 dispatch(Chunk {
                     product: &product,
                     image: task / chunks,
-                    chunk: first..positions.min(first + step),
+                    chunk: area.piece(step, task % chunks),
                     panels,
                 })
             });

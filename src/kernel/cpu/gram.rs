@@ -12,6 +12,7 @@ use super::buffer_pool::PooledBuffer;
 use super::conv1x1::PackedMatrix;
 use super::lanes::{Lanes, NR, copy, dispatch, transpose};
 use super::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
+use super::runs::Runs;
 
 /// Largest number of parts; each has a matrix of its own.
 const PARTS: usize = 8;
@@ -30,13 +31,14 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `gram[i, j] = scale · Σ_p features[i, p] · features[j, p]` for `channels` rows of `positions`
-/// values.
+/// `gram[i, j] = scale · Σ_p features[i, p] · features[j, p]` for `channels` planes, and the positions `p`
+/// in an area.
 ///
 /// # Panics
 /// If the length of a slice does not match the sizes.
-pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gram: &mut [f32]) {
-    assert_eq!(features.len(), channels * positions);
+pub fn gram(features: &[f32], channels: usize, area: Runs, scale: f32, gram: &mut [f32]) {
+    let positions = area.positions();
+    assert_eq!(features.len(), channels * area.plane);
     assert_eq!(gram.len(), channels * channels);
     if channels == 0 {
         return;
@@ -54,13 +56,17 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
             if part * length >= end {
                 sums.fill(0.0);
             }
-            for first in (part * length..end).step_by(chunk) {
+            let mut first = part * length;
+            while first < end {
+                let chunk = area.from(first, end, chunk);
+                let add = first > part * length;
+                first += chunk.len();
                 SCRATCH.with_borrow_mut(|panels| {
                     dispatch(Chunk {
                         features,
-                        positions,
-                        chunk: first..end.min(first + chunk),
-                        add: first > part * length,
+                        positions: area.plane,
+                        chunk,
+                        add,
                         panels,
                         sums,
                         side,
@@ -92,6 +98,7 @@ pub fn gram(features: &[f32], channels: usize, positions: usize, scale: f32, gra
 /// Writes the products of some positions to a matrix of `side` rows and columns, or adds them.
 struct Chunk<'a> {
     features: &'a [f32],
+    /// Positions of a plane.
     positions: usize,
     chunk: std::ops::Range<usize>,
     add: bool,
@@ -172,8 +179,9 @@ fn transpose_channels(rows: [Option<&[f32]>; 4], lane: usize, values: &mut [Lane
     }
 }
 
-/// Adds the gradient with respect to the features:
-/// `output[i, p] += Σ_j (gradient[i, j] + gradient[j, i]) · features[j, p] / positions`.
+/// Adds the gradient with respect to the features, at the positions `p` in an area:
+/// `output[i, p] += Σ_j (gradient[i, j] + gradient[j, i]) · features[j, p] / positions`; with `add` false it
+/// is written there instead.
 ///
 /// # Panics
 /// If the length of a slice does not match the sizes.
@@ -181,12 +189,14 @@ pub fn backward(
     gradient: &[f32],
     features: &[f32],
     channels: usize,
-    positions: usize,
+    area: Runs,
     output: &mut [f32],
+    add: bool,
 ) {
     assert_eq!(gradient.len(), channels * channels);
-    assert_eq!(features.len(), channels * positions);
+    assert_eq!(features.len(), channels * area.plane);
     assert_eq!(output.len(), features.len());
-    let entry = |i, j| (gradient[i * channels + j] + gradient[j * channels + i]) / positions as f32;
-    PackedMatrix::new(channels, channels, entry, None).apply(features, output, positions, true);
+    let positions = area.positions() as f32;
+    let entry = |i, j| (gradient[i * channels + j] + gradient[j * channels + i]) / positions;
+    PackedMatrix::new(channels, channels, entry, None).apply(features, output, area, add);
 }

@@ -11,9 +11,11 @@
 //! | [`winograd`] | the transforms of Winograd's F(4×4, 3×3) |
 //! | [`convolution`] | the 3×3 convolution with its epilogue and projection, and its gradient |
 //! | [`pool`], [`conv1x1`], [`gram`] | the 2×2 pool, 1×1 convolutions, Gram matrices |
-//! | [`crop`] | rectangles of planes |
+//! | [`crop`], [`runs`] | rectangles of planes |
 //! | [`sample`], [`columns`] | features at points, products of columns |
+//! | [`distances`] | squared distances of rows |
 //! | [`nearest`] | the column with the largest inner product, among many |
+//! | [`vectors`] | what optimisers do with images |
 //! | [`buffer_pool`] | reuse of memory |
 //!
 //! All functions on vectors are `#[inline(always)]`, called from a `WithSimd::with_simd`, and pass no
@@ -30,6 +32,7 @@ pub mod columns;
 pub mod conv1x1;
 pub mod convolution;
 pub mod crop;
+pub mod distances;
 pub mod gram;
 mod interleave;
 mod lanes;
@@ -39,8 +42,10 @@ pub mod nearest;
 mod output_tiles;
 mod patches;
 pub mod pool;
+pub mod runs;
 pub mod sample;
 mod tiles;
+pub mod vectors;
 pub mod winograd;
 
 #[cfg(all(test, target_arch = "x86_64"))]

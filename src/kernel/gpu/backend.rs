@@ -10,8 +10,10 @@ use cubecl::client::ComputeClient;
 
 use super::ops::{self, Weighted};
 use crate::kernel::{
-    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, reference,
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend,
+    reference,
 };
+use crate::rect::Rect;
 
 /// A backend whose tensors are those of CubeCL.
 trait CubeTensors: Backend {
@@ -135,7 +137,7 @@ macro_rules! impl_conv_ops {
             I: IntElement,
             T: BoolElement,
         {
-            const STRIP_PIXELS: usize = 1 << 21;
+            const SEGMENT_VALUES: usize = if cfg!(test) { 1 << 14 } else { 1 << 27 };
 
             fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
                 match takes(&weight) {
@@ -262,30 +264,42 @@ macro_rules! impl_conv_ops {
                 }
             }
 
-            fn gram(features: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 3> {
-                match takes(&features) && features.shape().num_elements() > 0 {
-                    true => Self::wrap(ops::gram(Self::unwrap(features), precision)),
-                    false => reference::gram(features),
+            fn gram(
+                features: Tensor<Self, 4>,
+                area: Rect,
+                precision: Precision,
+            ) -> Tensor<Self, 3> {
+                if !takes(&features) || features.shape().num_elements() == 0 || area.count() == 0 {
+                    return reference::gram(features, area);
                 }
+                let features = <Self as StyleBackend>::crop(features, area);
+                Self::wrap(ops::gram(Self::unwrap(features), precision))
             }
 
             fn gram_backward(
                 features: Tensor<Self, 4>,
+                area: Rect,
                 gradient: Tensor<Self, 3>,
                 sum: Option<Tensor<Self, 4>>,
                 precision: Precision,
             ) -> Tensor<Self, 4> {
-                match takes(&features) {
+                if !takes(&features) {
+                    return reference::gram_backward(features, area, gradient, sum);
+                }
+                let [_, _, height, width] = features.dims();
+                let size = [height, width];
+                let is_whole = area == Rect::whole(size);
+                let features = <Self as StyleBackend>::crop(features, area);
+                let (features, gradient) = (Self::unwrap(features), Self::unwrap(gradient));
+                match is_whole {
                     true => {
-                        let (sum, gradient) = (sum.map(Self::unwrap), Self::unwrap(gradient));
-                        Self::wrap(ops::gram_backward(
-                            Self::unwrap(features),
-                            gradient,
-                            sum,
-                            precision,
-                        ))
+                        let sum = sum.map(Self::unwrap);
+                        Self::wrap(ops::gram_backward(features, gradient, sum, precision))
                     }
-                    false => reference::gram_backward(features, gradient, sum),
+                    false => {
+                        let product = ops::gram_backward(features, gradient, None, precision);
+                        reference::crop_backward(Self::wrap(product), area, size, sum)
+                    }
                 }
             }
 
@@ -342,7 +356,9 @@ macro_rules! impl_conv_ops {
                 pairs: &VecDeque<CurvaturePair<Self>>,
                 scale: f64,
             ) -> Tensor<Self, 4> {
-                if !takes(&gradient) {
+                let dtype = gradient.dtype();
+                let same = |pair: &CurvaturePair<Self>| pair.s.dtype() == dtype;
+                if !takes(&gradient) || !pairs.iter().all(same) {
                     return reference::two_loop(gradient, pairs, scale);
                 }
                 let pairs = pairs.iter().map(|CurvaturePair { s, y, rho }| {

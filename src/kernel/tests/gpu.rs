@@ -6,11 +6,12 @@
 use burn::backend::{Autodiff, Flex, Wgpu};
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{ALL, assert_within, convolution, random};
+use super::{ALL, assert_within, convolution, gram_matrix, random};
 use crate::kernel::{
-    BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision, StyleBackend,
-    reference,
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, Moments, PackedConv2d, Pooling, Precision,
+    Stage, StyleBackend, reference,
 };
+use crate::rect::Rect;
 
 type Gpu = Wgpu;
 
@@ -139,18 +140,22 @@ fn gram_matrices_of_one_position_or_many() {
         (1, 4, [70, 70]),
     ] {
         let features = random::<Flex, 4>([batch, channels, size[0], size[1]], 1);
-        let found = <Gpu as ConvOps>::gram(gpu(&features), Precision::F32);
-        assert_close(&cpu(found), &reference::gram(features.clone()));
+        let [height, width] = size;
+        let whole = Rect::whole(size);
+        let part = Rect::between((height / 3, height), (width / 4, width.div_ceil(2)));
         let gradient = random([batch, channels, channels], 2);
         let sum = random(features.dims(), 3);
-        for sum in [None, Some(sum)] {
+        for (area, sum) in [(whole, None), (whole, Some(sum.clone())), (part, Some(sum))] {
+            let found = <Gpu as ConvOps>::gram(gpu(&features), area, Precision::F32);
+            assert_close(&cpu(found), &reference::gram(features.clone(), area));
             let found = Gpu::gram_backward(
                 gpu(&features),
+                area,
                 gpu(&gradient),
                 sum.as_ref().map(gpu),
                 Precision::F32,
             );
-            let wanted = reference::gram_backward(features.clone(), gradient.clone(), sum);
+            let wanted = reference::gram_backward(features.clone(), area, gradient.clone(), sum);
             assert_close(&cpu(found), &wanted);
         }
     }
@@ -178,6 +183,42 @@ fn pools_of_odd_sizes() {
     }
 }
 
+/// Loss and gradient of the GPU and of the CPU.
+fn assert_same([loss, gradient]: [TensorData; 2], [wanted_loss, wanted]: [TensorData; 2]) {
+    let device = Default::default();
+    let tensor = |data| Tensor::<Flex, 1>::from_data(data, &device);
+    assert_close(&tensor(loss), &tensor(wanted_loss));
+    let tensor = |data| Tensor::<Flex, 4>::from_data(data, &device);
+    assert_close(&tensor(gradient), &tensor(wanted));
+}
+
+/// The same network as [`gradients_of_a_network`], as a segment.
+#[test]
+fn gradients_of_a_segment() {
+    fn evaluate<B: ConvOps>(image: TensorData) -> [TensorData; 2] {
+        let mut first = convolution::<Autodiff<B>>(3, 20, 1);
+        first.projection = Some(random([13, 20], 3));
+        let x = Tensor::<Autodiff<B>, 4>::from_data(image, &Default::default()).require_grad();
+        let epilogues = [Epilogue::Relu, Epilogue::ReluPool(Pooling::Average)];
+        let convolutions = [first, convolution(13, 34, 2)].into_iter().zip(epilogues);
+        let stages = convolutions.map(|(convolution, epilogue)| Stage {
+            convolution,
+            epilogue,
+            moments: (epilogue == Epilogue::Relu).then_some(Moments::Gram),
+            distances: Vec::new(),
+        });
+        let area = Rect::between((0, 60), (10, 97));
+        let stages = stages.collect();
+        let (y, read) = <Autodiff<B> as StyleBackend>::convolve_segment(x.clone(), stages, area);
+        let gram = read[0][0].clone();
+        let loss = crate::kernel::sum(gram.powi_scalar(2)) + crate::kernel::sum(y) * 1e-3;
+        let gradient = x.grad(&loss.backward()).unwrap();
+        [loss.into_data(), gradient.into_data()]
+    }
+    let image = random::<Flex, 4>([1, 3, 60, 97], 3).into_data();
+    assert_same(evaluate::<Gpu>(image.clone()), evaluate::<Flex>(image));
+}
+
 /// The loss and gradient of a small network agree with those of the CPU kernels.
 #[test]
 fn gradients_of_a_network() {
@@ -190,20 +231,14 @@ fn gradients_of_a_network() {
         let pooled = <Autodiff<B> as StyleBackend>::pool(y.clone(), Pooling::Max);
         let epilogue = Epilogue::ReluPool(Pooling::Average);
         let deep = <Autodiff<B> as StyleBackend>::convolve(pooled, &second, epilogue);
-        let grams = [y, deep].map(|y| <Autodiff<B> as StyleBackend>::gram(y, Precision::F32));
+        let grams = [y, deep].map(gram_matrix);
         let [a, b] = grams.map(|gram| crate::kernel::sum(gram.powi_scalar(2)));
         let loss = a + b;
         let gradient = x.grad(&loss.backward()).unwrap();
         [loss.into_data(), gradient.into_data()]
     }
     let image = random::<Flex, 4>([1, 3, 37, 41], 3).into_data();
-    let [loss, gradient] = evaluate::<Gpu>(image.clone());
-    let [wanted_loss, wanted] = evaluate::<Flex>(image);
-    let device = Default::default();
-    let tensor = |data| Tensor::<Flex, 1>::from_data(data, &device);
-    assert_close(&tensor(loss), &tensor(wanted_loss));
-    let tensor = |data| Tensor::<Flex, 4>::from_data(data, &device);
-    assert_close(&tensor(gradient), &tensor(wanted));
+    assert_same(evaluate::<Gpu>(image.clone()), evaluate::<Flex>(image));
 }
 
 /// The recursion of L-BFGS with an empty history and a long one, on images of one value or many.

@@ -175,6 +175,7 @@ impl Recipe {
                 learning_rate: 1.0,
                 line_search: LineSearch::None,
                 tolerance: 0.0,
+                half_precision: false,
             }),
             ..Self::plain()
         }

@@ -329,6 +329,7 @@ const SETTINGS: &[Setting] = &[
     setting("content_detail", Flag, "Whether the start of every scale but the last gets the content's finest details."),
     setting("optimizer", Choice(&["lbfgs", "adam"]), "The optimiser of every scale."),
     setting("optimizer.lbfgs.history", Count(Range::between(0.0, 10_000.0)), "Pairs of steps and gradient changes that are remembered."),
+    setting("optimizer.lbfgs.half_precision", Flag, "Whether they are kept in half precision, in half of the memory."),
     setting("optimizer.lbfgs.learning_rate", Number(Range::POSITIVE), "Length of a step as a multiple of the quasi-Newton step."),
     setting("optimizer.lbfgs.line_search", Choice(&["none", "strong-wolfe"]), "How the length of a step is found."),
     setting("optimizer.lbfgs.tolerance", Number(Range::WEIGHT), "A scale ends early where no value of the gradient is larger than this."),

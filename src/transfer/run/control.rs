@@ -124,15 +124,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             return Ok(Status::Ended(end));
         }
         let mut scale = self.scale.take().expect("a scale is under way");
-        // What an interrupted step goes back to; tensors are shared, not copied.
-        let before = (
-            scale.progress.variables.clone(),
-            scale.progress.optimizer.clone(),
-        );
         let taken = self.take_step(&mut scale, &mut on_evaluation);
-        if taken.is_err() {
-            (scale.progress.variables, scale.progress.optimizer) = before;
-        }
         let progress = &mut self.scale.insert(scale).progress;
         match taken {
             Ok(variables) => {
@@ -194,7 +186,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             recipe: self.setup.recipe.clone(),
             computations: self.setup.plan.computations(),
             best: (progress.best.0, to_data(progress.best.1.clone())),
-            start: to_data(progress.start.clone()),
+            start: to_data(self.started_from(progress)),
             variables: to_data(progress.variables.clone()),
             average: progress.ema.as_ref().map(|ema| {
                 let (decay_power, sum) = ema.parts();
@@ -248,6 +240,14 @@ impl<B: AutodiffStyleBackend> Run<B> {
             return Ok(());
         }
         let setup = Setup::new(&self.request, recipe, plan)?;
+        if let Some(progress) = self.progress() {
+            // As the recipe had it so far.
+            let start = self.started_from(progress);
+            let scale = self.scale.as_mut().map(|scale| &mut scale.progress);
+            if let Some(progress) = scale.or(self.resume.as_mut()) {
+                progress.start = Some(start);
+            }
+        }
         let before = std::mem::replace(&mut self.setup, setup);
         let restarted = self.restart_scale();
         if restarted.is_err() {
@@ -349,7 +349,7 @@ fn resumed<B: AutodiffStyleBackend>(
     Ok(ScaleProgress {
         index: checkpoint.scale,
         optimizer,
-        start: tensor(checkpoint.start),
+        start: Some(tensor(checkpoint.start)),
         variables: tensor(checkpoint.variables),
         best: (checkpoint.best.0, tensor(checkpoint.best.1)),
         ema: average.map(|(decay, (power, sum))| Ema::restore(decay, power, tensor(sum))),

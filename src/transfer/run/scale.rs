@@ -54,13 +54,16 @@ impl<B: AutodiffStyleBackend> Run<B> {
         }
         // Nothing is taken before the evaluator is made, which may fail.
         let (evaluator, progress) = match self.resume.take() {
-            Some(progress) => match self.evaluator(progress.index, &progress.start) {
-                Ok(evaluator) => (evaluator, progress),
-                Err(error) => {
-                    self.resume = Some(progress);
-                    return Err(error);
+            Some(progress) => {
+                let start = self.started_from(&progress);
+                match self.evaluator(progress.index, &start) {
+                    Ok(evaluator) => (evaluator, progress),
+                    Err(error) => {
+                        self.resume = Some(progress);
+                        return Err(error);
+                    }
                 }
-            },
+            }
             None => {
                 let index = self.coarser.as_ref().map_or(0, |(index, _)| index + 1);
                 let start = self.start_of(index);
@@ -71,9 +74,9 @@ impl<B: AutodiffStyleBackend> Run<B> {
                     Some(optimizer) => optimizer.resized(width, height),
                     None => self.optimizer_at(index).init(),
                 };
-                let variables = self.variables(index).of(start.clone());
+                let variables = self.variables(index).of(start);
                 let recipe = &self.setup.recipe;
-                let progress = ScaleProgress::new(recipe, index, optimizer, start, variables);
+                let progress = ScaleProgress::new(recipe, index, optimizer, None, variables);
                 (evaluator, progress)
             }
         };
@@ -121,17 +124,18 @@ impl<B: AutodiffStyleBackend> Run<B> {
         variables: Tensor<B::InnerBackend, 4>,
         end: Option<End>,
     ) -> Result<(), TransferError> {
-        let picture = Picture::from_tensor(self.variables(index).image(variables))?;
-        self.coarser = Some((index, picture));
         let last = index + 1 == self.setup.plan.scales.len();
-        self.end = end.or(last.then_some(End::Finished));
+        let end = end.or(last.then_some(End::Finished));
         if let Some(scale) = self.scale.take() {
             self.take_terms_back(scale.evaluator.into_loss());
             // The history of another would only take memory while the next scale is begun.
             let carries = |optimizer: &AnyOptimizer<_>| optimizer.carries_moments();
             let carried = Some(scale.progress.optimizer).filter(carries);
-            self.carried = carried.filter(|_| self.end.is_none());
+            self.carried = carried.filter(|_| end.is_none());
         }
+        let picture = Picture::from_tensor(self.variables(index).image(variables))?;
+        self.coarser = Some((index, picture));
+        self.end = end;
         Ok(())
     }
 
@@ -149,7 +153,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
         };
         let encoder = scale.evaluator.encoder().clone();
         let mut parts = self.take_terms_back(scale.evaluator.into_loss());
-        let (index, start) = (scale.progress.index, scale.progress.start.clone());
+        let (index, start) = (scale.progress.index, self.started_from(&scale.progress));
         let failed = match self.evaluator(index, &start) {
             Ok(evaluator) => {
                 scale.evaluator = evaluator;
@@ -248,7 +252,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
         evaluator: Evaluator<B>,
     ) -> Result<Evaluator<B>, TransferError> {
         let computation = self.setup.plan.scales[index].computation;
-        let evaluator = evaluator.with_strips(computation.strips);
+        let evaluator = evaluator.with_segments(computation.segments);
         // That no term needs the whole image was checked when the run was planned.
         Ok(evaluator.with_tile_size(computation.tile_size)?)
     }
@@ -271,6 +275,15 @@ impl<B: AutodiffStyleBackend> Run<B> {
         encoder
             .with_pooling(self.setup.recipe.pooling.unwrap_or(pooling))
             .with_padding(self.setup.recipe.padding.unwrap_or(padding))
+    }
+
+    /// The image that a scale under way started from, RGB in `[0, 1]`.
+    pub(super) fn started_from(
+        &self,
+        progress: &ScaleProgress<B::InnerBackend>,
+    ) -> Tensor<B::InnerBackend, 4> {
+        let known = progress.start.clone();
+        known.unwrap_or_else(|| self.start_of(progress.index))
     }
 
     /// The image that a scale starts from, RGB in `[0, 1]`.

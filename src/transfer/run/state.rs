@@ -98,8 +98,9 @@ impl<B: Backend> Setup<B> {
 pub(super) struct ScaleProgress<B: Backend> {
     pub index: usize,
     pub optimizer: AnyOptimizer<B>,
-    /// The image that the scale started from, RGB in `[0, 1]`.
-    pub start: Tensor<B, 4>,
+    /// The image that the scale started from, RGB in `[0, 1]`, where it cannot be made again: of a resumed
+    /// scale, or under a recipe that was changed since.
+    pub start: Option<Tensor<B, 4>>,
     /// What the optimiser has changed so far, see [`Variables`].
     pub variables: Tensor<B, 4>,
     /// The variables of least loss, with their loss; the latest where losses cannot be compared.
@@ -116,7 +117,7 @@ impl<B: Backend> ScaleProgress<B> {
         recipe: &Recipe,
         index: usize,
         optimizer: AnyOptimizer<B>,
-        start: Tensor<B, 4>,
+        start: Option<Tensor<B, 4>>,
         variables: Tensor<B, 4>,
     ) -> Self {
         let ema = |decay| Ema::new(decay, variables.clone());

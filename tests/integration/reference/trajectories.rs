@@ -52,7 +52,7 @@ pub(super) fn lbfgs(history: usize, learning_rate: f64, line_search: LineSearch)
         history,
         learning_rate,
         line_search,
-        tolerance: 0.0,
+        ..LbfgsConfig::default()
     })
 }
 

@@ -1,8 +1,9 @@
 //! One side of `benches/compare.py`: evaluates the loss of style transfer, once for each line that
 //! it reads, and answers with a line of JSON.
 //!
-//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE]]`, in tiles of TILE pixels where that is given. The
-//! lines are `evaluate` (loss and gradient, in seconds) and `layers` (each convolution alone, forward and
+//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments]]`, in tiles of TILE pixels or in segments where
+//! that is given. The lines are `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the
+//! process has held since the targets were there) and `layers` (each convolution alone, forward and
 //! backward, with the pool where one follows).
 
 use std::io::{BufRead, Write};
@@ -35,7 +36,21 @@ fn picture<B: ConvOps>(size: usize, offset: u32) -> Tensor<B, 4> {
     Tensor::from_data(data, &Default::default())
 }
 
-fn serve<B: ConvOps>(weights: &str, size: usize, tile_size: Option<usize>) -> Result<(), Failure> {
+/// Lets the system count the most memory that the process holds anew, where it can.
+fn reset_peak() {
+    impasto::kernel::release_idle_memory();
+    std::fs::write("/proc/self/clear_refs", "5").ok();
+}
+
+/// The most bytes that the process has held, where the system tells.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024 * kibibytes)
+}
+
+fn serve<B: ConvOps>(weights: &str, size: usize, how: Option<&str>) -> Result<(), Failure> {
     let encoder = Vgg19::<Autodiff<B>>::load(weights, &Default::default())?;
     let layers = [&STYLE[..], &[Layer::RELU4_2]].concat();
     encoder.prepare(&layers);
@@ -53,8 +68,14 @@ fn serve<B: ConvOps>(weights: &str, size: usize, tile_size: Option<usize>) -> Re
     terms.push(Loss::term("content", 1.0, term));
     drop(targets);
     let loss: Loss<Autodiff<B>> = Loss::sum("total", 1.0, terms);
-    let evaluator = Evaluator::new(encoder.clone(), loss).with_tile_size(tile_size)?;
+    let evaluator = Evaluator::new(encoder.clone(), loss);
+    let evaluator = match how {
+        None => evaluator,
+        Some("segments") => evaluator.with_segments(true),
+        Some(tile) => evaluator.with_tile_size(Some(tile.parse()?))?,
+    };
     let image = picture::<B>(size, 7);
+    reset_peak();
 
     for line in std::io::stdin().lock().lines() {
         let answer = match line?.as_str() {
@@ -66,7 +87,7 @@ fn serve<B: ConvOps>(weights: &str, size: usize, tile_size: Option<usize>) -> Re
                 let loss = found.losses.weighted();
                 let squares = found.gradient.powi_scalar(2).sum().into_data();
                 let norm = squares.iter::<f64>().sum::<f64>();
-                json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt()})
+                json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt(), "peak": peak()})
             }
             "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size)),
             other => return Err(format!("what is `{other}`?").into()),
@@ -129,20 +150,19 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, size, backend @ ..] = &arguments[..] else {
-        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE]]".into());
+        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments]]".into());
     };
     // As in the program, this thread is one of those that compute.
     rayon::ThreadPoolBuilder::new()
         .use_current_thread()
         .build_global()?;
-    let (size, tile) = (size.parse()?, backend.get(1).map(|tile| tile.parse()));
-    let tile = tile.transpose()?;
+    let (size, how) = (size.parse()?, backend.get(1).map(String::as_str));
     match backend.first().map(String::as_str) {
-        None | Some("flex") => serve::<Flex>(weights, size, tile),
+        None | Some("flex") => serve::<Flex>(weights, size, how),
         #[cfg(feature = "ndarray")]
-        Some("ndarray") => serve::<burn::backend::NdArray>(weights, size, tile),
+        Some("ndarray") => serve::<burn::backend::NdArray>(weights, size, how),
         #[cfg(feature = "cuda")]
-        Some("cuda") => serve::<burn::backend::Cuda>(weights, size, tile),
+        Some("cuda") => serve::<burn::backend::Cuda>(weights, size, how),
         Some(other) => Err(format!("no backend `{other}` in this build").into()),
     }
 }
