@@ -9,7 +9,8 @@ use half::bf16;
 
 use super::BackwardMask;
 use super::cpu::buffer_pool::PooledBuffer;
-use super::cpu_backend::{CpuBackend, Kept, impl_conv_ops};
+use super::cpu_backend::optimizers::Kept;
+use super::cpu_backend::{CpuBackend, impl_conv_ops};
 
 impl_conv_ops!([] Flex,);
 

@@ -1,0 +1,120 @@
+//! The steps of optimisers on tensors.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use burn::tensor::{DType, Tensor};
+use half::bf16;
+
+use super::{CpuBackend, filled, some_floats};
+use crate::kernel::cpu::vectors;
+use crate::kernel::{AdamStep, CurvaturePair, reference};
+
+pub(in crate::kernel) fn curvature<B: CpuBackend>(
+    gradient: Tensor<B, 4>,
+    previous: Tensor<B, 4>,
+    step: &Tensor<B, 4>,
+) -> (Tensor<B, 4>, Tensor<B, 1>) {
+    let (values, steps) = (some_floats(&gradient), some_floats(step));
+    let (Some(values), Some(steps), DType::F32) = (values, steps, previous.dtype()) else {
+        return reference::curvature(gradient, previous, step);
+    };
+    let y = B::modify(previous, |y| vectors::update(y, &values, |y, g| g - y));
+    let changes = B::floats(&y).expect("as before");
+    let measures = [
+        vectors::largest(&values),
+        vectors::dot(&changes, &steps) as f32,
+        vectors::dot(&changes, &changes) as f32,
+    ];
+    drop(changes);
+    let measures = filled([3], |output| output.copy_from_slice(&measures));
+    (y, measures)
+}
+
+pub(in crate::kernel) fn two_loop<B: CpuBackend>(
+    gradient: Tensor<B, 4>,
+    pairs: &VecDeque<CurvaturePair<B>>,
+    scale: f64,
+) -> Tensor<B, 4> {
+    let kept = |tensor: &Tensor<B, 4>| B::kept(tensor);
+    let found = pairs
+        .iter()
+        .map(|pair| Some((kept(&pair.s)?, kept(&pair.y)?, pair.rho)));
+    let found: Option<Vec<_>> = found.collect();
+    let (Some(values), Some(found)) = (some_floats(&gradient), found) else {
+        return reference::two_loop(gradient, pairs, scale);
+    };
+    filled(gradient.dims(), |q| {
+        vectors::update(q, &values, |_, g| -g);
+        let mut alphas = Vec::with_capacity(found.len());
+        for (s, y, rho) in found.iter().rev() {
+            let alpha = s.dot(q) * rho;
+            y.add_to(q, -alpha as f32);
+            alphas.push(alpha);
+        }
+        vectors::update(q, &values, |q, _| q * scale as f32);
+        for ((s, y, rho), alpha) in found.iter().zip(alphas.into_iter().rev()) {
+            let beta = y.dot(q) * rho;
+            s.add_to(q, (alpha - beta) as f32);
+        }
+    })
+}
+
+/// The values of a tensor that is kept in single or in half precision.
+pub(in crate::kernel) enum Kept<F, H> {
+    Single(F),
+    Half(H),
+}
+
+impl<F: Deref<Target = [f32]>, H: Deref<Target = [bf16]>> Kept<F, H> {
+    fn dot(&self, x: &[f32]) -> f64 {
+        match self {
+            Self::Single(values) => vectors::dot(values, x),
+            Self::Half(values) => vectors::dot(values, x),
+        }
+    }
+
+    fn add_to(&self, x: &mut [f32], factor: f32) {
+        match self {
+            Self::Single(values) => vectors::add_multiple(x, factor, values),
+            Self::Half(values) => vectors::add_multiple(x, factor, values),
+        }
+    }
+}
+
+pub(in crate::kernel) fn adam<B: CpuBackend>(
+    image: Tensor<B, 4>,
+    gradient: Tensor<B, 4>,
+    [mean, square]: [Tensor<B, 4>; 2],
+    step: AdamStep,
+) -> (Tensor<B, 4>, [Tensor<B, 4>; 2]) {
+    let others = [image.dtype(), mean.dtype(), square.dtype()];
+    let (Some(gradients), [DType::F32, DType::F32, DType::F32]) = (some_floats(&gradient), others)
+    else {
+        return reference::adam(image, gradient, [mean, square], step);
+    };
+    let [beta1, beta2] = [step.beta1 as f32, step.beta2 as f32];
+    let [rest1, rest2] = [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32];
+    let mean = B::modify(mean, |mean| {
+        vectors::update(mean, &gradients, |m, g| m * beta1 + g * rest1);
+    });
+    let square = B::modify(square, |square| {
+        vectors::update(square, &gradients, |v, g| v * beta2 + g * g * rest2);
+    });
+    drop((gradients, gradient));
+    let [mean_scale, square_scale] = [step.mean_scale as f32, step.square_scale as f32];
+    let (epsilon, clamp) = (step.epsilon as f32, step.clamp.map(|most| most as f32));
+    let means = B::floats(&mean).expect("as before");
+    let squares = B::floats(&square).expect("as before");
+    let image = B::modify(image, |image| {
+        vectors::update_by_two(image, &means, &squares, |x, m, v| {
+            let x = x - m * mean_scale / ((v * square_scale).sqrt() + epsilon);
+            match clamp {
+                Some(most) => x.clamp(0.0, most),
+                None => x,
+            }
+        });
+    });
+    drop((means, squares));
+    (image, [mean, square])
+}
