@@ -51,7 +51,7 @@ def row(binary, weights, options, folder):
     between = [later - earlier for earlier, later in zip(times, times[1:])]
     evaluation = f"{statistics.median(between):.2f} s" if between else ""
     how = last["computation"]
-    way = f"{last['tiles']} tiles" if last["tiles"] > 1 else "segments" if how["segments"] else "whole"
+    way = f"{last['tiles']} tiles" if last["tiles"] > 1 else "segments" if how["segment_values"] else "whole"
     if how["history"] is not None:
         way += f", history {how['history']}"
     memory, foretold = plan["memory"], plan["seconds"]

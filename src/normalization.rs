@@ -1,9 +1,9 @@
 //! How an image is brought to the values that a set of weights was trained on.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::StyleBackend;
+use crate::kernel::{Pointwise, StyleBackend};
 
 /// Input normalisation of a set of weights: `(range · x − mean) / std` for each channel of an RGB
 /// image `x` in `[0, 1]`, with the channels reversed afterwards where the weights want BGR.
@@ -104,7 +104,12 @@ impl Normalization {
 
     /// Normalises an RGB image in `[0, 1]`, shape `[batch, 3, height, width]`.
     pub fn apply<B: StyleBackend>(&self, image: Tensor<B, 4>) -> Tensor<B, 4> {
-        let options = (&image.device(), image.dtype());
+        let map = self.pointwise(&image.device(), image.dtype());
+        B::conv1x1(image, map.matrix, Some(map.bias))
+    }
+
+    /// The same as a map of the channels of every pixel.
+    pub(crate) fn pointwise<B: Backend>(&self, device: &B::Device, dtype: DType) -> Pointwise<B> {
         let source = |row: usize| if self.bgr { 2 - row } else { row };
         let mut matrix = [0.0; 9];
         let mut bias = [0.0; 3];
@@ -115,8 +120,10 @@ impl Normalization {
         }
         let matrix = TensorData::new(matrix.to_vec(), [3, 3]);
         let bias = TensorData::new(bias.to_vec(), [3]);
-        let bias = Tensor::from_data(bias, options);
-        B::conv1x1(image, Tensor::from_data(matrix, options), Some(bias))
+        Pointwise {
+            matrix: Tensor::from_data(matrix, (device, dtype)),
+            bias: Tensor::from_data(bias, (device, dtype)),
+        }
     }
 }
 

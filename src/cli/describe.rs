@@ -339,7 +339,7 @@ pub fn number(value: f64) -> String {
 pub fn computation(scale: &PlannedScale) -> Option<String> {
     let how = &scale.computation;
     let tiles = match scale.tiles {
-        1 if how.segments => Some("in segments".to_string()),
+        1 if how.segment_values.is_some() => Some("in segments".to_string()),
         1 => None,
         count => Some(format!("in {count} tiles")),
     };

@@ -19,8 +19,9 @@ const SIZES: [usize; 2] = [128, 256];
 /// What tiles cost beside their halos: two passes forward instead of one, and segments.
 const TILES: f64 = 1.75;
 
-/// What segments cost: responses that are computed twice, and the halos of tiles.
-const SEGMENTS: f64 = 1.25;
+/// What segments cost: responses that are computed twice, and the halos of tiles; of the usual size, and of
+/// smaller ones.
+const SEGMENTS: [f64; 2] = [1.3, 1.45];
 
 /// Rows and columns of the images on which the optimiser is measured: larger than caches.
 const IMAGE: [usize; 2] = [512, 1024];
@@ -41,6 +42,8 @@ pub struct Calibration {
     large: Probe,
     /// What a remembered step of L-BFGS adds to each step, in seconds a pixel.
     history: f64,
+    /// The usual size of the tiles of segments.
+    segment_values: usize,
 }
 
 impl Calibration {
@@ -57,6 +60,7 @@ impl Calibration {
             small: probe(recipe, small, &transfer)?,
             large: probe(recipe, large, &transfer)?,
             history: history_seconds::<B>(recipe, device)?,
+            segment_values: B::SEGMENT_VALUES,
         })
     }
 
@@ -77,8 +81,11 @@ impl Calibration {
         let growing = steps.min(kept);
         let remembered = growing * growing / 2 + steps.saturating_sub(kept) * kept;
         let factor = match scale.tiles {
-            1 if scale.computation.segments => SEGMENTS,
-            1 => 1.0,
+            1 => match scale.computation.segment_values {
+                None => 1.0,
+                Some(values) if values >= self.segment_values => SEGMENTS[0],
+                Some(_) => SEGMENTS[1],
+            },
             _ => TILES * scale.window_pixels as f64 / pixels,
         };
         let per_pixel = self.large.step / self.large.pixels;

@@ -20,7 +20,9 @@ use super::segments::{Step, segment_of, steps_to};
 use super::{
     EncoderError, Features, Layer, LayerKind, Normalization, Padding, Pooling, SquaredDistance, Tap,
 };
-use crate::kernel::{self, Epilogue, Moments, Precision, Stage, StageShape, largest_response};
+use crate::kernel::{
+    self, Epilogue, Moments, Precision, Stage, StageShape, largest_response, segment_tiles,
+};
 use crate::rect::Rect;
 use crate::tile::Tile;
 use crate::weights::{Convolution, Vgg19Weights, WeightsError};
@@ -320,7 +322,7 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         let reading = Reading {
             taps: &taps,
             distances: &[],
-            segments: false,
+            segment_values: None,
             area,
             seen: area,
         };
@@ -340,16 +342,18 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         let layers: Vec<Layer> = reading.taps.iter().map(|tap| tap.layer).collect();
         self.check(width, height, &layers)?;
         let steps = steps_to(layers.iter().max().copied());
-        let segments = match reading.segments {
-            true => self.segments([height, width], &steps, reading.taps),
-            false => Vec::new(),
-        };
+        let values = reading.segment_values;
+        let segments = self.segments([height, width], &steps, reading.taps, values);
         let mut responses = Responses {
             reading,
             found: Vec::new(),
             distances: Vec::new(),
         };
-        let mut x = self.normalization.apply(image);
+        // Segments normalise tile by tile.
+        let mut x = match segments.first() {
+            Some(segment) if segment.steps.start == 0 => image,
+            _ => self.normalization.apply(image),
+        };
         let mut padded = self.padding.apply(&x);
         let mut first = 0;
         while let Some(step) = steps.get(first) {
@@ -369,8 +373,18 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         Ok(Features::with_responses(found, distances, self.precision))
     }
 
-    /// Those of some steps that are computed as segments, for an image of `size` (height and width).
-    pub(crate) fn segments(&self, size: [usize; 2], steps: &[Step], taps: &[Tap]) -> Vec<Segment> {
+    /// Those of some steps that are computed as segments, for an image of `size` (height and width); none
+    /// without a number of `values`, see [`Reading::segment_values`].
+    pub(crate) fn segments(
+        &self,
+        size: [usize; 2],
+        steps: &[Step],
+        taps: &[Tap],
+        values: Option<usize>,
+    ) -> Vec<Segment> {
+        let Some(values) = values else {
+            return Vec::new();
+        };
         let widths = self.widths();
         let shape = |(step, width): (&Step, &Width)| StageShape {
             channels: width.projected,
@@ -384,11 +398,12 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
             let end = first + segment_of(&steps[first..], taps);
             let shapes = steps[first..end].iter().zip(&widths[first..end]).map(shape);
             let shapes: Vec<StageShape> = shapes.collect();
-            let tiles = B::segment_tiles(size.map(|side| side / stride), &shapes);
+            let tiles = segment_tiles(size.map(|side| side / stride), &shapes, values);
             // In one tile there is nothing to save.
             if end > first && tiles.len() > 1 {
                 segments.push(Segment {
                     steps: first..end,
+                    values,
                     tile_values: largest_response(Tile::largest(&tiles), &shapes),
                 });
             }
@@ -421,7 +436,11 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
             });
         let stride = steps[0].convolution.stride();
         let area = responses.reading.area.at_stride(stride);
-        let (x, found) = B::convolve_segment(x, stages.collect(), area);
+        let before = match segment.steps.start {
+            0 => Some(self.normalization.pointwise(&x.device(), x.dtype())),
+            _ => None,
+        };
+        let (x, found) = B::convolve_segment(x, before, stages.collect(), area, segment.values);
         for (step, (read, found)) in within.iter().zip(read.into_iter().zip(found)) {
             let ((moments, distances), mut found) = (read, found.into_iter());
             let layer = step.response();
@@ -486,7 +505,9 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub steps: Range<usize>,
-    /// Values of the largest response within one of its tiles.
+    /// About how many values the largest response within a tile has.
+    pub values: usize,
+    /// How many it has, with the halo of the tile.
     pub tile_values: usize,
 }
 
@@ -498,8 +519,8 @@ pub(crate) struct Reading<'a, B: Backend> {
     /// The distances of those that are [read by them](Tap::distances), with targets for `area`.
     pub distances: &'a [SquaredDistance<B>],
     /// Whether the network is computed in segments, so that of a large image no more is kept than is read:
-    /// less memory, and more time.
-    pub segments: bool,
+    /// less memory, and more time. About how many values a response has within a tile of a segment.
+    pub segment_values: Option<usize>,
     /// The pixels whose moments are read.
     pub area: Rect,
     /// Those whose features are read: more, for terms that look beyond their part. Corners of both are

@@ -61,7 +61,7 @@ pub struct Evaluator<B: AutodiffStyleBackend> {
     distances: Vec<SquaredDistance<B>>,
     margin: usize,
     tile_size: Option<usize>,
-    segments: bool,
+    segment_values: Option<usize>,
 }
 
 /// A loss and its gradient at an image.
@@ -105,7 +105,7 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
             encoder,
             loss,
             tile_size: None,
-            segments: false,
+            segment_values: None,
         }
     }
 
@@ -127,9 +127,11 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     }
 
     /// The same evaluator computing the network in segments, where the image is computed whole: less memory,
-    /// and more time. Tiles are computed so anyway.
-    pub fn with_segments(mut self, segments: bool) -> Self {
-        self.segments = segments;
+    /// and more time. Within them no response has many more than `values`, such as
+    /// [`SEGMENT_VALUES`](StyleBackend::SEGMENT_VALUES); the fewer, the less memory and the more time. Tiles
+    /// are computed so anyway.
+    pub fn with_segments(mut self, values: Option<usize>) -> Self {
+        self.segment_values = values;
         self
     }
 
@@ -188,7 +190,7 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         let reading = Reading {
             taps: &self.taps,
             distances: &self.distances,
-            segments: self.segments,
+            segment_values: self.segment_values,
             area,
             seen: area,
         };

@@ -71,7 +71,7 @@ pub(super) fn part<B: StyleBackend>(
     let features = Reading {
         taps: reading.taps,
         distances: &distances,
-        segments: true,
+        segment_values: Some(B::SEGMENT_VALUES),
         area: tile.area.relative_to(tile.window),
         seen: within,
     };
@@ -95,12 +95,14 @@ pub(crate) fn parts<'a, B: StyleBackend>(
     })
 }
 
-/// The features of an image at some layers, put together from tiles.
+/// The features of an image at some layers, or what `kept` leaves of their channels, put together from
+/// tiles.
 pub(crate) fn features_in_tiles<B: StyleBackend>(
     encoder: &Vgg19<B>,
     image: &Tensor<B, 4>,
     layers: &[Layer],
     side: Option<usize>,
+    kept: impl Fn(Layer, Tensor<B, 4>) -> Tensor<B, 4>,
 ) -> Result<Features<B>, EncoderError> {
     let [_, _, height, width] = image.dims();
     let tiles = Tile::grid([height, width], side, layers, 0);
@@ -117,7 +119,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
     for part in parts(encoder, image, reading, &tiles) {
         let part = part?;
         for (&layer, whole) in layers.iter().zip(&mut whole) {
-            let features = part.features(layer);
+            let features = kept(layer, part.features(layer));
             let (area, size) = (part.positions(layer), part.layer_size(layer));
             // Taken out, so that it is changed in place.
             *whole = Some(B::crop_backward(features, area, size, whole.take()));

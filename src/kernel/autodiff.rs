@@ -13,13 +13,15 @@ use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::segment::ReadGradients;
 use super::{
-    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision,
-    Read, SamplePoints, Stage, StageShape, StyleBackend, Target, all_positions, segment,
+    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, PixelPairs, Pointwise,
+    Pooling, Precision, Read, SamplePoints, Stage, StyleBackend, Target, VariationNorm,
+    all_positions, segment,
 };
 use crate::rect::Rect;
-use crate::tile::Tile;
 
 impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
+    const SEGMENT_VALUES: usize = B::SEGMENT_VALUES;
+
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
         Tensor::from_inner(B::pack(weight.inner(), precision))
     }
@@ -59,14 +61,12 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
-    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile> {
-        segment::tiles(size, stages, B::SEGMENT_VALUES)
-    }
-
     fn convolve_segment(
         x: Tensor<Self, 4>,
+        before: Option<Pointwise<Self>>,
         stages: Vec<Stage<Self>>,
         area: Rect,
+        values: usize,
     ) -> (Tensor<Self, 4>, Vec<Read<Self>>) {
         let stages = stages.iter().map(|stage| Stage {
             convolution: inner(&stage.convolution),
@@ -75,6 +75,10 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
             distances: stage.distances.iter().map(inner_target).collect(),
         });
         let stages: Vec<_> = stages.collect();
+        let before = before.map(|map| Pointwise {
+            matrix: map.matrix.inner(),
+            bias: map.bias.inner(),
+        });
         let node = x.clone().into_primitive().tensor().node;
         let x = x.inner();
         let later = Arc::new(Mutex::new(Vec::new()));
@@ -84,14 +88,14 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prepared) => {
-                let (output, saved) = segment::forward(x, stages, area, true);
+                let (output, saved) = segment::forward(x, before, stages, area, values, true);
                 let saved = saved.expect("what was asked for");
                 let response = output.response.into_primitive().tensor();
                 let response = prepared.finish((saved, later.clone()), response);
                 (response, output.read)
             }
             OpsKind::UnTracked(prepared) => {
-                let (output, _) = segment::forward(x, stages, area, false);
+                let (output, _) = segment::forward(x, before, stages, area, values, false);
                 let response = output.response.into_primitive().tensor();
                 (prepared.finish(response), output.read)
             }
@@ -259,6 +263,22 @@ impl<B: ConvOps, C: CheckpointStrategy> StyleBackend for Autodiff<B, C> {
         {
             OpsKind::Tracked(prepared) => prepared.finish((x, target, scale), distances),
             OpsKind::UnTracked(prepared) => prepared.finish(distances),
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    fn variation(x: Tensor<Self, 4>, pairs: &[PixelPairs], norm: VariationNorm) -> Tensor<Self, 1> {
+        let node = x.clone().into_primitive().tensor().node;
+        let x = x.inner();
+        let sums = B::variation(x.clone(), pairs, norm);
+        let sums = sums.into_primitive().tensor();
+        let output = match VariationBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish((x, pairs.to_vec(), norm), sums),
+            OpsKind::UnTracked(prepared) => prepared.finish(sums),
         };
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
@@ -518,6 +538,24 @@ impl<B: ConvOps> Backward<B, 1> for ColumnProductsBackward {
             let gradient = B::column_products_backward(tensor(gradient), columns, target);
             gradient.into_primitive().tensor()
         });
+    }
+}
+
+#[derive(Debug)]
+struct VariationBackward;
+
+impl<B: ConvOps> Backward<B, 1> for VariationBackward {
+    type State = (Tensor<B, 4>, Vec<PixelPairs>, VariationNorm);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = tensor(grads.consume::<B>(&ops.node));
+        let sum = take_gradient(grads, &ops, &ops.state.0);
+        let [Some(parent)] = ops.parents else {
+            return;
+        };
+        let (x, pairs, norm) = ops.state;
+        let sum = B::variation_backward(gradient, x, &pairs, norm, sum);
+        grads.register::<B>(parent.id, sum.into_primitive().tensor());
     }
 }
 

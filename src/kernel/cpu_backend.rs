@@ -12,9 +12,13 @@ use super::cpu::conv1x1::PackedMatrix;
 use super::cpu::convolution::{self, Geometry, Weights};
 use super::cpu::runs::Runs;
 use super::cpu::{
-    columns, crop as crops, distances, gram as grams, nearest, pool as pools, sample, winograd,
+    columns, crop as crops, distances, gram as grams, nearest, pool as pools, sample,
+    variation as variations, winograd,
 };
-use super::{BackwardMask, Epilogue, PackedConv2d, Pooling, SamplePoints, reference};
+use super::{
+    BackwardMask, Epilogue, PackedConv2d, PixelPairs, Pooling, SamplePoints, VariationNorm,
+    reference,
+};
 use crate::rect::Rect;
 use optimizers::Kept;
 
@@ -193,6 +197,24 @@ macro_rules! impl_conv_ops {
                 scale: f64,
             ) -> Tensor<Self, 2> {
                 $crate::kernel::cpu_backend::squared_distances_backward(gradient, x, target, scale)
+            }
+
+            fn variation(
+                x: Tensor<Self, 4>,
+                pairs: &[$crate::kernel::PixelPairs],
+                norm: $crate::kernel::VariationNorm,
+            ) -> Tensor<Self, 1> {
+                $crate::kernel::cpu_backend::variation(x, pairs, norm)
+            }
+
+            fn variation_backward(
+                gradient: Tensor<Self, 1>,
+                x: Tensor<Self, 4>,
+                pairs: &[$crate::kernel::PixelPairs],
+                norm: $crate::kernel::VariationNorm,
+                sum: Option<Tensor<Self, 4>>,
+            ) -> Tensor<Self, 4> {
+                $crate::kernel::cpu_backend::variation_backward(gradient, x, pairs, norm, sum)
             }
 
             fn curvature(
@@ -604,4 +626,44 @@ pub(super) fn squared_distances_backward<B: CpuBackend>(
     B::modify(x, |x| {
         distances::backward(&gradients, &targets, scale as f32, x)
     })
+}
+
+pub(super) fn variation<B: CpuBackend>(
+    x: Tensor<B, 4>,
+    pairs: &[PixelPairs],
+    norm: VariationNorm,
+) -> Tensor<B, 1> {
+    let Some(values) = some_floats(&x) else {
+        return reference::variation(x, pairs, norm);
+    };
+    let [batch, channels, height, width] = x.dims();
+    filled([batch], |output| {
+        variations::forward(&values, channels, [height, width], pairs, norm, output);
+    })
+}
+
+pub(super) fn variation_backward<B: CpuBackend>(
+    gradient: Tensor<B, 1>,
+    x: Tensor<B, 4>,
+    pairs: &[PixelPairs],
+    norm: VariationNorm,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let [_, channels, height, width] = x.dims();
+    let is_f32 = sum.as_ref().is_none_or(|sum| sum.dtype() == DType::F32);
+    let (Some(gradients), Some(values), true) = (some_floats(&gradient), some_floats(&x), is_f32)
+    else {
+        return reference::variation_backward(gradient, x, pairs, norm, sum);
+    };
+    let size = [height, width];
+    let add = |output: &mut [f32]| {
+        variations::backward(&gradients, &values, channels, size, (pairs, norm), output);
+    };
+    match sum {
+        Some(sum) => B::modify(sum, add),
+        None => filled(x.dims(), |output| {
+            output.fill(0.0);
+            add(output);
+        }),
+    }
 }

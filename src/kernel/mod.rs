@@ -44,6 +44,7 @@ mod sample_points;
 mod segment;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests;
+mod variation;
 
 use std::collections::VecDeque;
 
@@ -51,12 +52,12 @@ use burn::tensor::{Int, Tensor, TensorData, backend};
 use serde::{Deserialize, Serialize};
 
 use crate::rect::Rect;
-use crate::tile::Tile;
 
 pub use precision::{Precision, UnknownPrecision};
 pub use sample_points::SamplePoints;
-pub use segment::{Read, Stage, StageShape, Target};
-pub(crate) use segment::{channel_means, largest_response};
+pub use segment::{Pointwise, Read, Stage, StageShape, Target};
+pub(crate) use segment::{channel_means, largest_response, tiles as segment_tiles};
+pub use variation::{PixelPairs, VariationNorm};
 
 /// How a 2×2 pool reduces its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -363,6 +364,23 @@ pub trait ConvOps: backend::Backend {
         reference::squared_distances_backward(gradient, x, target, scale)
     }
 
+    /// For each image of `x`, `[batch, channels, height, width]`, `Σ weight · |second − first|ᵖ` over pairs of
+    /// pixels, `[batch]`: total variation.
+    fn variation(x: Tensor<Self, 4>, pairs: &[PixelPairs], norm: VariationNorm) -> Tensor<Self, 1> {
+        reference::variation(x, pairs, norm)
+    }
+
+    /// The gradient with respect to `x`, added to `sum`, the gradient so far from other uses of `x`.
+    fn variation_backward(
+        gradient: Tensor<Self, 1>,
+        x: Tensor<Self, 4>,
+        pairs: &[PixelPairs],
+        norm: VariationNorm,
+        sum: Option<Tensor<Self, 4>>,
+    ) -> Tensor<Self, 4> {
+        reference::variation_backward(gradient, x, pairs, norm, sum)
+    }
+
     /// The change `y` of the gradient since `previous`, along a step `s` of L-BFGS, and `[3]`: the largest
     /// absolute value of the gradient, `yᵀs` and `yᵀy`.
     fn curvature(
@@ -401,6 +419,9 @@ pub trait ConvOps: backend::Backend {
 ///
 /// Features and images have gradients, weights never.
 pub trait StyleBackend: backend::Backend {
+    /// See [`ConvOps::SEGMENT_VALUES`].
+    const SEGMENT_VALUES: usize;
+
     /// See [`ConvOps::pack`].
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1>;
 
@@ -417,17 +438,16 @@ pub trait StyleBackend: backend::Backend {
         epilogue: Epilogue,
     ) -> Tensor<Self, 4>;
 
-    /// The tiles in which [`convolve_segment`](Self::convolve_segment) computes an image of `size` (height
-    /// and width).
-    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile>;
-
-    /// Several convolutions one after another, as so many [`convolve`](Self::convolve), tile by tile: what
-    /// lies between them is never there as a whole. Also what is [read](Read) of each response, of the
-    /// positions in `area` (of `x`). For its gradient the responses are computed once more.
+    /// Several convolutions one after another, as so many [`convolve`](Self::convolve), of what `before`
+    /// makes of `x`, tile by tile: what lies between them is never there as a whole. Also what is
+    /// [read](Read) of each response, of the positions in `area` (of `x`). For its gradient the responses are
+    /// computed once more. No response within a tile has many more than `values`.
     fn convolve_segment(
         x: Tensor<Self, 4>,
+        before: Option<Pointwise<Self>>,
         stages: Vec<Stage<Self>>,
         area: Rect,
+        values: usize,
     ) -> (Tensor<Self, 4>, Vec<Read<Self>>);
 
     /// See [`ConvOps::pool`].
@@ -467,6 +487,9 @@ pub trait StyleBackend: backend::Backend {
         candidates: Tensor<Self, 2>,
     ) -> (Tensor<Self, 1, Int>, Tensor<Self, 1>);
 
+    /// See [`ConvOps::variation`].
+    fn variation(x: Tensor<Self, 4>, pairs: &[PixelPairs], norm: VariationNorm) -> Tensor<Self, 1>;
+
     /// See [`ConvOps::squared_distances`]. The target is a constant: it has no gradient.
     fn squared_distances(
         x: Tensor<Self, 2>,
@@ -498,6 +521,8 @@ pub trait StyleBackend: backend::Backend {
 }
 
 impl<B: ConvOps> StyleBackend for B {
+    const SEGMENT_VALUES: usize = <B as ConvOps>::SEGMENT_VALUES;
+
     fn pack(weight: Tensor<Self, 4>, precision: Precision) -> Tensor<Self, 1> {
         <B as ConvOps>::pack(weight, precision)
     }
@@ -518,16 +543,14 @@ impl<B: ConvOps> StyleBackend for B {
         <B as ConvOps>::convolve(x, convolution, epilogue, false).0
     }
 
-    fn segment_tiles(size: [usize; 2], stages: &[StageShape]) -> Vec<Tile> {
-        segment::tiles(size, stages, B::SEGMENT_VALUES)
-    }
-
     fn convolve_segment(
         x: Tensor<Self, 4>,
+        before: Option<Pointwise<Self>>,
         stages: Vec<Stage<Self>>,
         area: Rect,
+        values: usize,
     ) -> (Tensor<Self, 4>, Vec<Read<Self>>) {
-        let (output, _) = segment::forward(x, stages, area, false);
+        let (output, _) = segment::forward(x, before, stages, area, values, false);
         (output.response, output.read)
     }
 
@@ -587,6 +610,10 @@ impl<B: ConvOps> StyleBackend for B {
         scale: f64,
     ) -> Tensor<Self, 1> {
         <B as ConvOps>::squared_distances(x, target, scale)
+    }
+
+    fn variation(x: Tensor<Self, 4>, pairs: &[PixelPairs], norm: VariationNorm) -> Tensor<Self, 1> {
+        <B as ConvOps>::variation(x, pairs, norm)
     }
 
     fn curvature(

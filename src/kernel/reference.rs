@@ -11,8 +11,10 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::variation::view;
 use super::{
-    AdamStep, BackwardMask, CurvaturePair, Epilogue, PackedConv2d, Pooling, SamplePoints, sum,
+    AdamStep, BackwardMask, CurvaturePair, Epilogue, PackedConv2d, PixelPairs, Pooling,
+    SamplePoints, VariationNorm, sum,
 };
 use crate::rect::Rect;
 
@@ -394,6 +396,55 @@ pub fn squared_distances_backward<B: Backend>(
 ) -> Tensor<B, 2> {
     let factor = gradient.mul_scalar(2.0 * scale).unsqueeze_dim(1);
     (x - target).mul_scalar(scale) * factor
+}
+
+/// See [`ConvOps::variation`](super::ConvOps::variation).
+pub fn variation<B: Backend>(
+    x: Tensor<B, 4>,
+    pairs: &[PixelPairs],
+    norm: VariationNorm,
+) -> Tensor<B, 1> {
+    let [batch, ..] = x.dims();
+    let mut total = Tensor::zeros([batch, 1], (&x.device(), x.dtype()));
+    for pairs in pairs {
+        let differences = view(&x, pairs.second) - view(&x, pairs.first);
+        let sizes = match norm {
+            VariationNorm::L1 => differences.abs(),
+            VariationNorm::L2 => differences.powi_scalar(2),
+        };
+        // Along one axis after the other, so that the order does not depend on the number of threads.
+        let sums = sizes.sum_dim(3).sum_dim(2).sum_dim(1).reshape([batch, 1]);
+        total = total + sums.mul_scalar(pairs.weight);
+    }
+    total.squeeze_dim(1)
+}
+
+/// See [`ConvOps::variation_backward`](super::ConvOps::variation_backward).
+pub fn variation_backward<B: Backend>(
+    gradient: Tensor<B, 1>,
+    x: Tensor<B, 4>,
+    pairs: &[PixelPairs],
+    norm: VariationNorm,
+    sum: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let [batch, _, height, width] = x.dims();
+    let gradient = gradient.reshape([batch, 1, 1, 1]);
+    let mut sum = sum.unwrap_or_else(|| x.zeros_like());
+    for pairs in pairs {
+        let differences = view(&x, pairs.second) - view(&x, pairs.first);
+        let derivatives = match norm {
+            VariationNorm::L1 => differences.sign(),
+            VariationNorm::L2 => differences.mul_scalar(2.0),
+        };
+        let derivatives = derivatives * gradient.clone().mul_scalar(pairs.weight);
+        for (area, derivatives) in [
+            (pairs.second, derivatives.clone()),
+            (pairs.first, derivatives.neg()),
+        ] {
+            sum = crop_backward(derivatives, area, [height, width], Some(sum));
+        }
+    }
+    sum
 }
 
 /// See [`ConvOps::curvature`](super::ConvOps::curvature).

@@ -1,8 +1,9 @@
 //! A segment of the network, computed tile by tile, so that what lies within it is never there as a whole.
 //!
 //! That is gradient checkpointing (Chen et al., arXiv 1604.06174) cut into tiles: of a segment only its input
-//! and its output are kept, and the masks of its convolutions, at one bit a value. What else backward needs,
-//! the responses that are read, by their [`Moments`] or their distance from a target, is computed once more in each tile. A tile has a halo of pixels
+//! and its output are kept, and masks of convolutions, at one bit a value. What else backward needs, the
+//! responses that are read, by their [`Moments`] or their distance from a target, is computed once more in
+//! each tile, and with them the masks of the convolutions up to the last of these. A tile has a halo of pixels
 //! around it that its values depend on; what the halos of two tiles add to the gradient is added up.
 
 use burn::tensor::{Tensor, backend::Backend};
@@ -22,6 +23,15 @@ pub struct Stage<B: Backend> {
     pub moments: Option<Moments>,
     /// The squared distances that are read of it.
     pub distances: Vec<Target<B>>,
+}
+
+/// A linear map of the channels of every pixel, `y = matrix · x + bias`.
+#[derive(Clone, Debug)]
+pub struct Pointwise<B: Backend> {
+    /// `[channels_out, channels_in]`.
+    pub matrix: Tensor<B, 2>,
+    /// `[channels_out]`.
+    pub bias: Tensor<B, 1>,
 }
 
 /// What a response is compared with: `Σ (scale · (x − target))²` is read.
@@ -70,7 +80,7 @@ impl<B: Backend> Stage<B> {
 
 /// The tiles in which a segment of an image of `size` (height and width) is computed, so that no response
 /// within a tile has many more than `values`.
-pub(super) fn tiles(size: [usize; 2], stages: &[StageShape], values: usize) -> Vec<Tile> {
+pub(crate) fn tiles(size: [usize; 2], stages: &[StageShape], values: usize) -> Vec<Tile> {
     // Pixels for each position of a convolution, and the same of the last.
     let (mut stride, mut last, mut pixels) = (1, 1, usize::MAX);
     for stage in stages {
@@ -110,18 +120,22 @@ pub(crate) fn largest_response(tile: Tile, stages: &[StageShape]) -> usize {
 /// The gradients with respect to what is read of a stage, as far as there are any.
 pub(super) type ReadGradients<B> = Vec<Option<Tensor<B, 3>>>;
 
-/// The masks of all stages, for one tile.
+/// The masks of some stages, for one tile.
 pub(super) type Masks<B> = Vec<Option<BackwardMask<B>>>;
 
 /// What backward keeps of a segment.
 #[derive(Clone, Debug)]
 pub(super) struct Saved<B: ConvOps> {
+    before: Option<Pointwise<B>>,
     stages: Vec<Stage<B>>,
     batch: usize,
     /// Height and width of the input.
     size: [usize; 2],
     /// The pixels of the input that belong to what is read.
     area: Rect,
+    /// See [`tiles`].
+    values: usize,
+    /// Of each tile, those of the stages that are not computed once more.
     masks: Vec<Masks<B>>,
     /// The input, if something is read of the stages.
     x: Option<Tensor<B, 4>>,
@@ -160,34 +174,88 @@ impl Own {
     }
 }
 
-/// The segment that `stages` are, applied to `x`, with what is read of the positions in `area`; with `save`
-/// also what [`backward`] needs.
+/// What is read of many tiles, added up in pairs of pairs, so that what is rounded does not grow with their
+/// number (Higham, "The Accuracy of Floating Point Summation", 1993).
+struct PairwiseSum<B: Backend> {
+    /// Sums of ever fewer tiles, each with the logarithm of their number.
+    sums: Vec<(u32, Read<B>)>,
+}
+
+impl<B: Backend> PairwiseSum<B> {
+    fn new() -> Self {
+        Self { sums: Vec::new() }
+    }
+
+    fn add(&mut self, mut read: Read<B>) {
+        let mut level = 0;
+        while let Some((_, sum)) = self.sums.pop_if(|(known, _)| *known == level) {
+            read = Self::sum(sum, read);
+            level += 1;
+        }
+        self.sums.push((level, read));
+    }
+
+    /// The sum of all; nothing if there is none.
+    fn total(self) -> Read<B> {
+        let sums = self.sums.into_iter().rev().map(|(_, sum)| sum);
+        sums.reduce(|sum, larger| Self::sum(larger, sum))
+            .unwrap_or_default()
+    }
+
+    fn sum(a: Read<B>, b: Read<B>) -> Read<B> {
+        a.into_iter().zip(b).map(|(a, b)| a + b).collect()
+    }
+}
+
+/// How many stages are computed once more for the gradient: those up to the last of which something is read.
+fn recomputed<B: Backend>(stages: &[Stage<B>]) -> usize {
+    let last = stages.iter().rposition(Stage::is_read);
+    last.map_or(0, |last| last + 1)
+}
+
+/// The pixels of `x` in a rectangle, as the first stage takes them.
+fn input_of<B: ConvOps>(
+    x: &Tensor<B, 4>,
+    window: Rect,
+    before: Option<&Pointwise<B>>,
+) -> Tensor<B, 4> {
+    let x = B::crop(x.clone(), window);
+    match before {
+        Some(map) => B::conv1x1(x, map.matrix.clone(), Some(map.bias.clone())),
+        None => x,
+    }
+}
+
+/// The segment that `stages` are, applied to what `before` makes of `x`, with what is read of the positions
+/// in `area`, in tiles of about `values`; with `save` also what [`backward`] needs.
 pub(super) fn forward<B: ConvOps>(
     x: Tensor<B, 4>,
+    before: Option<Pointwise<B>>,
     stages: Vec<Stage<B>>,
     area: Rect,
+    values: usize,
     save: bool,
 ) -> (Output<B>, Option<Saved<B>>) {
     let [batch, _, height, width] = x.dims();
     let shapes: Vec<StageShape> = stages.iter().map(Stage::shape).collect();
     let (mut output, mut masks) = (None, Vec::new());
-    let mut read: Vec<Read<B>> = vec![Vec::new(); stages.len()];
-    for tile in tiles([height, width], &shapes, B::SEGMENT_VALUES) {
-        let mut response = B::crop(x.clone(), tile.window);
+    let mut sums: Vec<_> = stages.iter().map(|_| PairwiseSum::new()).collect();
+    let recomputed = recomputed(&stages);
+    for tile in tiles([height, width], &shapes, values) {
+        let mut response = input_of(&x, tile.window, before.as_ref());
         let (mut stride, mut tile_masks) = (1, Vec::new());
-        for (stage, sums) in stages.iter().zip(&mut read) {
+        for (index, (stage, sum)) in stages.iter().zip(&mut sums).enumerate() {
+            let save = save && index >= recomputed;
             let (y, mask) = B::convolve(response, &stage.convolution, stage.epilogue, save);
             response = y;
-            tile_masks.push(mask);
+            if save {
+                tile_masks.push(mask);
+            }
             stride *= stage.epilogue.stride();
             if stage.is_read()
                 && let Some(own) = Own::new(&tile, area, stride)
             {
-                let found = read_of(&response, stage, &own);
-                *sums = match sums.is_empty() {
-                    true => found,
-                    false => sums.drain(..).zip(found).map(|(a, b)| a + b).collect(),
-                };
+                sum.add(read_of(&response, stage, &own));
             }
         }
         masks.push(tile_masks);
@@ -198,14 +266,16 @@ pub(super) fn forward<B: ConvOps>(
     }
     let output = Output {
         response: output.expect("a tile"),
-        read,
+        read: sums.into_iter().map(PairwiseSum::total).collect(),
     };
     let saved = save.then(|| Saved {
-        x: stages.iter().any(Stage::is_read).then_some(x),
+        x: (recomputed > 0).then_some(x),
+        before,
         stages,
         batch,
         size: [height, width],
         area,
+        values,
         masks,
     });
     (output, saved)
@@ -220,32 +290,39 @@ pub(super) fn backward<B: ConvOps>(
     sum: Option<Tensor<B, 4>>,
 ) -> Tensor<B, 4> {
     let Saved {
+        before,
         stages,
         batch,
         size,
         area,
+        values,
         masks,
         x,
     } = saved;
     let shapes: Vec<StageShape> = stages.iter().map(Stage::shape).collect();
     let is_some = |gradients: &ReadGradients<B>| gradients.iter().any(Option::is_some);
-    let recomputed = read.iter().rposition(is_some);
-    let recomputed = recomputed.map_or(0, |last| last + 1);
+    let recomputed = recomputed(&stages);
+    // The pixels for each position of every stage.
+    let mut strides = vec![1];
+    strides.extend(shapes.iter().scan(1, |stride, shape| {
+        *stride *= shape.epilogue.stride();
+        Some(*stride)
+    }));
     let mut sum = sum;
-    for (tile, masks) in tiles(size, &shapes, B::SEGMENT_VALUES).iter().zip(masks) {
-        // The responses that are read, and the pixels for each position of every stage.
-        let mut kept = Vec::new();
-        let mut strides = vec![1];
-        let mut response = x.clone().map(|x| B::crop(x, tile.window));
-        for (index, stage) in stages.iter().enumerate() {
-            let stride = strides[index] * stage.epilogue.stride();
-            strides.push(stride);
-            response = response
-                .filter(|_| index < recomputed)
-                .map(|x| B::convolve(x, &stage.convolution, stage.epilogue, false).0);
-            kept.push(response.clone().filter(|_| is_some(&read[index])));
+    for (tile, saved) in tiles(size, &shapes, values).iter().zip(masks) {
+        // The masks of all stages, and the responses that are read.
+        let (mut masks, mut kept) = (Vec::new(), Vec::new());
+        if let Some(x) = &x {
+            let mut response = input_of(x, tile.window, before.as_ref());
+            for (stage, read) in stages.iter().zip(&read).take(recomputed) {
+                let (y, mask) = B::convolve(response, &stage.convolution, stage.epilogue, true);
+                response = y;
+                masks.push(mask);
+                kept.push(is_some(read).then(|| response.clone()));
+            }
         }
-        drop(response);
+        masks.extend(saved);
+        kept.resize(stages.len(), None);
         let stride = strides[stages.len()];
         let rows = tile.area.at_stride(stride);
         let window = tile.window.at_stride(stride);
@@ -272,6 +349,9 @@ pub(super) fn backward<B: ConvOps>(
             let window = tile.window.at_stride(before);
             let size = [window.height, window.width];
             y = B::convolve_backward(y, &stage.convolution, stage.epilogue, mask, size);
+        }
+        if let Some(map) = &before {
+            y = B::conv1x1_backward(y, map.matrix.clone(), None);
         }
         sum = Some(B::crop_backward(y, tile.window, size, sum));
     }

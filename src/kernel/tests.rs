@@ -13,8 +13,8 @@ use burn::tensor::{Bool, DType, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::{
-    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, Pooling, Precision,
-    StyleBackend, all_positions, reference,
+    AdamStep, BackwardMask, ConvOps, CurvaturePair, Epilogue, PackedConv2d, PixelPairs, Pooling,
+    Precision, StyleBackend, VariationNorm, all_positions, reference,
 };
 use crate::rect::Rect;
 
@@ -338,6 +338,39 @@ proptest! {
         let found = Flex::squared_distances_backward(gradient, x.clone(), target, scale);
         assert_close(&found, &expected);
         prop_assert_eq!(x.into_data(), shared);
+    }
+
+    #[test]
+    fn variation_of_any_shape(
+        batch in 1usize..3, channels in 1usize..4, height in 1usize..60, width in 1usize..60,
+        places in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 0..4),
+        l1: bool, with_sum: bool, seed in any::<u32>(),
+    ) {
+        let norm = if l1 { VariationNorm::L1 } else { VariationNorm::L2 };
+        let pairs: Vec<PixelPairs> = places.into_iter().enumerate().map(|(index, place)| {
+            let within = |place: usize, side: usize| place.min(side - 1);
+            let [top, below] = [within(place.0, height), within(place.1, height)];
+            let [left, beside] = [within(place.2, width), within(place.3, width)];
+            let size = [height - top.max(below), width - left.max(beside)];
+            let area = |top: usize, left: usize| {
+                Rect::between((top, top + size[0]), (left, left + size[1]))
+            };
+            let weight = 0.3 + index as f64;
+            PixelPairs { first: area(top, left), second: area(below, beside), weight }
+        }).collect();
+        let x = random::<Flex, 4>([batch, channels, height, width], seed.into());
+        let expected = reference::variation(x.clone(), &pairs, norm);
+        let found = <Flex as ConvOps>::variation(x.clone(), &pairs, norm);
+        assert_close(&found, &expected);
+        let gradient = random([batch], u64::from(seed) + 2);
+        let sum = with_sum.then(|| random(x.dims(), u64::from(seed) + 3));
+        let shared = sum.clone().map(|sum| sum.to_data());
+        let expected = reference::variation_backward(
+            gradient.clone(), x.clone(), &pairs, norm, sum.clone(),
+        );
+        let found = Flex::variation_backward(gradient, x, &pairs, norm, sum.clone());
+        assert_close(&found, &expected);
+        prop_assert_eq!(sum.map(Tensor::into_data), shared);
     }
 
     #[test]

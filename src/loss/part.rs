@@ -107,6 +107,11 @@ impl<B: Backend> Part<B> {
 }
 
 impl<B: StyleBackend> Part<B> {
+    /// [`pixels`](Self::pixels), copied by all threads.
+    pub(super) fn crop_pixels(&self, area: Rect) -> Tensor<B, 4> {
+        B::crop(self.pixels.clone(), area.relative_to(self.window))
+    }
+
     /// The features of one layer at the positions that belong to the part,
     /// `[batch, channels, height, width]`.
     ///

@@ -1,22 +1,14 @@
 //! How rough a picture is.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Part, Term, sum_per_image};
+use super::{Part, Term};
+use crate::kernel::{PixelPairs, StyleBackend};
 use crate::layer::Layer;
 use crate::rect::Rect;
 
-/// What is summed over neighbouring pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VariationNorm {
-    /// `|a − b|`: keeps edges.
-    #[default]
-    L1,
-    /// `(a − b)²`: blurs edges more than fine noise.
-    L2,
-}
+pub use crate::kernel::VariationNorm;
 
 /// Whether differences are added up or averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +50,7 @@ pub struct TotalVariation {
     pub range: f64,
 }
 
-impl<B: Backend> Term<B> for TotalVariation {
+impl<B: StyleBackend> Term<B> for TotalVariation {
     fn layers(&self) -> Vec<Layer> {
         Vec::new()
     }
@@ -84,27 +76,20 @@ impl<B: Backend> Term<B> for TotalVariation {
             ],
         };
         let [height, width] = part.size();
-        let mut total = Tensor::zeros([part.batch(), 1], &part.image().device());
-        for &(weight, step) in directions {
-            let Some(differences) = pairs.differences(step) else {
-                continue;
-            };
+        let scale = match self.norm {
+            VariationNorm::L1 => self.range,
+            VariationNorm::L2 => self.range * self.range,
+        };
+        let of_direction = |&(weight, step): &(f64, [isize; 2])| {
             let count = match self.reduction {
                 Reduction::Sum => 1,
                 Reduction::Mean => 3 * height * width,
                 Reduction::MeanOfEach => 3 * self.count([height, width], step),
             };
-            let size = match self.norm {
-                VariationNorm::L1 => sum_per_image(differences.abs()),
-                VariationNorm::L2 => sum_per_image(differences.powi_scalar(2)),
-            };
-            total = total + size.mul_scalar(weight / count as f64);
-        }
-        let scale = match self.norm {
-            VariationNorm::L1 => self.range,
-            VariationNorm::L2 => self.range * self.range,
+            pairs.at(step, scale * weight / count as f64)
         };
-        total.mul_scalar(scale)
+        let directions: Vec<PixelPairs> = directions.iter().filter_map(of_direction).collect();
+        B::variation(pairs.pixels, &directions, self.norm).unsqueeze_dim(1)
     }
 
     fn value(&self, sums: Tensor<B, 2>) -> Tensor<B, 1> {
@@ -146,7 +131,7 @@ impl TotalVariation {
 
 /// The pixels that the pairs of a part are made of. A pair belongs to the part of its upper left
 /// corner.
-struct Pairs<B: Backend> {
+struct Pairs<B: StyleBackend> {
     pixels: Tensor<B, 4>,
     /// First row and number of rows of the part itself.
     rows: (usize, usize),
@@ -154,12 +139,12 @@ struct Pairs<B: Backend> {
     columns: (usize, usize),
 }
 
-impl<B: Backend> Pairs<B> {
+impl<B: StyleBackend> Pairs<B> {
     /// Those of pixels inside the image: of the part, the row below it and the column right of it.
     fn inside(part: &Part<B>) -> Self {
         let (area, [height, width]) = (part.area(), part.size());
         Self {
-            pixels: part.pixels(Rect {
+            pixels: part.crop_pixels(Rect {
                 height: (area.height + 1).min(height - area.top),
                 width: (area.width + 1).min(width - area.left),
                 ..area
@@ -193,8 +178,8 @@ impl<B: Backend> Pairs<B> {
         }
     }
 
-    /// The second pixel of each pair at this step minus the first; `None` where there is no pair.
-    fn differences(&self, [dy, dx]: [isize; 2]) -> Option<Tensor<B, 4>> {
+    /// The pairs at this step; `None` where there is no pair.
+    fn at(&self, [dy, dx]: [isize; 2], weight: f64) -> Option<PixelPairs> {
         let [_, _, height, width] = self.pixels.dims();
         // First and number of the upper left corners along an axis of this length. Along an axis alone
         // they are pixels of the part, diagonally those of the border above and left of it too.
@@ -206,15 +191,17 @@ impl<B: Backend> Pairs<B> {
         };
         let (top, rows) = corners(dy, self.rows, height);
         let (left, columns) = corners(dx, self.columns, width);
-        if rows * columns == 0 {
-            return None;
-        }
-        let pixels = |below: usize, beside: usize| {
-            let rows = self.pixels.clone().narrow(2, top + below, rows);
-            rows.narrow(3, left + beside, columns)
+        let pixels = |below: usize, beside: usize| Rect {
+            top: top + below,
+            left: left + beside,
+            height: rows,
+            width: columns,
         };
-        let here = pixels(0, usize::from(dx < 0));
-        Some(pixels(usize::from(dy > 0), usize::from(dx > 0)) - here)
+        (rows * columns > 0).then(|| PixelPairs {
+            first: pixels(0, usize::from(dx < 0)),
+            second: pixels(usize::from(dy > 0), usize::from(dx > 0)),
+            weight,
+        })
     }
 }
 

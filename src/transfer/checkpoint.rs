@@ -13,6 +13,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde::de::DeserializeOwned;
 
 use super::{Computation, Recipe};
 use crate::atomic;
@@ -29,6 +30,8 @@ pub struct Checkpoint {
     pub(super) fingerprint: u128,
     /// The recipe in force, which may have been changed during the run.
     pub(super) recipe: Recipe,
+    /// The weights of the styles in force, which may have been changed too.
+    pub(super) style_weights: Vec<f64>,
     /// How the scales are computed, on which their last bits depend.
     pub(super) computations: Vec<Computation>,
     /// The image that the scale started from.
@@ -79,6 +82,7 @@ const VERSION: &str = "impasto.checkpoint";
 const NOTE: &str = "note";
 const FINGERPRINT: &str = "fingerprint";
 const RECIPE: &str = "recipe";
+const STYLE_WEIGHTS: &str = "style weights";
 const COMPUTATIONS: &str = "computations";
 
 impl Checkpoint {
@@ -112,19 +116,22 @@ impl Checkpoint {
             source,
         };
         let mut metadata = HashMap::from([
-            (VERSION.to_string(), "5".to_string()),
+            (VERSION.to_string(), "6".to_string()),
             (NOTE.to_string(), self.note.clone()),
             (
                 FINGERPRINT.to_string(),
                 format!("{:032x}", self.fingerprint),
             ),
         ]);
-        let recipe = serde_json::to_string(&self.recipe);
-        let recipe = recipe.map_err(|error| io(IoError::other(error)))?;
-        metadata.insert(RECIPE.to_string(), recipe);
-        let computations = serde_json::to_string(&self.computations);
-        let computations = computations.map_err(|error| io(IoError::other(error)))?;
-        metadata.insert(COMPUTATIONS.to_string(), computations);
+        let texts = [
+            (RECIPE, serde_json::to_string(&self.recipe)),
+            (STYLE_WEIGHTS, serde_json::to_string(&self.style_weights)),
+            (COMPUTATIONS, serde_json::to_string(&self.computations)),
+        ];
+        for (key, text) in texts {
+            let text = text.map_err(|error| io(IoError::other(error)))?;
+            metadata.insert(key.to_string(), text);
+        }
         for (key, value) in self.numbers() {
             metadata.insert(key, value.to_string());
         }
@@ -190,7 +197,7 @@ impl Checkpoint {
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let metadata = header.metadata().as_ref().ok_or("it has no metadata")?;
-        if metadata.get(VERSION).map(String::as_str) != Some("5") {
+        if metadata.get(VERSION).map(String::as_str) != Some("6") {
             return Err("it is of another kind or version".to_string());
         }
         let text = |key: &str| match metadata.get(key) {
@@ -236,10 +243,9 @@ impl Checkpoint {
             elapsed: Duration::from_nanos(number("elapsed")?),
             fingerprint: u128::from_str_radix(text(FINGERPRINT)?, 16)
                 .map_err(|_| format!("`{FINGERPRINT}` is damaged"))?,
-            recipe: serde_json::from_str(text(RECIPE)?)
-                .map_err(|error| format!("`{RECIPE}` is damaged: {error}"))?,
-            computations: serde_json::from_str(text(COMPUTATIONS)?)
-                .map_err(|error| format!("`{COMPUTATIONS}` is damaged: {error}"))?,
+            recipe: json(RECIPE, text(RECIPE)?)?,
+            style_weights: json(STYLE_WEIGHTS, text(STYLE_WEIGHTS)?)?,
+            computations: json(COMPUTATIONS, text(COMPUTATIONS)?)?,
             start: images.remove("start").ok_or("`start` is missing")?,
             variables: images.remove("variables").ok_or("`variables` is missing")?,
             best: (
@@ -254,6 +260,11 @@ impl Checkpoint {
             note: metadata.get(NOTE).cloned().unwrap_or_default(),
         })
     }
+}
+
+/// The value that a key has, in JSON.
+fn json<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("`{key}` is damaged: {error}"))
 }
 
 /// A tensor's values in single precision.

@@ -16,8 +16,8 @@ pub struct Computation {
     /// About how many pixels a tile has along a side; `None` for the whole image at once.
     pub tile_size: Option<usize>,
     /// Whether the network is computed in segments, as it is in tiles: several convolutions of which no more
-    /// than the last one's response is kept.
-    pub segments: bool,
+    /// than the last one's response is kept; and about how many values a response has within a tile of them.
+    pub segment_values: Option<usize>,
     /// How many steps L-BFGS remembers, where it is fewer than the recipe says or where they are kept in
     /// another precision.
     pub history: Option<usize>,
@@ -48,7 +48,7 @@ pub(super) enum Fit {
 
 impl<B: AutodiffStyleBackend> Request<B> {
     /// The fastest computation of a scale of `size` (height and width) that fits the memory: whole, in
-    /// segments, in as few tiles as possible. `left` are the bytes that the scale before leaves behind.
+    /// segments, in smaller tiles of these, in as few tiles as possible. `left` are the bytes that the scale before leaves behind.
     pub fn computation(
         &self,
         recipe: &Recipe,
@@ -58,7 +58,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
     ) -> Fit {
         let asked = Computation {
             tile_size: self.tile_size,
-            segments: false,
+            segment_values: None,
             history: None,
             half_precision: false,
         };
@@ -115,11 +115,12 @@ impl<B: AutodiffStyleBackend> Request<B> {
         if asked.tile_size.is_some() {
             return vec![asked];
         }
-        let segments = Computation {
-            segments: true,
+        let in_segments = |values| Computation {
+            segment_values: Some(values),
             ..asked
         };
-        let mut ways = vec![asked, segments];
+        let mut ways = vec![asked];
+        ways.extend([B::SEGMENT_VALUES, B::SEGMENT_VALUES / 2].map(in_segments));
         if self.needs_whole_image(recipe).is_some() {
             return ways;
         }
@@ -130,7 +131,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             let side = side.next_multiple_of(SMALLEST_TILE / 3);
             let way = Computation {
                 tile_size: Some(side),
-                ..segments
+                ..asked
             };
             if ways.last() != Some(&way) {
                 ways.push(way);

@@ -78,7 +78,7 @@ pub enum TransferError {
     #[error("the scale of a style is {0}, expected 0.001 to 1000")]
     StyleScale(f64),
     /// Weights of several styles that cannot be normalised.
-    #[error("the weights of the styles must be 0 or more, and not all 0")]
+    #[error("the weights of the styles must be 0 or more, and not all 0, one for each style")]
     StyleWeights,
     /// A setting that a run cannot change once it is planned.
     #[error("{name} cannot be changed; begin another run")]

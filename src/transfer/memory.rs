@@ -52,8 +52,11 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let (layers, taps) = (self.layers(recipe), self.taps(recipe));
         let features = |size: [usize; 2]| {
             let tiles = self.tiles(recipe, size, &layers, how.tile_size);
-            let segments = how.segments || tiles.len() > 1;
-            self.features(&taps, segments, Tile::largest(&tiles))
+            let values = match tiles.len() {
+                1 => how.segment_values,
+                _ => Some(B::SEGMENT_VALUES),
+            };
+            self.features(&taps, values, Tile::largest(&tiles))
         };
         let pixels = (size[0] * size[1]) as u64;
         let styles = styles.iter();
@@ -95,26 +98,32 @@ impl<B: AutodiffStyleBackend> Request<B> {
 
     /// What is there at once while loss and gradient of a tile are computed: what forward keeps for backward,
     /// and input and output of a step or their gradients.
-    fn features(&self, taps: &[Tap], segments: bool, tile: Tile) -> u64 {
+    fn features(&self, taps: &[Tap], segment_values: Option<usize>, tile: Tile) -> u64 {
         let size = [tile.window.height, tile.window.width];
         let window = tile.window.count() as u64;
         let widths = self.encoder.widths();
         let mut steps = steps_to(taps.last().map(|tap| tap.layer));
         steps.truncate(widths.len());
-        let segments = match segments {
-            true => self.encoder.segments(size, &steps, taps),
-            false => Vec::new(),
-        };
+        let segments = self.encoder.segments(size, &steps, taps, segment_values);
         let tapped = |layer: Layer| taps.iter().any(|tap| tap.layer == layer);
         let reads = |steps: &[Step]| steps.iter().any(|step| tapped(step.response()));
         // What is kept of the steps so far, and whether the input of the next is among it.
         let (mut kept, mut peak) = (0, 0);
-        let (mut input, mut is_kept) = (12 * window, false);
+        // A segment takes the image itself; else, and of tiles, there is another.
+        let is_image = segments.first().is_some_and(|first| first.steps.start == 0);
+        let (mut input, mut is_kept) = match is_image && tile.window == tile.area {
+            true => (0, false),
+            false => (12 * window, false),
+        };
         let mut first = 0;
         while first < steps.len() {
             let segment = segments.iter().find(|segment| segment.steps.start == first);
             let end = segment.map_or(first + 1, |segment| segment.steps.end);
-            let own = steps[first..end].iter().zip(&widths[first..end]);
+            // Masks up to the last step of a segment that is read are made anew.
+            let within = &steps[first..end - 1];
+            let last_read = within.iter().rposition(|step| tapped(step.response()));
+            let kept_from = first + last_read.map_or(0, |last| last + 1);
+            let own = steps[kept_from..end].iter().zip(&widths[kept_from..end]);
             let bits =
                 own.map(|(step, width)| values(step.convolution, width.channels_out, window));
             let (last, width) = (steps[end - 1], widths[end - 1]);

@@ -4,6 +4,7 @@ use burn::tensor::backend::Backend;
 use serde::Serialize;
 
 use super::computation::{Computation, Fit};
+use super::request::check_style_weights;
 use super::{Recipe, Request, Style, StyleLoss, TransferError};
 use crate::encoder::{EncoderError, Moments, Tap, Vgg19};
 use crate::eval::{EvalError, Tile};
@@ -189,11 +190,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         if self.styles.is_empty() && recipe.needs_style() {
             return Err(TransferError::NoStyle);
         }
-        let total: f64 = self.styles.iter().map(|style| style.weight).sum();
-        let negative = self.styles.iter().any(|style| style.weight < 0.0);
-        if !self.styles.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
-            return Err(TransferError::StyleWeights);
-        }
+        check_style_weights(&self.style_weights())?;
         let sensible = |style: &&Style| (1e-3..=1e3).contains(&style.scale);
         match self.styles.iter().find(|style| !sensible(style)) {
             Some(style) => Err(TransferError::StyleScale(style.scale)),

@@ -53,6 +53,16 @@ impl<B: AutodiffStyleBackend> OwnTerms<B> {
     }
 }
 
+/// Checks that weights of styles can be normalised.
+pub(super) fn check_style_weights(weights: &[f64]) -> Result<(), TransferError> {
+    let total: f64 = weights.iter().sum();
+    let negative = weights.iter().any(|&weight| weight < 0.0);
+    match !weights.is_empty() && (negative || !total.is_finite() || total <= 0.0) {
+        true => Err(TransferError::StyleWeights),
+        false => Ok(()),
+    }
+}
+
 impl<B: AutodiffStyleBackend> Request<B> {
     pub fn new(encoder: Vgg19<B>) -> Self {
         Self {
@@ -76,6 +86,23 @@ impl<B: AutodiffStyleBackend> Request<B> {
             computations: Vec::new(),
             resume: None,
         }
+    }
+
+    /// How much each style counts, in their order.
+    pub fn style_weights(&self) -> Vec<f64> {
+        self.styles.iter().map(|style| style.weight).collect()
+    }
+
+    /// Changes how much each style counts; an error changes nothing.
+    pub fn set_style_weights(&mut self, weights: &[f64]) -> Result<(), TransferError> {
+        if weights.len() != self.styles.len() {
+            return Err(TransferError::StyleWeights);
+        }
+        check_style_weights(weights)?;
+        for (style, &weight) in self.styles.iter_mut().zip(weights) {
+            style.weight = weight;
+        }
+        Ok(())
     }
 
     pub fn content(&self) -> Result<&Picture, TransferError> {

@@ -3,8 +3,9 @@
 use burn::tensor::Tensor;
 
 use super::sheet;
-use crate::encoder::{EncoderError, Layer, LayerKind, Vgg19};
-use crate::kernel::StyleBackend;
+use crate::encoder::{EncoderError, Layer, LayerKind, Tap, Vgg19};
+use crate::eval::{PartReading, Tile, features_in_tiles, parts};
+use crate::kernel::{StyleBackend, indices};
 use crate::picture::Picture;
 use crate::transfer::Recipe;
 
@@ -55,6 +56,10 @@ impl FeatureMap {
     }
 }
 
+/// Pixels along a side of the tiles in which a picture's features are computed, of which no more is kept
+/// than is shown.
+const TILE: usize = 512;
+
 /// All channels of a layer, strongest first.
 ///
 /// # Errors
@@ -64,9 +69,50 @@ pub fn feature_maps<B: StyleBackend>(
     picture: &Picture,
     layer: Layer,
 ) -> Result<Vec<FeatureMap>, EncoderError> {
-    let features = encoder.features(picture.to_tensor(&encoder.device()), &[layer])?;
+    let image = picture.to_tensor(&encoder.device());
+    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |_, x| x)?;
     let mut maps = maps_of(features.get(layer).clone());
     maps.sort_by(|a, b| b.strength.total_cmp(&a.strength));
+    Ok(maps)
+}
+
+/// The strongest `count` channels of a layer, strongest first.
+fn strongest<B: StyleBackend>(
+    encoder: &Vgg19<B>,
+    picture: &Picture,
+    layer: Layer,
+    count: usize,
+) -> Result<Vec<FeatureMap>, EncoderError> {
+    let device = encoder.device();
+    let image = picture.to_tensor(&device);
+    let [_, _, height, width] = image.dims();
+    let tiles = Tile::grid([height, width], Some(TILE), &[layer], 0);
+    let reading = PartReading {
+        taps: &[Tap::features(layer)],
+        distances: &[],
+        margin: 0,
+    };
+    let mut squares: Option<Tensor<B, 2>> = None;
+    for part in parts(encoder, &image, reading, &tiles) {
+        let squared = part?.features(layer).powi_scalar(2);
+        let sums = squared.flatten::<3>(2, 3).sum_dim(2).flatten(1, 2);
+        squares = Some(match squares {
+            Some(squares) => squares + sums,
+            None => sums,
+        });
+    }
+    let squares: Vec<f32> = squares.expect("a tile").into_data().iter().collect();
+    let mut channels: Vec<usize> = (0..squares.len()).collect();
+    channels.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]));
+    channels.truncate(count);
+    let shown = indices(&channels, &device);
+    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |_, x| {
+        x.select(1, shown.clone())
+    })?;
+    let mut maps = maps_of(features.get(layer).clone());
+    for (map, channel) in maps.iter_mut().zip(channels) {
+        map.channel = channel;
+    }
     Ok(maps)
 }
 
@@ -114,8 +160,7 @@ pub fn feature_sheet<B: StyleBackend>(
     scaling: Scaling,
     cell: usize,
 ) -> Result<Picture, EncoderError> {
-    let mut maps = feature_maps(encoder, picture, layer)?;
-    maps.truncate(count.max(1));
+    let maps = strongest(encoder, picture, layer, count.max(1))?;
     let columns = (maps.len() as f64).sqrt().ceil() as usize;
     let rows: Vec<_> = cells(&maps, scaling)
         .chunks(columns)
@@ -143,16 +188,22 @@ pub fn feature_sheet_of_all_layers<B: StyleBackend>(
         layer.kind() == LayerKind::Relu && check.is_ok()
     };
     let layers: Vec<Layer> = Layer::all().filter(fits).collect();
-    let features = encoder.features(picture.to_tensor(&encoder.device()), &layers)?;
+    let image = picture.to_tensor(&encoder.device());
+    let shown = features_in_tiles(encoder, &image, &layers, Some(TILE), |_, response| {
+        let [_, channels, _, _] = response.dims();
+        let first = response.clone().narrow(1, 0, count.clamp(1, channels));
+        Tensor::cat(vec![response.mean_dim(1), first], 1)
+    })?;
     let mut rows = Vec::new();
-    for &layer in &layers {
-        let response = features.get(layer).clone();
-        let [_, channels, height, width] = response.dims();
-        let mut mean = maps_of(response.clone().mean_dim(1));
+    for (&layer, width_of_layer) in layers.iter().zip(encoder.widths()) {
+        let response = shown.get(layer).clone();
+        let [_, cells_of_row, height, width] = response.dims();
+        let mut mean = maps_of(response.clone().narrow(1, 0, 1));
         let (black, white) = mean[0].range();
+        let channels = width_of_layer.projected;
         let label = format!("{layer} {channels}×{width}×{height}");
         let mut row = vec![(label, mean.remove(0).picture(black, white))];
-        let shown = response.narrow(1, 0, count.clamp(1, channels));
+        let shown = response.narrow(1, 1, cells_of_row - 1);
         row.extend(cells(&maps_of(shown), scaling));
         rows.push(row);
     }
@@ -191,6 +242,31 @@ mod tests {
             assert_eq!((map.width, map.height), (5, 3));
             assert_eq!(map.values, expected[15 * map.channel..][..15]);
         }
+    }
+
+    #[test]
+    fn maps_of_large_pictures_are_put_together_from_tiles() {
+        let encoder = Vgg19Config::new()
+            .with_width(4)
+            .init::<Flex>(&Default::default());
+        let (picture, layer) = (picture(2 * TILE + 70, 40), Layer::RELU2_1);
+        let whole = encoder.features(picture.to_tensor(&Default::default()), &[layer]);
+        let mut expected = maps_of(whole.unwrap().get(layer).clone());
+        expected.sort_by(|a, b| b.strength.total_cmp(&a.strength));
+        let near = |a: &FeatureMap, b: &FeatureMap| {
+            assert_eq!(
+                (a.channel, a.width, a.height),
+                (b.channel, b.width, b.height)
+            );
+            let pairs = a.values.iter().zip(&b.values);
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-4));
+        };
+        let all = feature_maps(&encoder, &picture, layer).unwrap();
+        assert_eq!(all.len(), 8);
+        all.iter().zip(&expected).for_each(|(a, b)| near(a, b));
+        let three = strongest(&encoder, &picture, layer, 3).unwrap();
+        assert_eq!(three.len(), 3);
+        three.iter().zip(&expected).for_each(|(a, b)| near(a, b));
     }
 
     #[test]

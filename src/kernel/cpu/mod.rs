@@ -14,6 +14,7 @@
 //! | [`crop`], [`runs`] | rectangles of planes |
 //! | [`sample`], [`columns`] | features at points, products of columns |
 //! | [`distances`] | squared distances of rows |
+//! | [`variation`] | differences of pixels with their neighbours |
 //! | [`nearest`] | the column with the largest inner product, among many |
 //! | [`vectors`] | what optimisers do with images |
 //! | [`buffer_pool`] | reuse of memory |
@@ -45,6 +46,7 @@ pub mod pool;
 pub mod runs;
 pub mod sample;
 mod tiles;
+pub mod variation;
 pub mod vectors;
 pub mod winograd;
 

@@ -8,8 +8,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{ALL, assert_within, convolution, gram_matrix, random};
 use crate::kernel::{
-    BackwardMask, ConvOps, CurvaturePair, Epilogue, Moments, PackedConv2d, Pooling, Precision,
-    Stage, StyleBackend, reference,
+    BackwardMask, ConvOps, CurvaturePair, Epilogue, Moments, PackedConv2d, Pointwise, Pooling,
+    Precision, Stage, StyleBackend, reference,
 };
 use crate::rect::Rect;
 
@@ -208,8 +208,17 @@ fn gradients_of_a_segment() {
             distances: Vec::new(),
         });
         let area = Rect::between((0, 60), (10, 97));
-        let stages = stages.collect();
-        let (y, read) = <Autodiff<B> as StyleBackend>::convolve_segment(x.clone(), stages, area);
+        let map = Pointwise {
+            matrix: random([3, 3], 4),
+            bias: random([3], 5),
+        };
+        let (y, read) = <Autodiff<B> as StyleBackend>::convolve_segment(
+            x.clone(),
+            Some(map),
+            stages.collect(),
+            area,
+            1 << 14,
+        );
         let gram = read[0][0].clone();
         let loss = crate::kernel::sum(gram.powi_scalar(2)) + crate::kernel::sum(y) * 1e-3;
         let gradient = x.grad(&loss.backward()).unwrap();

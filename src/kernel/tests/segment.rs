@@ -6,12 +6,16 @@ use proptest::prelude::*;
 
 use super::{assert_close, convolution, gram_matrix, random};
 use crate::kernel::{
-    Epilogue, Moments, Pooling, Read, Stage, StyleBackend, Target, channel_means, segment,
+    Epilogue, Moments, Pointwise, Pooling, Read, Stage, StyleBackend, Target, channel_means,
+    segment,
 };
 use crate::rect::Rect;
 use crate::tile::Tile;
 
 type A = Autodiff<Flex>;
+
+/// Of the largest response within a tile.
+const VALUES: usize = 1 << 12;
 
 const EPILOGUES: [Epilogue; 3] = [
     Epilogue::Relu,
@@ -25,8 +29,16 @@ const MOMENTS: [Option<Moments>; 3] = [None, Some(Moments::Gram), Some(Moments::
 type Found = (Tensor<Flex, 4>, Vec<Tensor<Flex, 3>>, Tensor<Flex, 4>);
 
 /// The same, of stages applied one after another.
-fn plain(x: Tensor<A, 4>, stages: Vec<Stage<A>>, area: Rect) -> (Tensor<A, 4>, Vec<Read<A>>) {
+fn plain(
+    x: Tensor<A, 4>,
+    before: Option<Pointwise<A>>,
+    stages: Vec<Stage<A>>,
+    area: Rect,
+) -> (Tensor<A, 4>, Vec<Read<A>>) {
     let (mut response, mut stride) = (x, 1);
+    if let Some(map) = before {
+        response = A::conv1x1(response, map.matrix, Some(map.bias));
+    }
     let read = stages.into_iter().map(|stage| {
         response = A::convolve(response.clone(), &stage.convolution, stage.epilogue);
         stride *= stage.epilogue.stride();
@@ -49,14 +61,26 @@ fn plain(x: Tensor<A, 4>, stages: Vec<Stage<A>>, area: Rect) -> (Tensor<A, 4>, V
     (response, read)
 }
 
-fn check(x: &Tensor<Flex, 4>, stages: &[Stage<A>], area: Rect, response_counts: bool, seed: u64) {
+/// Compares the two; `mapped` is whether the channels are mapped before.
+fn check(
+    x: &Tensor<Flex, 4>,
+    mapped: bool,
+    stages: &[Stage<A>],
+    area: Rect,
+    response_counts: bool,
+    seed: u64,
+) {
+    let before = mapped.then(|| Pointwise {
+        matrix: random([3, 3], seed + 12),
+        bias: random([3], seed + 13),
+    });
     let evaluate = |in_segment: bool| -> Found {
         let x = Tensor::<A, 4>::from_inner(x.clone()).require_grad();
         // The image is used elsewhere too.
         let other = x.clone() * 0.5;
         let (y, read) = match in_segment {
-            true => A::convolve_segment(x.clone(), stages.to_vec(), area),
-            false => plain(x.clone(), stages.to_vec(), area),
+            true => A::convolve_segment(x.clone(), before.clone(), stages.to_vec(), area, VALUES),
+            false => plain(x.clone(), before.clone(), stages.to_vec(), area),
         };
         let mut loss = other.sum();
         if response_counts {
@@ -88,7 +112,7 @@ proptest! {
         kinds in prop::collection::vec(
             (0usize..3, 1usize..8, 0usize..3, any::<bool>(), 0usize..3), 1..5,
         ),
-        place in (0usize..9, 0usize..9), response_counts: bool, seed in any::<u32>(),
+        place in (0usize..9, 0usize..9), mapped: bool, response_counts: bool, seed in any::<u32>(),
     ) {
         let seed = u64::from(seed);
         let strides = kinds.iter().map(|kind| EPILOGUES[kind.0].stride());
@@ -121,7 +145,7 @@ proptest! {
             });
             Stage { convolution, epilogue, moments: MOMENTS[moments], distances: distances.collect() }
         }).collect();
-        check(&x, &stages, area, response_counts, seed);
+        check(&x, mapped, &stages, area, response_counts, seed);
     }
 }
 
@@ -136,7 +160,7 @@ fn segments_of_long_images() {
             distances: Vec::new(),
         });
         let shapes: Vec<_> = stages.iter().map(Stage::shape).collect();
-        let tiles = <A as StyleBackend>::segment_tiles([height, width], &shapes);
+        let tiles = segment::tiles([height, width], &shapes, VALUES);
         assert!(tiles.len() > 2);
         let area = Rect {
             top: 0,
@@ -144,7 +168,8 @@ fn segments_of_long_images() {
             height: height.min(40),
             width: width.min(40),
         };
-        check(&random([1, 3, height, width], 7), &stages, area, true, 7);
+        let x = random([1, 3, height, width], 7);
+        check(&x, true, &stages, area, true, 7);
     }
 }
 

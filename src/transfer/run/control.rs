@@ -37,6 +37,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
         };
         if let Some(checkpoint) = &checkpoint {
             request.computations = checkpoint.computations.clone();
+            request.set_style_weights(&checkpoint.style_weights)?;
         }
         let plan = request.plan(&recipe)?;
         // They stay what they are, also if the recipe is changed.
@@ -184,6 +185,7 @@ impl<B: AutodiffStyleBackend> Run<B> {
             elapsed: self.elapsed(),
             fingerprint: *self.fingerprint.get_or_init(|| self.request.fingerprint()),
             recipe: self.setup.recipe.clone(),
+            style_weights: self.request.style_weights(),
             computations: self.setup.plan.computations(),
             best: (progress.best.0, to_data(progress.best.1.clone())),
             start: to_data(self.started_from(progress)),
@@ -240,20 +242,53 @@ impl<B: AutodiffStyleBackend> Run<B> {
             return Ok(());
         }
         let setup = Setup::new(&self.request, recipe, plan)?;
-        if let Some(progress) = self.progress() {
-            // As the recipe had it so far.
-            let start = self.started_from(progress);
-            let scale = self.scale.as_mut().map(|scale| &mut scale.progress);
-            if let Some(progress) = scale.or(self.resume.as_mut()) {
-                progress.start = Some(start);
-            }
-        }
+        self.keep_start();
         let before = std::mem::replace(&mut self.setup, setup);
         let restarted = self.restart_scale();
         if restarted.is_err() {
             self.setup = before;
         }
         restarted
+    }
+
+    /// Changes how much each style counts, in their order, for the steps to come. The optimiser's history,
+    /// the best loss and the mean image start anew. A checkpoint keeps the change.
+    ///
+    /// # Errors
+    /// [`TransferError::StyleWeights`] for another number of weights than there are styles, or for weights
+    /// that cannot be normalised; [`TransferError`] where the targets cannot be computed, or for a run that
+    /// has ended. The run then goes on as before.
+    pub fn set_style_weights(&mut self, weights: &[f64]) -> Result<(), TransferError> {
+        if self.end.is_some() {
+            let name = "the styles of a run that has ended";
+            return Err(TransferError::FixedSetting { name });
+        }
+        let before = self.request.style_weights();
+        if before == weights {
+            return Ok(());
+        }
+        // Of what the run was asked for.
+        self.fingerprint.get_or_init(|| self.request.fingerprint());
+        // Those of scales that have begun are gone.
+        let guides = self.request.guides(&self.setup.recipe, &self.setup.plan)?;
+        self.request.set_style_weights(weights)?;
+        self.keep_start();
+        let guides = std::mem::replace(&mut self.setup.guides, guides);
+        let restarted = self.restart_scale();
+        if restarted.is_err() {
+            self.setup.guides = guides;
+            self.request.set_style_weights(&before)?;
+        }
+        restarted
+    }
+
+    /// Keeps the image that the current scale started from, as the recipe has had it so far.
+    fn keep_start(&mut self) {
+        let start = self.progress().map(|progress| self.started_from(progress));
+        let scale = self.scale.as_mut().map(|scale| &mut scale.progress);
+        if let Some(progress) = scale.or(self.resume.as_mut()) {
+            progress.start = start;
+        }
     }
 
     /// Ends the run, even if it has steps left.

@@ -241,6 +241,55 @@ fn what_cannot_be_steered_says_so_and_the_run_goes_on() {
     assert!(to_the_end(run) == expected);
 }
 
+/// Before the first step they are those that the run was asked for; later a checkpoint keeps them.
+#[test]
+fn the_blend_of_styles_can_be_changed_while_it_paints() {
+    let encoder = encoder();
+    let prepare = |weights: [f64; 2], resume: Option<Checkpoint>| {
+        let transfer = StyleTransfer::new(&encoder)
+            .content(waves(20, 15, 0.3))
+            .style(waves(24, 18, 0.7), weights[0])
+            .style(waves(18, 24, 1.9), weights[1])
+            .recipe(recipe());
+        let transfer = match resume {
+            Some(checkpoint) => transfer.resume(checkpoint),
+            None => transfer,
+        };
+        transfer.prepare().unwrap()
+    };
+    let [even, uneven] = [[1.0, 1.0], [1.0, 3.0]];
+    let mut run = prepare(even, None);
+    run.set_style_weights(&uneven).unwrap();
+    let expected = to_the_end(prepare(uneven, None));
+    assert!(to_the_end(run) == expected);
+    assert!(to_the_end(prepare(even, None)) != expected);
+
+    // At both scales, and between them.
+    for steps in [2, 4, 7] {
+        let mut run = prepare(even, None);
+        for _ in 0..steps {
+            run.step().unwrap();
+        }
+        run.set_style_weights(&uneven).unwrap();
+        let weights: Vec<f64> = run.provenance().styles.iter().map(|s| s.weight).collect();
+        assert_eq!(weights, uneven);
+        let kept = through_a_file(&run.checkpoint().unwrap());
+        let steered = to_the_end(run);
+        assert!(to_the_end(prepare(even, Some(kept))) == steered, "{steps}");
+        assert!(steered != expected);
+    }
+
+    let mut run = prepare(even, None);
+    run.step().unwrap();
+    for wrong in [&[1.0][..], &[1.0, -1.0], &[0.0, 0.0], &[1.0, f64::NAN]] {
+        let refused = run.set_style_weights(wrong);
+        assert!(matches!(refused, Err(TransferError::StyleWeights)));
+    }
+    while let Status::Running(_) = run.step().unwrap() {}
+    assert!(run.set_style_weights(&uneven).is_err());
+    assert!(run.finish().unwrap().picture == to_the_end(prepare(even, None)));
+}
+
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let encoder = encoder();

@@ -1,12 +1,13 @@
 //! One side of `benches/compare.py`: evaluates the loss of style transfer, once for each line that
 //! it reads, and answers with a line of JSON.
 //!
-//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments]]`, in tiles of TILE pixels or in segments where
-//! that is given. The lines are `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the
+//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments[/N]]]`, in tiles of TILE pixels or in segments where
+//! that is given, these in tiles of an Nth of the usual values. The lines are `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the
 //! process has held since the targets were there) and `layers` (each convolution alone, forward and
 //! backward, with the pool where one follows).
 
 use std::io::{BufRead, Write};
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use burn::backend::{Autodiff, Flex};
@@ -71,7 +72,9 @@ fn serve<B: ConvOps>(weights: &str, size: usize, how: Option<&str>) -> Result<()
     let evaluator = Evaluator::new(encoder.clone(), loss);
     let evaluator = match how {
         None => evaluator,
-        Some("segments") => evaluator.with_segments(true),
+        Some(how) if how.starts_with("segments") => {
+            evaluator.with_segments(Some(segment_values::<B>(how)?))
+        }
         Some(tile) => evaluator.with_tile_size(Some(tile.parse()?))?,
     };
     let image = picture::<B>(size, 7);
@@ -96,6 +99,15 @@ fn serve<B: ConvOps>(weights: &str, size: usize, how: Option<&str>) -> Result<()
         std::io::stdout().flush()?;
     }
     Ok(())
+}
+
+/// What `segments` and `segments/2` mean.
+fn segment_values<B: ConvOps>(how: &str) -> Result<usize, Failure> {
+    let usual = <B as ConvOps>::SEGMENT_VALUES;
+    Ok(match how.split_once('/') {
+        Some((_, divisor)) => usual / divisor.parse::<NonZeroUsize>()?,
+        None => usual,
+    })
 }
 
 /// Seconds of every convolution up to conv5_1, forward and backward, on random values: with the
@@ -150,7 +162,7 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, size, backend @ ..] = &arguments[..] else {
-        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments]]".into());
+        return Err("usage: evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments[/N]]]".into());
     };
     // As in the program, this thread is one of those that compute.
     rayon::ThreadPoolBuilder::new()
