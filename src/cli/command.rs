@@ -22,6 +22,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Reconstruct(command) => reconstruct::run(&command, None),
         Command::Figure(arguments) => views::figure(&arguments),
         Command::Features(arguments) => views::features(&arguments),
+        #[cfg(feature = "studio")]
+        Command::Studio(arguments) => super::studio::run(&arguments),
         Command::Resume { checkpoint: path } => {
             let (command, resumed) = resume::restore(&path)?;
             match command {

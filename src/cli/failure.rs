@@ -44,6 +44,12 @@ impl Failure {
         Self { status: 1, error }
     }
 
+    /// The error.
+    #[cfg(feature = "studio")]
+    pub fn cause(&self) -> &dyn Error {
+        self.error.as_ref()
+    }
+
     /// Prints the error and its causes.
     pub fn report(self) -> ExitCode {
         say(&describe_error(self.error.as_ref()));

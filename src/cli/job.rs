@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::SaveOptions;
-use impasto::{Picture, Recipe, Style};
+use impasto::transfer::{Checkpoint, StyleCache};
+use impasto::{Picture, Recipe, Run, Style, StyleTransfer, TransferError, Vgg19};
 
 use super::args::{DeviceArgs, MemoryArgs, ReportArgs, StyleArgs};
+use super::budget::Budget;
+use super::describe::gigabytes;
+use super::device::Device;
 use super::failure::Failure;
 use super::{inputs, recipe};
 
@@ -20,6 +25,53 @@ pub struct Job {
     pub styles: Vec<Style>,
     pub start: Option<Start>,
     pub seed: u64,
+}
+
+impl Job {
+    /// The pictures of the job with a recipe.
+    pub fn transfer<B: AutodiffStyleBackend>(
+        &self,
+        encoder: &Vgg19<B>,
+        recipe: Recipe,
+    ) -> StyleTransfer<'static, B> {
+        let transfer = StyleTransfer::new(encoder)
+            .content(self.content.clone())
+            .recipe(recipe)
+            .seed(self.seed);
+        let styles = self.styles.iter().cloned();
+        let transfer = styles.fold(transfer, StyleTransfer::add_style);
+        match &self.start {
+            Some(start) => transfer.start(start.picture.clone()),
+            None => transfer,
+        }
+    }
+
+    /// The run of the job, checked and planned.
+    pub fn prepare<B: AutodiffStyleBackend>(
+        &self,
+        encoder: &Vgg19<B>,
+        device: Device,
+        cache: &StyleCache<B::InnerBackend>,
+        resumed: Option<Checkpoint>,
+    ) -> Result<Run<B>, Failure> {
+        let mut transfer = self.transfer(encoder, self.recipe.clone()).share(cache);
+        if let Some(pixels) = self.memory.tile {
+            transfer = transfer.tile_size(pixels);
+        }
+        if let Some(checkpoint) = resumed {
+            transfer = transfer.resume(checkpoint);
+        }
+        let budget = Budget::new(self.memory, device);
+        if let Some(budget) = budget {
+            transfer = transfer.memory_limit(budget.bytes);
+        }
+        transfer.prepare().map_err(|error| match (error, budget) {
+            (error @ TransferError::Memory { .. }, Some(budget)) => {
+                Failure::usage(too_little_memory(&error, budget, self.memory))
+            }
+            (error, _) => Failure::usage(error),
+        })
+    }
 }
 
 /// A picture to start from, with the name of its file.
@@ -93,4 +145,29 @@ pub fn save_options(args: &StyleArgs) -> SaveOptions {
         colors: args.color_space.into(),
         ..SaveOptions::default()
     }
+}
+
+/// What to say where no way to compute a picture fits the memory.
+fn too_little_memory(error: &TransferError, budget: Budget, args: MemoryArgs) -> String {
+    let TransferError::Memory {
+        width,
+        height,
+        needed,
+        size,
+        ..
+    } = error
+    else {
+        return error.to_string();
+    };
+    let tile = if args.tile.is_some() {
+        "no --tile, "
+    } else {
+        ""
+    };
+    format!(
+        "{width}×{height} pixels need about {} at least, more than {}; try {tile}--size {size}, --optimizer \
+         adam or --encoder builtin",
+        gigabytes(*needed),
+        budget.describe()
+    )
 }

@@ -27,6 +27,7 @@ mod json;
 mod limits;
 mod lists;
 mod log;
+mod pace;
 mod patterns;
 mod progress;
 mod recipe;
@@ -36,6 +37,8 @@ mod result;
 mod resume;
 mod session;
 mod show;
+#[cfg(feature = "studio")]
+mod studio;
 mod stylize;
 mod views;
 mod weights;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::say;
 use super::describe::duration;
+use super::pace::{Pace, Speed};
 
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -18,10 +19,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub struct ProgressDisplay {
     plan: Plan,
     display: Display,
-    /// Which the current scale is, and when it began with which step.
-    scale: (usize, Instant, usize),
-    /// How long an evaluation of one pixel takes, by the scale before.
-    seconds_per_pixel: Option<f64>,
+    pace: Pace,
 }
 
 /// Steps of all these scales, however many a user has asked for.
@@ -53,26 +51,16 @@ impl ProgressDisplay {
             Display::Lines { last: None }
         };
         Self {
+            pace: Pace::new(plan.scales.clone()),
             plan,
             display,
-            scale: (usize::MAX, Instant::now(), 0),
-            seconds_per_pixel: None,
         }
     }
 
     /// Shows an evaluation.
     pub fn show<B: Backend>(&mut self, step: &Step<'_, B>) {
-        if self.scale.0 != step.scale {
-            self.scale = (step.scale, Instant::now(), step.iteration);
-        }
-        // The first evaluation of a scale only starts the clock.
-        let done = step.iteration - self.scale.2;
-        let spent = self.scale.1.elapsed().as_secs_f64();
-        let rate = (done > 0).then(|| spent / done as f64);
-        if let Some(rate) = rate {
-            self.seconds_per_pixel = Some(rate / (step.width * step.height) as f64);
-        }
-        let message = self.message(step, rate);
+        let speed = self.pace.at(step);
+        let message = message(step, speed);
         match &mut self.display {
             Display::Bar(bar) => {
                 let before = steps(&self.plan.scales[..step.scale]);
@@ -90,32 +78,6 @@ impl ProgressDisplay {
         }
     }
 
-    fn message<B: Backend>(&self, step: &Step<'_, B>, rate: Option<f64>) -> String {
-        let mut message = format!(
-            "scale {}/{} {}×{}, step {}/{}, {}",
-            step.scale + 1,
-            step.scales,
-            step.width,
-            step.height,
-            step.iteration,
-            step.iterations,
-            step.losses
-        );
-        if let Some(rate) = rate {
-            message.push_str(&format!(", {rate:.2} s/step"));
-        }
-        if let Some(seconds) = self.seconds_per_pixel {
-            // Later scales cost as many times more as they have more pixels.
-            let left = self.plan.scales[step.scale..].iter().map(|scale| {
-                seconds * (scale.width * scale.height) as f64 * scale.iterations as f64
-            });
-            let here = (step.width * step.height) as f64 * step.iteration as f64;
-            let left = left.sum::<f64>() - here * seconds;
-            message.push_str(&format!(", {} left", duration(left)));
-        }
-        message
-    }
-
     /// Removes the bar.
     pub fn finish(&self) {
         if let Display::Bar(bar) = &self.display {
@@ -130,4 +92,24 @@ impl ProgressDisplay {
             _ => say(message),
         }
     }
+}
+
+fn message<B: Backend>(step: &Step<'_, B>, speed: Speed) -> String {
+    let mut message = format!(
+        "scale {}/{} {}×{}, step {}/{}, {}",
+        step.scale + 1,
+        step.scales,
+        step.width,
+        step.height,
+        step.iteration,
+        step.iterations,
+        step.losses
+    );
+    if let Some(seconds) = speed.step {
+        message.push_str(&format!(", {seconds:.2} s/step"));
+    }
+    if let Some(seconds) = speed.left {
+        message.push_str(&format!(", {} left", duration(seconds)));
+    }
+    message
 }

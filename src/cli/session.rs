@@ -4,14 +4,15 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use impasto::kernel::AutodiffStyleBackend;
+#[cfg(feature = "studio")]
+use impasto::transfer::Plan;
 use impasto::transfer::{Checkpoint, End, StyleCache};
-use impasto::{Recipe, Run, Status, StyleTransfer, TransferError, Vgg19, Vgg19Weights};
+use impasto::{Status, Vgg19, Vgg19Weights};
 
-use super::args::{CheckpointArgs, DeviceArgs, MemoryArgs};
-use super::budget::Budget;
+use super::args::{CheckpointArgs, DeviceArgs};
 use super::checkpoint_file::CheckpointFile;
 use super::console::say;
-use super::describe::{self, gigabytes};
+use super::describe;
 use super::device::{BackendTask, Device, run_on};
 use super::dry_run;
 use super::encoder::{Encoder, build};
@@ -25,6 +26,8 @@ use super::progress::ProgressDisplay;
 use super::reports::Reports;
 use super::result::{self, Ending};
 use super::resume::Resumed;
+#[cfg(feature = "studio")]
+use super::studio::{Live, LiveJob};
 
 /// Runs a single job, which can be interrupted and continued; `resumed` is the state to continue
 /// from.
@@ -90,6 +93,9 @@ pub struct Session<'a, B: AutodiffStyleBackend> {
     unfinished: Unfinished,
     /// For dry runs; all jobs have the same recipe.
     calibration: OnceCell<Calibration>,
+    /// The page that shows the jobs.
+    #[cfg(feature = "studio")]
+    live: OnceCell<Live>,
 }
 
 impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
@@ -106,6 +112,8 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             interrupt: Interrupt::watch()?,
             unfinished,
             calibration: OnceCell::new(),
+            #[cfg(feature = "studio")]
+            live: OnceCell::new(),
         })
     }
 
@@ -123,11 +131,11 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         resumed: Option<Checkpoint>,
     ) -> Result<Ending, Failure> {
         let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
-        let mut run = self.prepare(job, resumed)?;
+        let mut run = job.prepare(self.encoder, self.device, &self.cache, resumed)?;
         check_format(&job.output, run.plan())?;
         if job.reports.dry_run {
             let device = self.encoder.device();
-            let transfer = |recipe| self.transfer(job, recipe);
+            let transfer = |recipe| job.transfer(self.encoder, recipe);
             let calibration = match self.calibration.get() {
                 Some(calibration) => calibration,
                 None => {
@@ -146,7 +154,6 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             ));
             return Ok(Ending::Interrupted);
         }
-        // The last of the checks, since it begins an old log anew.
         let provenance = (!job.reports.no_metadata).then(|| run.provenance());
         if let Some(provenance) = &provenance {
             check_metadata(&job.output, &provenance.to_metadata())?;
@@ -156,6 +163,9 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
                 say(&line);
             }
         }
+        #[cfg(feature = "studio")]
+        let mut live = self.live(job, run.plan())?;
+        // The last of the checks, since it begins an old log anew.
         let mut reports =
             Reports::open(&job.reports, &job.output, job.save, provenance, evaluations)?;
         let mut display = ProgressDisplay::new(run.plan().clone(), job.reports.quiet);
@@ -163,6 +173,8 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         loop {
             let status = run.step_with(|step| {
                 display.show(step);
+                #[cfg(feature = "studio")]
+                live.iter_mut().for_each(|live| live.record(step));
                 reports.record(step, |warning| display.warn(warning));
                 self.interrupt.control_flow()
             });
@@ -179,6 +191,8 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             }
         }
         let mut outcome = run.finish().map_err(Failure::other)?;
+        #[cfg(feature = "studio")]
+        live.into_iter().for_each(|live| live.finish(&outcome));
         if !job.reports.no_metadata {
             let metadata = outcome.provenance.to_metadata();
             outcome.picture = outcome.picture.with_metadata(metadata);
@@ -201,63 +215,20 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         )
     }
 
-    /// The pictures of a job with a recipe.
-    fn transfer(&self, job: &Job, recipe: Recipe) -> StyleTransfer<'static, B> {
-        let transfer = StyleTransfer::new(self.encoder)
-            .content(job.content.clone())
-            .recipe(recipe)
-            .seed(job.seed);
-        let styles = job.styles.iter().cloned();
-        let transfer = styles.fold(transfer, StyleTransfer::add_style);
-        match &job.start {
-            Some(start) => transfer.start(start.picture.clone()),
-            None => transfer,
-        }
-    }
-
-    /// The run of a job, checked and planned.
-    fn prepare(&self, job: &Job, resumed: Option<Checkpoint>) -> Result<Run<B>, Failure> {
-        let mut transfer = self.transfer(job, job.recipe.clone()).share(&self.cache);
-        if let Some(pixels) = job.memory.tile {
-            transfer = transfer.tile_size(pixels);
-        }
-        if let Some(checkpoint) = resumed {
-            transfer = transfer.resume(checkpoint);
-        }
-        let budget = Budget::new(job.memory, self.device);
-        if let Some(budget) = budget {
-            transfer = transfer.memory_limit(budget.bytes);
-        }
-        transfer.prepare().map_err(|error| match (error, budget) {
-            (error @ TransferError::Memory { .. }, Some(budget)) => {
-                Failure::usage(too_little_memory(&error, budget, job.memory))
+    /// Begins to show a job on a page, if it shall be.
+    #[cfg(feature = "studio")]
+    fn live(&self, job: &Job, plan: &Plan) -> Result<Option<LiveJob>, Failure> {
+        let Some(port) = job.reports.live.port else {
+            return Ok(None);
+        };
+        let live = match self.live.get() {
+            Some(live) => live,
+            None => {
+                let started = Live::start(port)?;
+                self.live.get_or_init(|| started)
             }
-            (error, _) => Failure::usage(error),
-        })
+        };
+        let title = job.output.display().to_string();
+        Ok(Some(live.job(title, Some(plan))))
     }
-}
-
-/// What to say where no way to compute a picture fits the memory.
-fn too_little_memory(error: &TransferError, budget: Budget, args: MemoryArgs) -> String {
-    let TransferError::Memory {
-        width,
-        height,
-        needed,
-        size,
-        ..
-    } = error
-    else {
-        return error.to_string();
-    };
-    let tile = if args.tile.is_some() {
-        "no --tile, "
-    } else {
-        ""
-    };
-    format!(
-        "{width}×{height} pixels need about {} at least, more than {}; try {tile}--size {size}, --optimizer \
-         adam or --encoder builtin",
-        gigabytes(*needed),
-        budget.describe()
-    )
 }

@@ -11,6 +11,7 @@ use impasto::view::{self, FigureOptions};
 use impasto::{Picture, Recipe, Vgg19, Vgg19Weights};
 
 use super::args::{DeviceArgs, FeaturesArgs, FigureArgs};
+use super::budget::Budget;
 use super::console::say;
 use super::describe::duration;
 use super::device::{BackendTask, run_on};
@@ -20,6 +21,8 @@ use super::files::Files;
 use super::inputs::open;
 use super::interrupt::Interrupt;
 use super::result;
+#[cfg(feature = "studio")]
+use super::studio::{Live, LiveJob};
 
 /// Draws a sheet on the chosen device and writes it.
 fn draw<S: Sheet>(
@@ -88,13 +91,21 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
         &args.output,
     )?;
     let interrupt = Interrupt::watch()?;
+    let largest = args.memory.largest_picture();
+    let budget = Budget::new(args.memory, args.device.device);
+    #[cfg(feature = "studio")]
+    let live = args.live.port.map(Live::start).transpose()?;
     let sheet = FigureSheet {
-        content: open(&args.content, args.size, Limits::REDUCED)?,
-        style: open(&args.style, args.size, Limits::REDUCED)?,
+        #[cfg(feature = "studio")]
+        live: live.as_ref(),
+        content: open(&args.content, args.size, largest)?,
+        style: open(&args.style, args.size, largest)?,
         options: FigureOptions {
             size: args.size,
             iterations: args.iterations,
             seed: args.seed,
+            memory_limit: budget.map(|budget| budget.bytes),
+            tile_size: args.memory.tile,
         },
         quiet: args.quiet,
         interrupt: &interrupt,
@@ -108,6 +119,8 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
 
 struct FigureSheet<'a> {
     interrupt: &'a Interrupt,
+    #[cfg(feature = "studio")]
+    live: Option<&'a Live>,
     content: Picture,
     style: Picture,
     options: FigureOptions,
@@ -118,19 +131,35 @@ impl Sheet for FigureSheet<'_> {
     fn draw<B: AutodiffStyleBackend>(self, encoder: &Vgg19<B>) -> Result<Picture, Failure> {
         let began = Instant::now();
         let mut current = None;
+        #[cfg(feature = "studio")]
+        let mut shown: Option<LiveJob> = None;
         let picture = view::figure(
             encoder,
             &self.content,
             &self.style,
             self.options,
-            |index, _| {
-                if !self.quiet && current.replace(index) != Some(index) {
+            |index, _step| {
+                let is_next = current.replace(index) != Some(index);
+                if !self.quiet && is_next {
                     let spent = duration(began.elapsed().as_secs_f64());
                     say(&format!("picture {} of 10, {spent}", index + 1));
+                }
+                #[cfg(feature = "studio")]
+                if let Some(live) = self.live {
+                    if is_next {
+                        shown.take().into_iter().for_each(LiveJob::done);
+                        shown = Some(live.job(format!("picture {} of 10", index + 1), None));
+                    }
+                    shown.iter_mut().for_each(|job| job.record(_step));
                 }
                 self.interrupt.control_flow()
             },
         );
+        #[cfg(feature = "studio")]
+        shown
+            .filter(|_| picture.is_ok() && !self.interrupt.is_requested())
+            .into_iter()
+            .for_each(LiveJob::done);
         // Encoders and recipes that cannot do what was asked are a matter of the arguments.
         picture.map_err(Failure::usage)
     }

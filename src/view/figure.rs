@@ -26,6 +26,10 @@ pub struct FigureOptions {
     pub iterations: Option<usize>,
     /// Seed of the noise that every reconstruction starts from.
     pub seed: u64,
+    /// See [`StyleTransfer::memory_limit`].
+    pub memory_limit: Option<u64>,
+    /// See [`StyleTransfer::tile_size`].
+    pub tile_size: Option<usize>,
 }
 
 impl Default for FigureOptions {
@@ -35,6 +39,8 @@ impl Default for FigureOptions {
             size: 256,
             iterations: None,
             seed: 0,
+            memory_limit: None,
+            tile_size: None,
         }
     }
 }
@@ -81,13 +87,19 @@ pub fn figure<B: AutodiffStyleBackend>(
             recipe.iterations = iterations;
             recipe.coarse_iterations = vec![iterations];
         }
-        let outcome = StyleTransfer::new(encoder)
+        let mut transfer = StyleTransfer::new(encoder)
             .content(picture.clone())
             .style(picture.clone(), 1.0)
             .recipe(recipe)
             .seed(options.seed)
-            .on_step(|step| on_step(index, step))
-            .run()?;
+            .on_step(|step| on_step(index, step));
+        if let Some(bytes) = options.memory_limit {
+            transfer = transfer.memory_limit(bytes);
+        }
+        if let Some(pixels) = options.tile_size {
+            transfer = transfer.tile_size(pixels);
+        }
+        let outcome = transfer.run()?;
         rows[index / LAYERS.len()].push((label, outcome.picture));
         if outcome.end == End::Stopped {
             break;

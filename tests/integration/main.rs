@@ -50,6 +50,8 @@ mod reference;
 mod resume;
 #[cfg(all(feature = "cli", feature = "flex"))]
 mod server;
+#[cfg(all(unix, feature = "studio", feature = "flex", feature = "builtin"))]
+mod studio;
 #[cfg(feature = "flex")]
 mod transfer;
 #[cfg(feature = "cli")]

@@ -133,11 +133,25 @@ fn the_figure_has_twelve_pictures() {
     let files = Files::new();
     let output = files.path("figure.png");
     let arguments = ["figure", &files.scene, &files.style, "-o", &output];
-    succeed(
-        &files,
-        &[&arguments[..], &["--size", "32", "--iterations", "2"]].concat(),
-    );
+    let arguments = [&arguments[..], &["--size", "32", "--iterations", "2"]].concat();
+    succeed(&files, &arguments);
     let sheet = Picture::open(&output).unwrap();
+    // In tiles it is the same but for rounding, and no figure fits no memory.
+    succeed(&files, &[&arguments[..], &["--tile", "16"]].concat());
+    let off = difference(&sheet, &Picture::open(&output).unwrap());
+    assert!(off < 1e-2, "{off}");
+    let limit = [
+        &arguments[..],
+        &["--memory", "1MB", "--weights", &files.weights],
+    ]
+    .concat();
+    let refused = run(&limit);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("are allowed"),
+        "{}",
+        stderr(&refused)
+    );
     // Six columns of 32 pixels with gaps of 4; two rows with a line of text each.
     assert_eq!(sheet.width(), 6 * 36 + 4);
     let cells = (0..12).filter(|cell| {

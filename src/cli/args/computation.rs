@@ -14,7 +14,7 @@ use crate::cli::device::Device;
 pub const WEIGHTS_VARIABLE: &str = "IMPASTO_WEIGHTS";
 
 /// The network and the device that computes it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Computation")]
 pub struct DeviceArgs {
     /// The network that analyses the pictures: auto takes VGG19 if its weights are found, else the

@@ -6,6 +6,8 @@ mod computation;
 mod paint;
 mod reconstruct;
 mod report;
+#[cfg(feature = "studio")]
+mod studio;
 pub mod values;
 mod views;
 mod weights;
@@ -24,6 +26,8 @@ pub use reconstruct::{
     ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
 };
 pub use report::{CheckpointArgs, ReportArgs};
+#[cfg(feature = "studio")]
+pub use studio::StudioArgs;
 pub use views::{FeaturesArgs, FigureArgs};
 pub use weights::{DownloadArgs, ImportArgs, WeightsCommand};
 
@@ -79,6 +83,10 @@ pub enum Command {
     Figure(Box<FigureArgs>),
     /// Draw what the channels of a layer respond to
     Features(Box<FeaturesArgs>),
+    /// Paint on a page in the browser: watch it, steer it, compare
+    #[cfg(feature = "studio")]
+    #[command(after_help = "Example:\n  impasto studio --open")]
+    Studio(Box<StudioArgs>),
     /// Continue an interrupted run from its checkpoint; the result is as if it had never stopped
     Resume {
         /// The file that --checkpoint wrote

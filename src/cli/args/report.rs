@@ -20,6 +20,9 @@ pub struct ReportArgs {
     /// Write the curves of all loss terms, as .svg
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+    #[cfg(feature = "studio")]
+    #[command(flatten)]
+    pub live: LiveArgs,
     /// Check everything and print what would be done, without doing it
     #[arg(long)]
     pub dry_run: bool,
@@ -50,4 +53,21 @@ pub struct CheckpointArgs {
         requires = "checkpoint"
     )]
     pub checkpoint_every: u64,
+}
+
+/// Whether a run is shown while it goes on.
+#[cfg(feature = "studio")]
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub struct LiveArgs {
+    /// Show the run on a page in the browser, at this port of this machine, or at any that is free
+    #[arg(
+        id = "live",
+        long = "live",
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0"
+    )]
+    pub port: Option<u16>,
 }

@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use impasto::Layer;
 use impasto::view::Scaling;
 
-use super::computation::DeviceArgs;
+use super::computation::{DeviceArgs, MemoryArgs};
+#[cfg(feature = "studio")]
+use super::report::LiveArgs;
 
 #[derive(Debug, Args)]
 pub struct FigureArgs {
@@ -32,6 +34,11 @@ pub struct FigureArgs {
 
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
+    #[cfg(feature = "studio")]
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 #[derive(Debug, Args)]

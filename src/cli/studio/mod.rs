@@ -1,0 +1,99 @@
+//! `impasto studio`: a page in the browser on which pictures are painted, and `--live`: the same page for a
+//! command that is running.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `settings` | what a picture is painted from, as the page says it and as a command line |
+//! | `store` | the folder in which pictures, jobs and results are kept |
+//! | `jobs` | the list of jobs, shared by the page and the painter |
+//! | `watched` | a run that is watched: its curves and previews |
+//! | `painter` | the loop that paints one job after another |
+//! | `live` | what a running command shows |
+//! | `guard` | which requests are answered |
+//! | `routes` | what the page asks for, and what it is told |
+//! | `server` | connections, and their limits |
+//!
+//! The page (`page/`) knows its engine only through the functions of `page/engine.js`.
+
+mod guard;
+mod jobs;
+mod live;
+mod painter;
+mod routes;
+mod server;
+mod settings;
+mod store;
+mod watched;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use impasto::kernel::AutodiffStyleBackend;
+
+use self::guard::Guard;
+use self::jobs::Jobs;
+use self::painter::Painter;
+use self::routes::Studio;
+use self::server::Server;
+use self::settings::Engine;
+use self::store::Store;
+use super::args::StudioArgs;
+use super::console::say;
+use super::device::{BackendTask, run_on};
+use super::failure::Failure;
+use super::interrupt::Interrupt;
+
+pub use self::live::{Live, LiveJob};
+
+/// `impasto studio`.
+pub fn run(args: &StudioArgs) -> Result<ExitCode, Failure> {
+    let engine = Engine::new(args)?;
+    let store = Arc::new(Store::open(args.folder.as_deref())?);
+    let jobs = Jobs::open(Arc::clone(&store)).map_err(Failure::usage)?;
+    let jobs = Arc::new(jobs);
+    let address = args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let server = Server::bind(address, args.port)?;
+    let guard = Guard::new(server.address())?;
+    let url = guard.url();
+    let studio = Studio {
+        jobs: Arc::clone(&jobs),
+        engine: Some(engine.clone()),
+        store: Some(Arc::clone(&store)),
+        title: "impasto studio".to_string(),
+    };
+    let _serving = server.start(studio, guard)?;
+    let interrupt = Interrupt::watch()?;
+    say(&format!("The studio is at {url}"));
+    say(&format!(
+        "Pictures and results are kept in {}. Ctrl-C ends the studio; what it paints goes on next time.",
+        store.folder().display()
+    ));
+    if args.open && open::that_detached(&url).is_err() {
+        say("No browser could be opened; open the address yourself.");
+    }
+    let task = Paint {
+        engine,
+        store,
+        jobs,
+        interrupt,
+    };
+    run_on(&args.device, false, task)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The painter, on whatever backend.
+struct Paint {
+    engine: Engine,
+    store: Arc<Store>,
+    jobs: Arc<Jobs>,
+    interrupt: Interrupt,
+}
+
+impl BackendTask for Paint {
+    type Output = ();
+
+    fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<(), Failure> {
+        Painter::<B>::new(self.engine, self.store, self.jobs, self.interrupt, device).run()
+    }
+}

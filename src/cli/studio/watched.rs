@@ -1,0 +1,136 @@
+//! A run that is watched: its curves, how far it has come, and now and then a preview.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::backend::Backend;
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
+use impasto::transfer::Plan;
+use impasto::{Picture, Step};
+
+use super::jobs::{JobId, Jobs, Point, Progress};
+use super::store::{SHOWN, shrunk};
+use crate::cli::pace::Pace;
+
+/// Least time between two messages to the page.
+const MESSAGES: Duration = Duration::from_millis(100);
+
+/// Least time between two previews.
+const PREVIEWS: Duration = Duration::from_millis(400);
+
+/// How many times the time that it takes passes between two previews: they may slow the run down by so
+/// little.
+const SHARE: u32 = 60;
+
+/// Tells the page of the evaluations of a run.
+pub struct Watched {
+    jobs: Arc<Jobs>,
+    id: JobId,
+    pace: Pace,
+    points: Vec<Point>,
+    last: Option<Instant>,
+    /// When the last preview was made, and how long it took.
+    preview: Option<(Instant, Duration)>,
+    progress: Option<Progress>,
+}
+
+impl Watched {
+    /// Watches a run, which follows this plan if that is known.
+    pub fn new(jobs: Arc<Jobs>, id: JobId, plan: Option<&Plan>) -> Self {
+        Self {
+            jobs,
+            id,
+            pace: Pace::new(plan.map_or_else(Vec::new, |plan| plan.scales.clone())),
+            points: Vec::new(),
+            last: None,
+            preview: None,
+            progress: None,
+        }
+    }
+
+    /// Takes note of an evaluation.
+    pub fn record<B: Backend>(&mut self, step: &Step<'_, B>) {
+        let speed = self.pace.at(step);
+        let parts = step.losses.parts.iter();
+        let total = step.losses.weight;
+        self.points.push(Point {
+            evaluation: step.evaluation,
+            scale: step.scale + 1,
+            total: step.losses.weighted(),
+            terms: parts
+                .map(|part| (part.name.clone(), total * part.weighted()))
+                .collect::<BTreeMap<_, _>>(),
+        });
+        self.progress = Some(Progress {
+            scale: step.scale + 1,
+            scales: step.scales,
+            width: step.width,
+            height: step.height,
+            iteration: step.iteration,
+            iterations: step.iterations,
+            evaluation: step.evaluation,
+            seconds: step.elapsed.as_secs_f64(),
+            left: speed.left,
+        });
+        if self.last.is_none_or(|last| last.elapsed() >= MESSAGES) {
+            let preview = match self.is_preview_due() {
+                true => self.preview_of(|| step.picture().ok()),
+                false => None,
+            };
+            self.send(preview);
+        }
+    }
+
+    /// Shows a picture, whenever the last one was.
+    pub fn show(&mut self, picture: &Picture) {
+        let preview = self.preview_of(|| Some(picture.clone()));
+        self.send(preview);
+    }
+
+    fn send(&mut self, preview: Option<Vec<u8>>) {
+        let points = std::mem::take(&mut self.points);
+        let progress = self.progress.clone();
+        self.jobs.step(self.id, progress, &points, preview);
+        self.last = Some(Instant::now());
+    }
+
+    fn is_preview_due(&self) -> bool {
+        let Some((when, took)) = self.preview else {
+            return true;
+        };
+        let pause = PREVIEWS.max(SHARE * took);
+        self.jobs.is_watched() && when.elapsed() >= pause
+    }
+
+    fn preview_of(&mut self, picture: impl FnOnce() -> Option<Picture>) -> Option<Vec<u8>> {
+        let began = Instant::now();
+        let preview = picture().and_then(|picture| {
+            match picture.width().max(picture.height()) > SHOWN {
+                true => jpeg(&shrunk(&picture, SHOWN)),
+                false => jpeg(&picture),
+            }
+        });
+        self.preview = Some((Instant::now(), began.elapsed()));
+        preview
+    }
+
+    /// Tells it that what was done before says nothing of the pace from now on.
+    pub fn interrupted(&mut self) {
+        self.pace.interrupted();
+    }
+}
+
+fn jpeg(picture: &Picture) -> Option<Vec<u8>> {
+    let values = picture.rgb().iter();
+    let bytes: Vec<u8> = values
+        .map(|value| (value.clamp(0.0, 1.0) * 255.0).round() as u8)
+        .collect();
+    let mut file = Vec::new();
+    let (width, height) = (picture.width() as u32, picture.height() as u32);
+    JpegEncoder::new_with_quality(&mut file, 90)
+        .encode(&bytes, width, height, ExtendedColorType::Rgb8)
+        .ok()?;
+    Some(file)
+}

@@ -1,0 +1,6 @@
+//! The studio, over HTTP and in a browser.
+
+mod browser;
+mod client;
+mod painting;
+mod safety;
