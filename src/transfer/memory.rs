@@ -10,11 +10,15 @@ use crate::loss::Hypercolumns;
 use crate::optim::OptimizerConfig;
 
 /// The program, its threads and the pictures.
-const BASE: u64 = 40 << 20;
+const BASE: u64 = 52 << 20;
 
 /// Memory that waits to be used again, beside the features: as many times what they take (fitted to the
 /// measurements in `BENCHMARKS.md`).
 const IDLE: f64 = 1.05;
+
+/// Images of the size of a tile of the image that are there, or wait to be used again, beside its features
+/// (fitted to measurements).
+const TILE_IMAGES: u64 = 4;
 
 /// Tensors of the size of a tile of a segment that are there at once (fitted to measurements).
 const SEGMENT_TILES: u64 = 5;
@@ -111,7 +115,8 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let (mut kept, mut peak) = (0, 0);
         // A segment takes the image itself; else, and of tiles, there is another.
         let is_image = segments.first().is_some_and(|first| first.steps.start == 0);
-        let (mut input, mut is_kept) = match is_image && tile.window == tile.area {
+        let is_tile = tile.window != tile.area;
+        let (mut input, mut is_kept) = match is_image && !is_tile {
             true => (0, false),
             false => (12 * window, false),
         };
@@ -148,7 +153,12 @@ impl<B: AutodiffStyleBackend> Request<B> {
             }
             first = end;
         }
-        (IDLE * peak as f64) as u64
+        let images = if is_tile {
+            TILE_IMAGES * 12 * window
+        } else {
+            0
+        };
+        images + (IDLE * peak as f64) as u64
     }
 
     /// The features of the content picture that an image of this many pixels is compared with.
@@ -176,11 +186,15 @@ fn images(recipe: &Recipe, how: Computation) -> [f64; 2] {
     match recipe.optimizer {
         OptimizerConfig::Lbfgs(config) => {
             let history = how.history.unwrap_or(config.history);
-            let pairs = history.min(recipe.iterations) as f64;
             let half = how.half_precision || config.half_precision;
-            let pairs = pairs * if half { 1.0 } else { 2.0 };
-            // The last step and the gradient before it; then direction and new variables.
-            [common + others + 2.0 + pairs, common + 3.0 + pairs]
+            let images = |steps: usize| history.min(steps) as f64 * if half { 1.0 } else { 2.0 };
+            // The last step and the gradient before it, and the pairs of the steps before; then direction and
+            // new variables.
+            let before = images(recipe.iterations.saturating_sub(1));
+            [
+                common + others + 2.0 + before,
+                common + 3.0 + images(recipe.iterations),
+            ]
         }
         // The moments; then the new variables.
         OptimizerConfig::Adam(_) => [common + others + 2.0, common + 3.0],

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use impasto::kernel::Precision;
 use impasto::picture::Limits;
 use impasto::{Normalization, Padding, Pooling};
+use serde::{Deserialize, Serialize};
 
 use super::values::parse_bytes;
 use crate::cli::device::Device;
@@ -78,8 +79,10 @@ impl MemoryArgs {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EncoderArg {
+    #[default]
     Auto,
     Builtin,
     Vgg19,

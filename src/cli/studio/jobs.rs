@@ -416,7 +416,7 @@ impl Jobs {
             (Order::Continue, Status::Paused | Status::Failed) => {
                 (facts.status, facts.place) = (Status::Queued, first);
             }
-            (Order::Finish, Status::Paused) => {
+            (Order::Finish, Status::Queued | Status::Paused) if facts.progress.is_some() => {
                 (facts.status, facts.place) = (Status::Queued, first);
                 facts.finish = true;
             }
@@ -585,6 +585,11 @@ mod tests {
         assert!(jobs.read(1, |_| ()).is_none());
         assert_eq!(jobs.next(|| false), Some(2));
         jobs.leave(2, Status::Failed, Some("why".into())).unwrap();
+        // Of one that was never painted there is nothing to finish.
+        assert!(matches!(
+            jobs.order(2, Order::Finish),
+            Err(Refused::Conflict)
+        ));
         jobs.order(2, Order::Continue).unwrap();
         jobs.order(2, Order::Remove).unwrap();
         assert_eq!(jobs.next(|| true), None);

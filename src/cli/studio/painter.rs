@@ -10,9 +10,10 @@ use impasto::transfer::{Checkpoint, End, StyleCache};
 use impasto::{Picture, Run, Status as RunStatus, Vgg19};
 
 use super::jobs::{JobId, Jobs, Leave, Status, Steered};
-use super::settings::{EncoderName, Engine, Settings};
+use super::settings::{Engine, Settings};
 use super::store::Store;
 use super::watched::Watched;
+use crate::cli::args::EncoderArg;
 use crate::cli::console::say;
 use crate::cli::encoder::{Encoder, build};
 use crate::cli::failure::{Failure, describe_error};
@@ -35,7 +36,7 @@ pub struct Painter<B: AutodiffStyleBackend> {
     interrupt: Interrupt,
     device: B::Device,
     /// The network of the last job.
-    network: Option<(EncoderName, Vgg19<B>)>,
+    network: Option<(EncoderArg, Vgg19<B>)>,
     cache: StyleCache<B::InnerBackend>,
 }
 
@@ -249,7 +250,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
     }
 
     /// The network of a job; that of the last one if it is the same.
-    fn encoder(&mut self, name: EncoderName) -> Result<Vgg19<B>, Failure> {
+    fn encoder(&mut self, name: EncoderArg) -> Result<Vgg19<B>, Failure> {
         if let Some((known, network)) = &self.network
             && *known == name
         {

@@ -30,7 +30,7 @@ pub struct Settings {
     /// The name of a recipe.
     pub recipe: String,
     #[serde(default)]
-    pub encoder: EncoderName,
+    pub encoder: EncoderArg,
     /// What else changes the picture, by the names of the options.
     #[serde(default)]
     pub options: Options,
@@ -80,41 +80,10 @@ fn one() -> f64 {
     1.0
 }
 
-/// The networks that a job can choose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncoderName {
-    /// VGG19 where its weights are at hand, else the built-in one.
-    #[default]
-    Auto,
-    Builtin,
-    Vgg19,
-}
-
-impl EncoderName {
-    fn option(self) -> EncoderArg {
-        match self {
-            Self::Auto => EncoderArg::Auto,
-            Self::Builtin => EncoderArg::Builtin,
-            Self::Vgg19 => EncoderArg::Vgg19,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Builtin => "builtin",
-            Self::Vgg19 => "vgg19",
-        }
-    }
-}
-
 /// What of the studio's own command line holds for every job.
 #[derive(Clone, Debug)]
 pub struct Engine {
     device: DeviceArgs,
-    /// The network of jobs that leave it open.
-    encoder: EncoderName,
     /// The options as they were written.
     words: Vec<OsString>,
 }
@@ -124,11 +93,6 @@ impl Engine {
     pub fn new(args: &StudioArgs) -> Result<Self, Failure> {
         let device = args.device.clone();
         let mut words: Vec<OsString> = Vec::new();
-        let encoder = match device.encoder {
-            EncoderArg::Auto => EncoderName::Auto,
-            EncoderArg::Builtin => EncoderName::Builtin,
-            EncoderArg::Vgg19 => EncoderName::Vgg19,
-        };
         let mut option = |name: &str, value: OsString| {
             let mut word = OsString::from(format!("--{name}="));
             word.push(value);
@@ -166,37 +130,33 @@ impl Engine {
         if let Some(pixels) = args.memory.tile {
             option("tile", pixels.to_string().into());
         }
-        Ok(Self {
-            device,
-            encoder,
-            words,
-        })
+        Ok(Self { device, words })
     }
 
     /// The device and the network of a job with this encoder.
-    pub fn device(&self, encoder: EncoderName) -> DeviceArgs {
+    pub fn device(&self, encoder: EncoderArg) -> DeviceArgs {
         DeviceArgs {
-            encoder: self.chosen(encoder).option(),
+            encoder: self.chosen(encoder),
             ..self.device.clone()
         }
     }
 
-    /// The network that a job with this choice has.
-    fn chosen(&self, encoder: EncoderName) -> EncoderName {
+    /// The network that a job with this choice has: the studio's, if the job leaves it open.
+    fn chosen(&self, encoder: EncoderArg) -> EncoderArg {
         match encoder {
-            EncoderName::Auto => self.encoder,
+            EncoderArg::Auto => self.device.encoder,
             encoder => encoder,
         }
     }
 
     /// The encoders that can be chosen.
-    pub fn encoders(&self) -> Vec<EncoderName> {
+    pub fn encoders(&self) -> Vec<EncoderArg> {
         let vgg19 = vgg19_file(self.device.weights.as_deref()).is_some();
         let builtin = cfg!(feature = "builtin");
         [
-            (EncoderName::Auto, true),
-            (EncoderName::Builtin, builtin),
-            (EncoderName::Vgg19, vgg19),
+            (EncoderArg::Auto, true),
+            (EncoderArg::Builtin, builtin),
+            (EncoderArg::Vgg19, vgg19),
         ]
         .into_iter()
         .filter_map(|(name, at_hand)| at_hand.then_some(name))
@@ -217,8 +177,10 @@ impl Settings {
         };
         option("recipe", self.recipe.clone().into());
         let encoder = engine.chosen(self.encoder);
-        if encoder != EncoderName::Auto {
-            option("encoder", encoder.word().into());
+        if encoder != EncoderArg::Auto
+            && let Some(name) = value_name(Some(encoder))
+        {
+            option("encoder", name.into());
         }
         for (name, value) in self.options.named() {
             option(name, value.into());

@@ -6,6 +6,7 @@
 //! pictures/<id>        what was dropped on the page, under the SHA-256 of its bytes
 //! pictures/<id>.png    the same for a browser, no larger than a page needs
 //! jobs/<number>/       job.json, checkpoint, result.png, thumbnail.png
+//! jobs/last            the largest number of those that were deleted
 //! ```
 
 use std::fmt::Write as _;
@@ -197,8 +198,7 @@ impl Store {
     /// All jobs, and the number of the next. Folders that hold no job are left alone.
     pub fn load_jobs(&self) -> io::Result<(Vec<Job>, JobId)> {
         let mut jobs = Vec::new();
-        let last = fs::read_to_string(self.last_number()).ok();
-        let mut last: JobId = last.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let mut last = self.last_deleted();
         for entry in fs::read_dir(self.folder.join("jobs"))? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str());
@@ -215,9 +215,12 @@ impl Store {
         Ok((jobs, last + 1))
     }
 
-    /// The file of the largest number of a job that was deleted.
-    fn last_number(&self) -> PathBuf {
-        self.folder.join("jobs").join("last")
+    /// The largest number of a job that was deleted, or 0.
+    fn last_deleted(&self) -> JobId {
+        let text = fs::read_to_string(self.folder.join("jobs").join("last"));
+        text.ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Keeps what is known of a job, whole or not at all.
@@ -232,8 +235,8 @@ impl Store {
 
     /// Deletes a job and its result. Its number is not given again.
     pub fn remove_job(&self, id: JobId) -> io::Result<()> {
-        let (_, next) = self.load_jobs()?;
-        fs::write(self.last_number(), (next - 1).max(id).to_string())?;
+        let last = self.last_deleted().max(id);
+        fs::write(self.folder.join("jobs").join("last"), last.to_string())?;
         match fs::remove_dir_all(self.job(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,

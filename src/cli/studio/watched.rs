@@ -106,12 +106,13 @@ impl Watched {
 
     fn preview_of(&mut self, picture: impl FnOnce() -> Option<Picture>) -> Option<Vec<u8>> {
         let began = Instant::now();
-        let preview = picture().and_then(|picture| {
-            match picture.width().max(picture.height()) > SHOWN {
-                true => jpeg(&shrunk(&picture, SHOWN)),
-                false => jpeg(&picture),
-            }
-        });
+        let preview =
+            picture().and_then(
+                |picture| match picture.width().max(picture.height()) > SHOWN {
+                    true => jpeg(&shrunk(&picture, SHOWN)),
+                    false => jpeg(&picture),
+                },
+            );
         self.preview = Some((Instant::now(), began.elapsed()));
         preview
     }

@@ -59,8 +59,11 @@ fn a_job_is_steered_paused_and_survives_the_program() {
     let mut settings = studio.settings(json!({"size": 96, "iterations": 100000}));
     let id = studio.paint(&settings);
     let other = studio.paint(&studio.settings(json!({"size": 48, "iterations": 2})));
-    let at_last_scale = |job: &serde_json::Value| job["progress"]["width"] == 96;
-    studio.wait(id, "steps", at_last_scale);
+    // Where a step no longer changes the losses by much.
+    let settled = |job: &serde_json::Value| {
+        job["progress"]["width"] == 96 && job["progress"]["iteration"].as_u64() > Some(60)
+    };
+    studio.wait(id, "steps", settled);
 
     // Weights and the blend act on the losses of the steps to come.
     settings["options"]["style_weight"] = json!(40000.0);
@@ -70,10 +73,9 @@ fn a_job_is_steered_paused_and_survives_the_program() {
     let job = studio.wait(id, "steering", |job| job["steering"][0].is_object());
     assert_eq!(job["steering"][0]["settings"], settings);
     let after = job["steering"][0]["evaluation"].as_u64().unwrap();
-    let curves = studio.wait(id, "points", |job| {
+    studio.wait(id, "points", |job| {
         job["progress"]["evaluation"].as_u64().unwrap() > after + 2
     });
-    drop(curves);
     let curves = studio.get(&format!("/api/jobs/{id}/curves")).json();
     let style = |steered: bool| {
         let points = curves.as_array().unwrap().iter();
@@ -134,6 +136,11 @@ fn a_job_is_steered_paused_and_survives_the_program() {
     assert_eq!(studio.act(id, "remove"), 202);
     assert_eq!(studio.jobs().len(), 1);
     assert!(!files.folder.path().join(format!("jobs/{id}")).exists());
+    // No other job gets its number, after another start either.
+    assert_eq!(studio.act(other, "remove"), 202);
+    studio.end();
+    let studio = Studio::start(files.folder.path());
+    assert_eq!(studio.paint(&settings), other + 1);
 }
 
 #[test]

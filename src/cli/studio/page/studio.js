@@ -584,7 +584,7 @@ function actions(job) {
   if (job.status === "painting" || job.status === "queued") made.push(act("Pause", "pause"));
   if (job.status === "paused") made.push(act("Go on", "continue"));
   if (job.status === "failed") made.push(act("Try again", "continue"));
-  if (job.status === "painting" || (job.status === "paused" && job.progress)) {
+  if (job.status === "painting" || (unfinished(job) && job.progress)) {
     made.push(act("Finish now", "finish"), button("Restart from here", () => restartFrom(job)));
   }
   if (done) {
