@@ -6,142 +6,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::settings::Settings;
+use super::ids::JobId;
+use super::job::{Facts, Job, Leave, Order, Point, Progress, Status, Wishes};
 use super::store::Store;
-
-/// The number of a job, which no other one gets.
-pub type JobId = u64;
 
 /// Events that wait for a page that is slow to take them. One that falls behind is told everything anew.
 const EVENTS: usize = 256;
-
-/// The most points of a job's curves; of more, every second one is left out.
-const POINTS: usize = 2000;
 
 /// The most previews that are kept.
 const PREVIEWS: usize = 16;
 
 /// How long the painter sleeps before it looks again whether it shall end.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    Queued,
-    Painting,
-    /// Its state is in a file, and others are painted meanwhile.
-    Paused,
-    Done,
-    /// Finished before its last step.
-    Stopped,
-    Failed,
-}
-
-/// What is known of a job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Facts {
-    pub id: JobId,
-    /// What the picture is painted from; of a command that is only shown, nothing is known.
-    pub settings: Option<Settings>,
-    pub title: String,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// Those that wait are painted in this order.
-    pub place: i64,
-    pub status: Status,
-    /// What went wrong, or what there is to say.
-    pub message: Option<String>,
-    /// The command that paints the same, if nobody steered.
-    pub command: String,
-    /// What was changed while it was painted.
-    pub steering: Vec<Steered>,
-    /// Whether it shall be finished as it stands when its turn comes.
-    #[serde(default)]
-    pub finish: bool,
-    pub progress: Option<Progress>,
-}
-
-/// A change of the settings of a job while it was painted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Steered {
-    /// After how many evaluations.
-    pub evaluation: usize,
-    /// From then on.
-    pub settings: Settings,
-}
-
-/// How far a job has come.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// From 1.
-    pub scale: usize,
-    pub scales: usize,
-    pub width: usize,
-    pub height: usize,
-    pub iteration: usize,
-    pub iterations: usize,
-    pub evaluation: usize,
-    pub seconds: f64,
-    /// Seconds to the end, once that can be told.
-    pub left: Option<f64>,
-}
-
-/// A point of the curves: what each term adds to the loss.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Point {
-    pub evaluation: usize,
-    pub scale: usize,
-    pub total: f64,
-    pub terms: BTreeMap<String, f64>,
-}
-
-/// A job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Job {
-    pub facts: Facts,
-    pub curves: Vec<Point>,
-    /// A JPEG.
-    #[serde(skip)]
-    preview: Option<Arc<[u8]>>,
-    /// The number of the preview: another one is another picture.
-    #[serde(skip)]
-    version: u64,
-    #[serde(skip)]
-    wishes: Wishes,
-}
-
-/// What the page tells a job.
-#[derive(Clone, Debug)]
-pub enum Order {
-    Pause,
-    /// Also to try again.
-    Continue,
-    Finish,
-    Steer(Box<Settings>),
-    Remove,
-}
-
-/// What a job that is painted was told and has not done yet.
-#[derive(Clone, Debug, Default)]
-pub struct Wishes {
-    /// The last settings have all that those before had.
-    pub steer: Option<Settings>,
-    pub leave: Option<Leave>,
-}
-
-/// How to leave a job. A later one goes further than those before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Leave {
-    Pause,
-    Finish,
-    Remove,
-}
 
 /// Why an order is not followed.
 #[derive(Debug)]
@@ -180,56 +61,11 @@ struct View<'a> {
     preview: u64,
 }
 
-impl Job {
-    /// A new job, which waits.
-    pub fn new(id: JobId, settings: Option<Settings>, title: String, command: String) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            facts: Facts {
-                id,
-                settings,
-                title,
-                created: now.map_or(0, |now| now.as_secs()),
-                place: id as i64,
-                status: Status::Queued,
-                message: None,
-                command,
-                steering: Vec::new(),
-                finish: false,
-                progress: None,
-            },
-            curves: Vec::new(),
-            preview: None,
-            version: 0,
-            wishes: Wishes::default(),
-        }
-    }
-
-    /// As a page sees it.
-    fn view(&self) -> View<'_> {
+impl View<'_> {
+    fn of(job: &Job) -> View<'_> {
         View {
-            facts: &self.facts,
-            preview: self.version,
-        }
-    }
-
-    /// The settings in force.
-    fn steer(&mut self, settings: Settings) {
-        let progress = self.facts.progress.as_ref();
-        self.facts.steering.push(Steered {
-            evaluation: progress.map_or(0, |progress| progress.evaluation),
-            settings,
-        });
-    }
-
-    fn add_points(&mut self, points: &[Point]) {
-        self.curves.extend(points.iter().cloned());
-        if self.curves.len() > POINTS {
-            let mut index = 0;
-            self.curves.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
+            facts: &job.facts,
+            preview: job.version,
         }
     }
 }
@@ -316,7 +152,7 @@ impl Jobs {
     /// All jobs as JSON, oldest first.
     pub fn list(&self) -> serde_json::Value {
         let state = self.lock();
-        let views: Vec<View> = state.jobs.values().map(Job::view).collect();
+        let views: Vec<View> = state.jobs.values().map(View::of).collect();
         serde_json::to_value(views).unwrap_or_default()
     }
 
@@ -336,7 +172,9 @@ impl Jobs {
     pub fn add(&self, job: Job) -> io::Result<()> {
         let id = job.facts.id;
         let mut state = self.lock();
-        self.send(&Event::Job { job: job.view() });
+        self.send(&Event::Job {
+            job: View::of(&job),
+        });
         state.jobs.insert(id, job);
         drop(state);
         self.keep(id)?;
@@ -373,7 +211,7 @@ impl Jobs {
     pub fn update(&self, id: JobId, change: impl FnOnce(&mut Facts)) -> io::Result<()> {
         if let Some(job) = self.lock().jobs.get_mut(&id) {
             change(&mut job.facts);
-            self.send(&Event::Job { job: job.view() });
+            self.send(&Event::Job { job: View::of(job) });
         }
         self.keep(id)
     }
@@ -422,7 +260,7 @@ impl Jobs {
             }
             _ => return Err(Refused::Conflict),
         }
-        self.send(&Event::Job { job: job.view() });
+        self.send(&Event::Job { job: View::of(job) });
         drop(state);
         self.changed.notify_all();
         self.keep(id).map_err(Refused::Io)
@@ -440,7 +278,7 @@ impl Jobs {
             if let Some(job) = queued.min_by_key(|job| (job.facts.place, job.facts.id)) {
                 job.facts.status = Status::Painting;
                 job.facts.message = None;
-                self.send(&Event::Job { job: job.view() });
+                self.send(&Event::Job { job: View::of(job) });
                 return Some(job.facts.id);
             }
             let waited = self.changed.wait_timeout(state, LOOK);
@@ -481,7 +319,7 @@ impl Jobs {
             (Some(Leave::Pause), Status::Queued) => job.facts.status = Status::Paused,
             _ => {}
         }
-        self.send(&Event::Job { job: job.view() });
+        self.send(&Event::Job { job: View::of(job) });
         drop(state);
         self.keep(id)
     }
@@ -537,7 +375,10 @@ impl Jobs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::cli::studio::job::POINTS;
 
     fn jobs(count: u64) -> Jobs {
         let jobs = Jobs::shown_only();

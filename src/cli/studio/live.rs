@@ -8,7 +8,8 @@ use impasto::transfer::{End, Plan};
 use impasto::{Outcome, Step};
 
 use super::guard::Guard;
-use super::jobs::{Job, Jobs, Status};
+use super::job::{Job, Status};
+use super::jobs::Jobs;
 use super::routes::Studio;
 use super::server::{Server, Serving};
 use super::watched::Watched;

@@ -3,8 +3,11 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `settings` | what a picture is painted from, as the page says it and as a command line |
+//! | `ids` | what jobs and pictures are called |
+//! | `settings` | what a picture is painted from, as the page says it |
+//! | `job` | a job: what is known of it, and what it was told |
 //! | `store` | the folder in which pictures, jobs and results are kept |
+//! | `command_line` | the command line that a job is |
 //! | `jobs` | the list of jobs, shared by the page and the painter |
 //! | `watched` | a run that is watched: its curves and previews |
 //! | `painter` | the loop that paints one job after another |
@@ -15,7 +18,10 @@
 //!
 //! The page (`page/`) knows its engine only through the functions of `page/engine.js`.
 
+mod command_line;
 mod guard;
+mod ids;
+mod job;
 mod jobs;
 mod live;
 mod painter;
@@ -31,12 +37,12 @@ use std::sync::Arc;
 
 use impasto::kernel::AutodiffStyleBackend;
 
+use self::command_line::Engine;
 use self::guard::Guard;
 use self::jobs::Jobs;
 use self::painter::Painter;
 use self::routes::Studio;
 use self::server::Server;
-use self::settings::Engine;
 use self::store::Store;
 use super::args::StudioArgs;
 use super::console::say;

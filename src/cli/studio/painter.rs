@@ -9,8 +9,11 @@ use impasto::kernel::AutodiffStyleBackend;
 use impasto::transfer::{Checkpoint, End, StyleCache};
 use impasto::{Picture, Run, Status as RunStatus, Vgg19};
 
-use super::jobs::{JobId, Jobs, Leave, Status, Steered};
-use super::settings::{Engine, Settings};
+use super::command_line::Engine;
+use super::ids::JobId;
+use super::job::{Leave, Status, Steered};
+use super::jobs::Jobs;
+use super::settings::Settings;
 use super::store::Store;
 use super::watched::Watched;
 use crate::cli::args::EncoderArg;
@@ -109,7 +112,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
         let settings = facts.settings.as_ref();
         let settings = settings.ok_or_else(|| Failure::other("the job has no settings"))?;
         let output = self.store.result(id);
-        let arguments = settings.arguments(&self.engine, &self.store, &output);
+        let arguments = self.engine.arguments(settings, &self.store, &output);
         let arguments = arguments.map_err(Failure::usage)?;
         let styles = expand(&arguments.styles)?;
         let template = JobTemplate::new(
@@ -237,7 +240,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
     /// changes nothing.
     fn steer(&self, id: JobId, run: &mut Run<B>, settings: &Settings) -> Result<(), Failure> {
         let output = self.store.result(id);
-        let arguments = settings.arguments(&self.engine, &self.store, &output);
+        let arguments = self.engine.arguments(settings, &self.store, &output);
         let arguments = arguments.map_err(Failure::usage)?;
         let (recipe, _) = recipe::from_style_args(&arguments.style, &arguments.device)?;
         let before = run.recipe().clone();

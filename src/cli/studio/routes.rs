@@ -21,10 +21,13 @@ use serde_json::json;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::command_line::Engine;
 use super::guard::{Guard, guard};
-use super::jobs::{Job, JobId, Jobs, Order, Refused, Steered};
-use super::settings::{Engine, RecipeInfo, Settings};
-use super::store::{PictureId, Store};
+use super::ids::{JobId, PictureId};
+use super::job::{Job, Order, Steered};
+use super::jobs::{Jobs, Refused};
+use super::settings::{RecipeInfo, Settings};
+use super::store::Store;
 
 /// The most bytes of a picture's file.
 const PICTURE_BYTES: usize = 128 << 20;
@@ -294,7 +297,7 @@ async fn start(State(app): Shared, Json(settings): Json<Settings>) -> Answer {
     }
     let id = app.jobs().reserve();
     check(&settings, engine, store, id)?;
-    let command = settings.command_line(engine, store, &store.result(id));
+    let command = engine.command_line(&settings, store, &store.result(id));
     let title = format!("{} · {}", id, settings.recipe);
     let job = Job::new(id, Some(settings), title, command);
     app.jobs().add(job).map_err(|error| unkept(&error))?;
@@ -345,7 +348,7 @@ fn unkept(error: &std::io::Error) -> Problem {
 
 /// Checks what can be checked of settings without painting.
 fn check(settings: &Settings, engine: &Engine, store: &Store, id: JobId) -> Answer<()> {
-    let arguments = settings.arguments(engine, store, &store.result(id));
+    let arguments = engine.arguments(settings, store, &store.result(id));
     let arguments = arguments.map_err(Problem::input)?;
     let recipe = crate::cli::recipe::from_style_args(&arguments.style, &arguments.device);
     recipe.map_err(|failure| Problem::input(failure.to_string()))?;

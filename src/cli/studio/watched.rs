@@ -10,7 +10,9 @@ use image::codecs::jpeg::JpegEncoder;
 use impasto::transfer::Plan;
 use impasto::{Picture, Step};
 
-use super::jobs::{JobId, Jobs, Point, Progress};
+use super::ids::JobId;
+use super::job::{Point, Progress};
+use super::jobs::Jobs;
 use super::store::{SHOWN, shrunk};
 use crate::cli::pace::Pace;
 

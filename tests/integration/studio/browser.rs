@@ -333,10 +333,11 @@ fn a_picture_is_painted_in_the_browser() {
             browser.screenshot(&format!("{name}-{shade}"));
         }
     }
-    // But for a preview of a job that was deleted while it was fetched.
+    // But for a picture of a job that was deleted while it was fetched.
     let deleted = |complaint: &Value| {
         let url = complaint["entry"]["url"].as_str().unwrap_or_default();
-        ["/jobs/3/", "/jobs/4/"].iter().any(|job| url.contains(job))
+        let pictures = ["/jobs/3/", "/jobs/4/", "job-3", "job-4"];
+        pictures.iter().any(|job| url.contains(job))
     };
     browser.complaints.retain(|complaint| !deleted(complaint));
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
