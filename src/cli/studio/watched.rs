@@ -17,7 +17,7 @@ use super::store::{SHOWN, shrunk};
 use crate::cli::pace::Pace;
 
 /// Least time between two messages to the page.
-const MESSAGES: Duration = Duration::from_millis(100);
+const MESSAGES: Duration = Duration::from_millis(250);
 
 /// Least time between two previews.
 const PREVIEWS: Duration = Duration::from_millis(400);
