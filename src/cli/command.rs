@@ -24,8 +24,17 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Features(arguments) => views::features(&arguments),
         #[cfg(feature = "studio")]
         Command::Studio(arguments) => super::studio::run(&arguments),
-        Command::Resume { checkpoint: path } => {
-            let (command, resumed) = resume::restore(&path)?;
+        Command::Resume {
+            checkpoint: path,
+            #[cfg(feature = "studio")]
+            live,
+        } => {
+            #[cfg_attr(not(feature = "studio"), allow(unused_mut))]
+            let (command, mut resumed) = resume::restore(&path)?;
+            #[cfg(feature = "studio")]
+            {
+                resumed.live = live.port;
+            }
             match command {
                 Command::Stylize(arguments) => stylize::run(&arguments, Some(resumed)),
                 Command::Reconstruct(command) => reconstruct::run(&command, Some(resumed)),

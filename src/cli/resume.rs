@@ -13,6 +13,9 @@ pub struct Resumed {
     pub checkpoint: Checkpoint,
     /// The file that it was read from.
     pub path: PathBuf,
+    /// The port at which it is shown, if it shall be now.
+    #[cfg(feature = "studio")]
+    pub live: Option<u16>,
 }
 
 /// Reads a checkpoint, returns to the folder where its run began, and parses the command of then.
@@ -29,6 +32,8 @@ pub fn restore(path: &Path) -> Result<(Command, Resumed), Failure> {
     let resumed = Resumed {
         checkpoint,
         path: file,
+        #[cfg(feature = "studio")]
+        live: None,
     };
     Ok((arguments.command, resumed))
 }

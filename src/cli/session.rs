@@ -32,12 +32,16 @@ use super::studio::{Live, LiveJob};
 /// Runs a single job, which can be interrupted and continued; `resumed` is the state to continue
 /// from.
 pub fn run_job(
-    job: Job,
+    #[cfg_attr(not(feature = "studio"), allow(unused_mut))] mut job: Job,
     encoder: Encoder,
     device: &DeviceArgs,
     checkpoints: &CheckpointArgs,
     resumed: Option<Resumed>,
 ) -> Result<ExitCode, Failure> {
+    #[cfg(feature = "studio")]
+    if let Some(port) = resumed.as_ref().and_then(|resumed| resumed.live) {
+        job.reports.live.port = Some(port);
+    }
     let resumed = resumed.map(|resumed| resumed.checkpoint);
     // What began the run, now or before the interruption.
     let note = match (&resumed, &checkpoints.checkpoint) {

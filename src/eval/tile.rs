@@ -102,7 +102,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
     image: &Tensor<B, 4>,
     layers: &[Layer],
     side: Option<usize>,
-    kept: impl Fn(Layer, Tensor<B, 4>) -> Tensor<B, 4>,
+    kept: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>,
 ) -> Result<Features<B>, EncoderError> {
     let [_, _, height, width] = image.dims();
     let tiles = Tile::grid([height, width], side, layers, 0);
@@ -119,7 +119,7 @@ pub(crate) fn features_in_tiles<B: StyleBackend>(
     for part in parts(encoder, image, reading, &tiles) {
         let part = part?;
         for (&layer, whole) in layers.iter().zip(&mut whole) {
-            let features = kept(layer, part.features(layer));
+            let features = kept(part.features(layer));
             let (area, size) = (part.positions(layer), part.layer_size(layer));
             // Taken out, so that it is changed in place.
             *whole = Some(B::crop_backward(features, area, size, whole.take()));

@@ -74,7 +74,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let layers = inputs.recipe.used_content_layers();
         let (encoder, device) = (inputs.encoder.valid(), inputs.encoder.device());
         let image = inputs.content.to_tensor(&device);
-        let targets = features_in_tiles(&encoder, &image, &layers, inputs.tile_size(), |_, x| x)?;
+        let targets = features_in_tiles(&encoder, &image, &layers, inputs.tile_size(), |x| x)?;
         let terms = layers.into_iter().map(|layer| {
             let channels = inputs.encoder.channels(layer)?;
             let target = Tensor::from_inner(targets.get(layer).clone());

@@ -70,7 +70,7 @@ pub fn feature_maps<B: StyleBackend>(
     layer: Layer,
 ) -> Result<Vec<FeatureMap>, EncoderError> {
     let image = picture.to_tensor(&encoder.device());
-    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |_, x| x)?;
+    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |x| x)?;
     let mut maps = maps_of(features.get(layer).clone());
     maps.sort_by(|a, b| b.strength.total_cmp(&a.strength));
     Ok(maps)
@@ -106,7 +106,7 @@ fn strongest<B: StyleBackend>(
     channels.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]));
     channels.truncate(count);
     let shown = indices(&channels, &device);
-    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |_, x| {
+    let features = features_in_tiles(encoder, &image, &[layer], Some(TILE), |x| {
         x.select(1, shown.clone())
     })?;
     let mut maps = maps_of(features.get(layer).clone());
@@ -189,7 +189,7 @@ pub fn feature_sheet_of_all_layers<B: StyleBackend>(
     };
     let layers: Vec<Layer> = Layer::all().filter(fits).collect();
     let image = picture.to_tensor(&encoder.device());
-    let shown = features_in_tiles(encoder, &image, &layers, Some(TILE), |_, response| {
+    let shown = features_in_tiles(encoder, &image, &layers, Some(TILE), |response| {
         let [_, channels, _, _] = response.dims();
         let first = response.clone().narrow(1, 0, count.clamp(1, channels));
         Tensor::cat(vec![response.mean_dim(1), first], 1)

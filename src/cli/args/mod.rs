@@ -25,6 +25,8 @@ pub use paint::{BatchArgs, OptimizerArg, StyleArgs, StylizeArgs};
 pub use reconstruct::{
     ReconstructCommand, ReconstructContentArgs, ReconstructStyleArgs, ReconstructionArgs,
 };
+#[cfg(feature = "studio")]
+pub use report::LiveArgs;
 pub use report::{CheckpointArgs, ReportArgs};
 #[cfg(feature = "studio")]
 pub use studio::StudioArgs;
@@ -91,6 +93,9 @@ pub enum Command {
     Resume {
         /// The file that --checkpoint wrote
         checkpoint: PathBuf,
+        #[cfg(feature = "studio")]
+        #[command(flatten)]
+        live: LiveArgs,
     },
     /// Download, import and verify VGG19's weights
     #[command(subcommand)]

@@ -20,14 +20,14 @@ const MOST_STYLES: usize = 16;
 
 /// What of the studio's own command line holds for every job.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct CommonOptions {
     device: DeviceArgs,
     /// The options as they were written.
     words: Vec<OsString>,
 }
 
-impl Engine {
-    /// The engine that the studio was asked for.
+impl CommonOptions {
+    /// Those that the studio was called with.
     pub fn new(args: &StudioArgs) -> Result<Self, Failure> {
         let device = args.device.clone();
         let mut words: Vec<OsString> = Vec::new();
@@ -102,7 +102,7 @@ impl Engine {
     }
 }
 
-impl Engine {
+impl CommonOptions {
     /// The command that paints a job's picture: the name of the program first.
     fn words(&self, settings: &Settings, store: &Store, output: &Path) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["impasto".into(), "stylize".into()];

@@ -31,7 +31,7 @@ impl Live {
         say(&format!("Live at {}", guard.url()));
         let studio = Studio {
             jobs: Arc::clone(&jobs),
-            engine: None,
+            common: None,
             store: None,
             title: "impasto --live".to_string(),
         };

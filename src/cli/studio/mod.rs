@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use impasto::kernel::AutodiffStyleBackend;
 
-use self::command_line::Engine;
+use self::command_line::CommonOptions;
 use self::guard::Guard;
 use self::jobs::Jobs;
 use self::painter::Painter;
@@ -54,7 +54,7 @@ pub use self::live::{Live, LiveJob};
 
 /// `impasto studio`.
 pub fn run(args: &StudioArgs) -> Result<ExitCode, Failure> {
-    let engine = Engine::new(args)?;
+    let common = CommonOptions::new(args)?;
     let store = Arc::new(Store::open(args.folder.as_deref())?);
     let jobs = Jobs::open(Arc::clone(&store)).map_err(Failure::usage)?;
     let jobs = Arc::new(jobs);
@@ -64,7 +64,7 @@ pub fn run(args: &StudioArgs) -> Result<ExitCode, Failure> {
     let url = guard.url();
     let studio = Studio {
         jobs: Arc::clone(&jobs),
-        engine: Some(engine.clone()),
+        common: Some(common.clone()),
         store: Some(Arc::clone(&store)),
         title: "impasto studio".to_string(),
     };
@@ -79,7 +79,7 @@ pub fn run(args: &StudioArgs) -> Result<ExitCode, Failure> {
         say("No browser could be opened; open the address yourself.");
     }
     let task = Paint {
-        engine,
+        common,
         store,
         jobs,
         interrupt,
@@ -90,7 +90,7 @@ pub fn run(args: &StudioArgs) -> Result<ExitCode, Failure> {
 
 /// The painter, on whatever backend.
 struct Paint {
-    engine: Engine,
+    common: CommonOptions,
     store: Arc<Store>,
     jobs: Arc<Jobs>,
     interrupt: Interrupt,
@@ -100,6 +100,6 @@ impl BackendTask for Paint {
     type Output = ();
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<(), Failure> {
-        Painter::<B>::new(self.engine, self.store, self.jobs, self.interrupt, device).run()
+        Painter::<B>::new(self.common, self.store, self.jobs, self.interrupt, device).run()
     }
 }

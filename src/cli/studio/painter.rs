@@ -9,7 +9,7 @@ use impasto::kernel::AutodiffStyleBackend;
 use impasto::transfer::{Checkpoint, End, StyleCache};
 use impasto::{Picture, Run, Status as RunStatus, Vgg19};
 
-use super::command_line::Engine;
+use super::command_line::CommonOptions;
 use super::ids::JobId;
 use super::job::{Leave, Status, Steered};
 use super::jobs::Jobs;
@@ -33,7 +33,7 @@ const SHARE: u32 = 50;
 
 /// What paints.
 pub struct Painter<B: AutodiffStyleBackend> {
-    engine: Engine,
+    common: CommonOptions,
     store: Arc<Store>,
     jobs: Arc<Jobs>,
     interrupt: Interrupt,
@@ -58,14 +58,14 @@ type Left = (Status, Option<String>);
 
 impl<B: AutodiffStyleBackend> Painter<B> {
     pub fn new(
-        engine: Engine,
+        common: CommonOptions,
         store: Arc<Store>,
         jobs: Arc<Jobs>,
         interrupt: Interrupt,
         device: B::Device,
     ) -> Self {
         Self {
-            engine,
+            common,
             store,
             jobs,
             interrupt,
@@ -112,7 +112,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
         let settings = facts.settings.as_ref();
         let settings = settings.ok_or_else(|| Failure::other("the job has no settings"))?;
         let output = self.store.result(id);
-        let arguments = self.engine.arguments(settings, &self.store, &output);
+        let arguments = self.common.arguments(settings, &self.store, &output);
         let arguments = arguments.map_err(Failure::usage)?;
         let styles = expand(&arguments.styles)?;
         let template = JobTemplate::new(
@@ -240,7 +240,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
     /// changes nothing.
     fn steer(&self, id: JobId, run: &mut Run<B>, settings: &Settings) -> Result<(), Failure> {
         let output = self.store.result(id);
-        let arguments = self.engine.arguments(settings, &self.store, &output);
+        let arguments = self.common.arguments(settings, &self.store, &output);
         let arguments = arguments.map_err(Failure::usage)?;
         let (recipe, _) = recipe::from_style_args(&arguments.style, &arguments.device)?;
         let before = run.recipe().clone();
@@ -262,7 +262,7 @@ impl<B: AutodiffStyleBackend> Painter<B> {
         // Before the next is loaded.
         self.network = None;
         self.cache = StyleCache::default();
-        let device = self.engine.device(name);
+        let device = self.common.device(name);
         let weights = Encoder::choose(&device)?.load(&device, true)?;
         let network = build::<B>(weights, &device, &self.device);
         self.network = Some((name, network.clone()));

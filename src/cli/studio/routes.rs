@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::command_line::Engine;
+use super::command_line::CommonOptions;
 use super::guard::{Guard, guard};
 use super::ids::{JobId, PictureId};
 use super::job::{Job, Order, Steered};
@@ -81,7 +81,7 @@ const FILES: [(&str, &str, &str); 6] = [
 pub struct Studio {
     pub jobs: Arc<Jobs>,
     /// What paints; `None` where a running command is only shown.
-    pub engine: Option<Engine>,
+    pub common: Option<CommonOptions>,
     pub store: Option<Arc<Store>>,
     pub title: String,
 }
@@ -163,7 +163,7 @@ async fn patience(request: Request, next: Next) -> Response {
 /// Refuses to change anything where a running command is only shown.
 async fn writable(State(app): Shared, request: Request, next: Next) -> Response {
     let reads = [Method::GET, Method::HEAD].contains(request.method());
-    match reads || app.studio.engine.is_some() {
+    match reads || app.studio.common.is_some() {
         true => next.run(request).await,
         false => Problem(
             StatusCode::FORBIDDEN,
@@ -174,8 +174,8 @@ async fn writable(State(app): Shared, request: Request, next: Next) -> Response 
 }
 
 impl App {
-    fn engine(&self) -> Answer<(&Engine, &Arc<Store>)> {
-        let both = self.studio.engine.as_ref().zip(self.studio.store.as_ref());
+    fn common(&self) -> Answer<(&CommonOptions, &Arc<Store>)> {
+        let both = self.studio.common.as_ref().zip(self.studio.store.as_ref());
         both.ok_or_else(Problem::missing)
     }
 
@@ -188,11 +188,11 @@ impl App {
 async fn info(State(app): Shared) -> Answer<Json<serde_json::Value>> {
     let studio = &app.studio;
     let recipes: Vec<RecipeInfo> = Recipe::all().into_iter().map(RecipeInfo::from).collect();
-    let encoders = studio.engine.as_ref().map(Engine::encoders);
+    let encoders = studio.common.as_ref().map(CommonOptions::encoders);
     Ok(Json(json!({
         "title": studio.title,
         "version": env!("CARGO_PKG_VERSION"),
-        "read_only": studio.engine.is_none(),
+        "read_only": studio.common.is_none(),
         "recipes": recipes,
         "recipe": Recipe::default().name,
         "colors": ColorTransfer::ALL,
@@ -247,7 +247,7 @@ async fn next_event(follower: &mut Follower) -> Option<String> {
 
 /// Takes a picture, as its file.
 async fn add_picture(State(app): Shared, body: Body) -> Answer {
-    let (_, store) = app.engine()?;
+    let (_, store) = app.common()?;
     let _permit = app.uploads.acquire().await;
     let bytes = axum::body::to_bytes(body, PICTURE_BYTES).await;
     let bytes = bytes.map_err(|_| {
@@ -274,7 +274,7 @@ async fn picture(
     Path(id): Path<PictureId>,
     Query(query): Query<PictureQuery>,
 ) -> Answer {
-    let (_, store) = app.engine()?;
+    let (_, store) = app.common()?;
     let store = Arc::clone(store);
     let is_dropped = matches!(id, PictureId::Dropped(_));
     let bytes = aside(move || store.shown(&id, query.small)).await?;
@@ -290,14 +290,14 @@ async fn picture(
 
 /// Begins a job.
 async fn start(State(app): Shared, Json(settings): Json<Settings>) -> Answer {
-    let (engine, store) = app.engine()?;
+    let (common, store) = app.common()?;
     if app.jobs().unfinished() >= WAITING {
         let text = format!("{WAITING} jobs wait already; delete some first");
         return Err(Problem(StatusCode::TOO_MANY_REQUESTS, text));
     }
     let id = app.jobs().reserve();
-    check(&settings, engine, store, id)?;
-    let command = engine.command_line(&settings, store, &store.result(id));
+    check(&settings, common, store, id)?;
+    let command = common.command_line(&settings, store, &store.result(id));
     let title = format!("{} · {}", id, settings.recipe);
     let job = Job::new(id, Some(settings), title, command);
     app.jobs().add(job).map_err(|error| unkept(&error))?;
@@ -310,7 +310,7 @@ async fn steer(
     Path(id): Path<JobId>,
     Json(settings): Json<Settings>,
 ) -> Answer<StatusCode> {
-    let (engine, store) = app.engine()?;
+    let (common, store) = app.common()?;
     let known = app.jobs().read(id, |job| job.facts.settings.clone());
     let known = known.flatten().ok_or_else(Problem::missing)?;
     let pictures = |settings: &Settings| {
@@ -325,7 +325,7 @@ async fn steer(
         let text = "the pictures and the network of a job stay as they are; begin another one";
         return Err(Problem::input(text));
     }
-    check(&settings, engine, store, id)?;
+    check(&settings, common, store, id)?;
     follow(app.jobs().order(id, Order::Steer(Box::new(settings))))
 }
 
@@ -347,8 +347,8 @@ fn unkept(error: &std::io::Error) -> Problem {
 }
 
 /// Checks what can be checked of settings without painting.
-fn check(settings: &Settings, engine: &Engine, store: &Store, id: JobId) -> Answer<()> {
-    let arguments = engine.arguments(settings, store, &store.result(id));
+fn check(settings: &Settings, common: &CommonOptions, store: &Store, id: JobId) -> Answer<()> {
+    let arguments = common.arguments(settings, store, &store.result(id));
     let arguments = arguments.map_err(Problem::input)?;
     let recipe = crate::cli::recipe::from_style_args(&arguments.style, &arguments.device);
     recipe.map_err(|failure| Problem::input(failure.to_string()))?;
@@ -382,7 +382,7 @@ async fn preview(State(app): Shared, Path(id): Path<JobId>) -> Answer {
 
 /// The result of a job, as a file to keep.
 async fn result(State(app): Shared, Path(id): Path<JobId>) -> Answer {
-    let (_, store) = app.engine()?;
+    let (_, store) = app.common()?;
     let store = Arc::clone(store);
     let bytes = aside(move || std::fs::read(store.result(id))).await?;
     let bytes = bytes.map_err(|_| Problem::missing())?;

@@ -132,6 +132,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
             let carries = |optimizer: &AnyOptimizer<_>| optimizer.carries_moments();
             let carried = Some(scale.progress.optimizer).filter(carries);
             self.carried = carried.filter(|_| end.is_none());
+            // Nor shall it wait to be used again while the targets of the next are computed.
+            kernel::release_idle_memory();
         }
         let picture = Picture::from_tensor(self.variables(index).image(variables))?;
         self.coarser = Some((index, picture));

@@ -1,12 +1,14 @@
 //! What the studio paints.
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use impasto::Picture;
 use serde_json::json;
 
-use super::client::Studio;
-use crate::cli::{Files, impasto, run, stderr};
+use super::client::{PATIENCE, Studio};
+use crate::cli::{Files, impasto, interrupt, run, stderr};
 
 #[test]
 fn a_job_is_the_command_that_the_page_shows() {
@@ -179,6 +181,30 @@ fn a_job_that_cannot_be_painted_says_why() {
     assert_eq!(status, 200, "{body}");
     let failed = studio.wait_for_failure();
     assert!(failed.contains("pixels"), "{failed}");
+}
+
+#[test]
+fn live_shows_a_run_that_goes_on() {
+    let files = Files::new();
+    let (output, checkpoint) = (files.path("out.png"), files.path("checkpoint"));
+    let arguments = [
+        &["stylize", &files.scene, &files.style, "-o", &output, "-q"][..],
+        &["--encoder", "builtin", "--recipe", "gram", "--size", "64"],
+        &["--iterations", "100000", "--checkpoint", &checkpoint],
+        &["--checkpoint-every", "0"],
+    ];
+    let mut child = impasto(&arguments.concat()).spawn().unwrap();
+    let began = Instant::now();
+    while !Path::new(&checkpoint).exists() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let studio = Studio::run(&["resume", &checkpoint, "--live"], "Live at ");
+    let mut events = studio.events();
+    let step = events.find(|event| event["type"] == "step").unwrap();
+    assert!(step["progress"]["evaluation"].as_u64().unwrap() > 1);
 }
 
 /// A command that is running shows its run to whoever looks, and to nobody else.
