@@ -16,11 +16,12 @@ use super::jobs::Jobs;
 use super::store::{SHOWN, shrunk};
 use crate::cli::pace::Pace;
 
-/// Least time between two messages to the page.
-const MESSAGES: Duration = Duration::from_millis(250);
-
-/// Least time between two previews.
-const PREVIEWS: Duration = Duration::from_millis(400);
+/// Least time between two messages to the page while a run is young. It grows with the time that the run has
+/// taken, by this part of it and to at most so much: the picture changes less, and a browser that draws on the same
+/// processor slows the painting down.
+const MESSAGES: Duration = Duration::from_millis(400);
+const PART: u32 = 6;
+const CALM: Duration = Duration::from_secs(1);
 
 /// How many times the time that it takes passes between two previews: they may slow the run down by so
 /// little.
@@ -32,6 +33,7 @@ pub struct Watched {
     id: JobId,
     pace: Pace,
     points: Vec<Point>,
+    began: Instant,
     last: Option<Instant>,
     /// When the last preview was made, and how long it took.
     preview: Option<(Instant, Duration)>,
@@ -46,6 +48,7 @@ impl Watched {
             id,
             pace: Pace::new(plan.map_or_else(Vec::new, |plan| plan.scales.clone())),
             points: Vec::new(),
+            began: Instant::now(),
             last: None,
             preview: None,
             progress: None,
@@ -76,7 +79,7 @@ impl Watched {
             seconds: step.elapsed.as_secs_f64(),
             left: speed.left,
         });
-        if self.last.is_none_or(|last| last.elapsed() >= MESSAGES) {
+        if self.last.is_none_or(|last| last.elapsed() >= self.pause()) {
             let preview = match self.is_preview_due() {
                 true => self.preview_of(|| step.picture().ok()),
                 false => None,
@@ -98,12 +101,16 @@ impl Watched {
         self.last = Some(Instant::now());
     }
 
+    /// Least time between two messages by now.
+    fn pause(&self) -> Duration {
+        MESSAGES.max(CALM.min(self.began.elapsed() / PART))
+    }
+
     fn is_preview_due(&self) -> bool {
         let Some((when, took)) = self.preview else {
             return true;
         };
-        let pause = PREVIEWS.max(SHARE * took);
-        self.jobs.is_watched() && when.elapsed() >= pause
+        self.jobs.is_watched() && when.elapsed() >= SHARE * took
     }
 
     fn preview_of(&mut self, picture: impl FnOnce() -> Option<Picture>) -> Option<Vec<u8>> {
@@ -119,8 +126,9 @@ impl Watched {
         preview
     }
 
-    /// Tells it that what was done before says nothing of the pace from now on.
+    /// Tells it that what was done before says nothing of the pace from now on, and that someone looks.
     pub fn interrupted(&mut self) {
+        self.began = Instant::now();
         self.pace.interrupted();
     }
 }

@@ -98,16 +98,19 @@ impl PackedMatrix {
         };
         let images = features.len() / input_len;
         assert_eq!(images * input_len, features.len());
-        (0..images * chunks).into_par_iter().for_each(|task| {
-            SCRATCH.with_borrow_mut(|panels| {
-                dispatch(Chunk {
-                    product: &product,
-                    image: task / chunks,
-                    chunk: area.piece(step, task % chunks),
-                    panels,
-                })
+        (0..images * chunks)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| {
+                SCRATCH.with_borrow_mut(|panels| {
+                    dispatch(Chunk {
+                        product: &product,
+                        image: task / chunks,
+                        chunk: area.piece(step, task % chunks),
+                        panels,
+                    })
+                });
             });
-        });
     }
 }
 

@@ -279,22 +279,25 @@ impl Pass<'_> {
             None => (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups),
         };
         let range = groups.div_ceil(ranges) * GROUP;
-        (0..tasks * ranges).into_par_iter().for_each(|task| {
-            let (block, first) = (task / ranges, task % ranges * range);
-            if first >= channels {
-                return;
-            }
-            let first_panel = block % blocks * panels_at_once;
-            SCRATCH.with_borrow_mut(|scratch| {
-                dispatch(Block {
-                    pass: self,
-                    image: block / blocks,
-                    panels: first_panel..panels.min(first_panel + panels_at_once),
-                    channels: first..channels.min(first + range),
-                    scratch,
+        (0..tasks * ranges)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| {
+                let (block, first) = (task / ranges, task % ranges * range);
+                if first >= channels {
+                    return;
+                }
+                let first_panel = block % blocks * panels_at_once;
+                SCRATCH.with_borrow_mut(|scratch| {
+                    dispatch(Block {
+                        pass: self,
+                        image: block / blocks,
+                        panels: first_panel..panels.min(first_panel + panels_at_once),
+                        channels: first..channels.min(first + range),
+                        scratch,
+                    });
                 });
             });
-        });
     }
 }
 

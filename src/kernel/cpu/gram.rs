@@ -50,6 +50,7 @@ pub fn gram(features: &[f32], channels: usize, area: Runs, scale: f32, gram: &mu
     let mut sums = PooledBuffer::new(4 * parts * side * side);
     let sums: &mut [f32] = sums.values_mut();
     sums.par_chunks_mut(side * side)
+        .with_max_len(1)
         .enumerate()
         .for_each(|(part, sums)| {
             let end = positions.min((part + 1) * length);

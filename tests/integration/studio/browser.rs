@@ -342,3 +342,39 @@ fn a_picture_is_painted_in_the_browser() {
     browser.complaints.retain(|complaint| !deleted(complaint));
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
+
+/// A page that only looks: the picture and its curves, and nothing to press.
+#[test]
+#[ignore = "needs Chromium"]
+fn a_running_command_is_watched_in_the_browser() {
+    let files = Files::new();
+    let output = files.path("out.png");
+    let arguments = [
+        &["stylize", &files.scene, &files.style, "-o", &output][..],
+        &["--encoder", "builtin", "--recipe", "gram", "--size", "128"],
+        &["--iterations", "100000", "--live"],
+    ];
+    let studio = Studio::run(&arguments.concat(), "Live at ");
+    let mut browser = Browser::start();
+    browser.open(&studio.address);
+    browser.wait("document.querySelector('#after').naturalWidth > 0");
+    let shown = browser.evaluate("document.querySelector('#after').src");
+    browser.wait(&format!("document.querySelector('#after').src !== {shown}"));
+    browser.wait("document.querySelector('#legend')?.textContent.includes('style')");
+    let status = browser.evaluate("document.querySelector('#job-status').textContent");
+    browser.wait(&format!(
+        "document.querySelector('#job-status').textContent !== {status}"
+    ));
+    let title = browser.evaluate("document.querySelector('#job-title').textContent");
+    assert!(title.as_str().unwrap().ends_with("out.png"), "{title}");
+    assert_eq!(
+        browser.evaluate("document.querySelector('#controls').hidden"),
+        true
+    );
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('#job-actions > *').length"),
+        0
+    );
+    browser.screenshot("live");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}

@@ -17,8 +17,10 @@ export function drawCurves(canvas, points) {
   const { clientWidth: width, clientHeight: height } = canvas;
   if (width === 0) return;
   // As many pixels as the screen has there.
-  Object.assign(canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
-  context.scale(devicePixelRatio, devicePixelRatio);
+  const [across, down] = [width, height].map((length) => Math.round(length * devicePixelRatio));
+  if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
+  context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+  context.clearRect(0, 0, width, height);
   const names = terms(points);
   const values = points.flatMap((point) => names.map((name) => value(point, name)));
   const positive = values.filter((value) => value > 0 && Number.isFinite(value));
@@ -58,17 +60,17 @@ export function drawCurves(canvas, points) {
     context.strokeStyle = color(`--curve-${index % 6}`);
     context.lineWidth = index === 0 ? 2.5 : 1.5;
     context.beginPath();
-    let down = false;
+    let drawn = false;
     for (const point of points) {
       const found = value(point, name);
       if (!(found > 0)) {
-        down = false;
+        drawn = false;
         continue;
       }
       const place = Math.min(y(found), height - 20);
-      if (down) context.lineTo(x(point), place);
+      if (drawn) context.lineTo(x(point), place);
       else context.moveTo(x(point), place);
-      down = true;
+      drawn = true;
     }
     context.stroke();
   });

@@ -49,7 +49,7 @@ let selected = null;
 /** The points of the selected job's curves. */
 let points = [];
 let zoomed = false;
-let previewBusy = false;
+let pictureLoads = false;
 
 // ---- Small things ----
 
@@ -639,9 +639,9 @@ function usePicture(job) {
 
 // ---- The picture ----
 
-function showPicture() {
+/** Shows the picture of the selected job, once it is loaded. */
+async function showPicture() {
   const job = current();
-  const after = at("after");
   const done = job && (job.status === "done" || job.status === "stopped") && job.settings;
   let source = null;
   if (done) source = engine.picture(`job-${job.id}`);
@@ -658,19 +658,20 @@ function showPicture() {
   const before = at("before");
   at("compare-field").hidden = !job.settings;
   if (job.settings) setSource(before, engine.picture(job.settings.content));
-  after.alt = `${job.title}, ${STATUS[job.status]}`;
-  if (after.getAttribute("src") !== source && !previewBusy) {
-    previewBusy = true;
-    const ready = () => {
-      previewBusy = false;
-      // Another one may be there by now.
-      showPicture();
-    };
-    after.onload = ready;
-    after.onerror = ready;
-    after.src = source;
+  const alt = `${job.title}, ${STATUS[job.status]}`;
+  at("after").alt = alt;
+  if (at("after").getAttribute("src") === source || pictureLoads) return layOut();
+  pictureLoads = true;
+  const next = element("img", { id: "after", alt, src: source });
+  try {
+    await next.decode();
+  } catch {
+    // Its words are shown in its place.
   }
-  layOut();
+  pictureLoads = false;
+  at("after").replaceWith(next);
+  // Another one may be there by now.
+  return showPicture();
 }
 
 /** Sizes of the picture on the page, and the line between before and after. */
@@ -694,7 +695,7 @@ function layOut() {
   at("compare").setAttribute("aria-valuetext", `${share} % of the photograph`);
 }
 
-const showCurves = later(() => {
+function showCurves() {
   const canvas = at("curves");
   canvas.parentElement.hidden = points.length === 0;
   at("legend").replaceChildren();
@@ -708,7 +709,7 @@ const showCurves = later(() => {
       return element("span", { className: `curve-${index % 6}`, textContent: text });
     }),
   );
-}, 60);
+}
 
 // ---- Events ----
 
@@ -726,7 +727,7 @@ function heard(event) {
     jobs.set(event.job.id, event.job);
     const begins = before?.status !== "painting" && event.job.status === "painting";
     showJobs();
-    if (begins && info.read_only) {
+    if (selected === null || (begins && info.read_only)) {
       select(event.job.id);
     } else if (event.job.id === selected) {
       showJob();
@@ -754,10 +755,16 @@ function heard(event) {
     if (points.at(-1)?.evaluation >= first) points = points.filter((point) => point.evaluation < first);
     points.push(...event.points);
     if (points.length > MOST_POINTS) points = points.filter((_, index) => index % 2 === 1);
-    showProgress(job);
-    showPicture();
-    showCurves();
+    showStep();
   }
+}
+
+/** All that a step changes, drawn at once: what the browser draws is time that the painting lacks. */
+async function showStep() {
+  await showPicture();
+  if (!current()) return;
+  showProgress(current());
+  showCurves();
 }
 
 function setUp() {
