@@ -1,10 +1,11 @@
 //! One side of `benches/compare.py`: evaluates the loss of style transfer, once for each line that
 //! it reads, and answers with a line of JSON.
 //!
-//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments[/N]]]`, in tiles of TILE pixels or in segments where
-//! that is given, these in tiles of an Nth of the usual values. The lines are `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the
-//! process has held since the targets were there) and `layers` (each convolution alone, forward and
-//! backward, with the pool where one follows).
+//! `evaluate WEIGHTS SIZE [flex|ndarray|cuda [TILE|segments[/N]]]`, where SIZE is a side or WIDTHxHEIGHT, in tiles of
+//! TILE pixels or in segments where that is given, these in tiles of an Nth of the usual values. The lines are
+//! `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the process has held since the targets
+//! were there), `step` (of L-BFGS with 100 pairs, on this loss and total variation) and `layers` (each convolution
+//! alone, forward and backward, with the pool where one follows; SIZE is a side).
 
 use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
@@ -14,7 +15,11 @@ use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use impasto::kernel::{ConvOps, Epilogue, PackedConv2d, Pooling, Precision};
-use impasto::loss::{ContentTerm, GramNormalization, Loss, StyleTerm};
+use impasto::loss::{
+    ContentTerm, GramNormalization, Loss, Reduction, Stencil, StyleTerm, TotalVariation,
+    VariationNorm,
+};
+use impasto::optim::{Evaluation, Lbfgs, LbfgsConfig, Optimizer};
 use impasto::{Evaluator, Layer, Vgg19, Vgg19Weights};
 use serde_json::{Value, json};
 
@@ -28,12 +33,15 @@ const STYLE: [Layer; 5] = [
     Layer::RELU5_1,
 ];
 
+/// Weight of the total variation in a step.
+const VARIATION: f64 = 1e-3;
+
 /// The same numbers as in `compare.py`: value `i` is the top 24 bits of `i · 2654435761 mod 2³²`.
-fn picture<B: ConvOps>(size: usize, offset: u32) -> Tensor<B, 4> {
-    let values: Vec<f32> = (0..3 * (size * size) as u32)
+fn picture<B: ConvOps>([width, height]: [usize; 2], offset: u32) -> Tensor<B, 4> {
+    let values: Vec<f32> = (0..3 * (width * height) as u32)
         .map(|i| (i.wrapping_add(offset).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0)
         .collect();
-    let data = TensorData::new(values, [1, 3, size, size]);
+    let data = TensorData::new(values, [1, 3, height, width]);
     Tensor::from_data(data, &Default::default())
 }
 
@@ -51,40 +59,55 @@ fn peak() -> Option<u64> {
     Some(1024 * kibibytes)
 }
 
-fn serve<B: ConvOps>(weights: &str, size: usize, how: Option<&str>) -> Result<(), Failure> {
+fn serve<B: ConvOps>(weights: &str, size: [usize; 2], how: Option<&str>) -> Result<(), Failure> {
     let encoder = Vgg19::<Autodiff<B>>::load(weights, &Default::default())?;
     let layers = [&STYLE[..], &[Layer::RELU4_2]].concat();
     encoder.prepare(&layers);
     let targets = encoder.valid().features(picture(size, 1), &layers)?;
-    let mut terms = Vec::new();
-    for layer in STYLE {
-        let (channels, gram) = (encoder.channels(layer)?, targets.gram(layer));
-        let target = Tensor::from_inner(gram);
-        let term = StyleTerm::new(layer, channels, GramNormalization::PerPosition, target);
-        terms.push(Loss::term(layer.to_string(), 1.0, term));
-    }
-    let channels = encoder.channels(Layer::RELU4_2)?;
-    let target = Tensor::from_inner(targets.get(Layer::RELU4_2).clone());
-    let term = ContentTerm::new(Layer::RELU4_2, channels, target);
-    terms.push(Loss::term("content", 1.0, term));
+    let grams = STYLE.map(|layer| targets.gram(layer));
+    let content = targets.get(Layer::RELU4_2).clone();
     drop(targets);
-    let loss: Loss<Autodiff<B>> = Loss::sum("total", 1.0, terms);
-    let evaluator = Evaluator::new(encoder.clone(), loss);
-    let evaluator = match how {
-        None => evaluator,
-        Some(how) if how.starts_with("segments") => {
-            evaluator.with_segments(Some(segment_values::<B>(how)?))
+    let evaluator = |more: Option<Loss<Autodiff<B>>>| -> Result<_, Failure> {
+        let mut terms = Vec::new();
+        for (layer, gram) in STYLE.into_iter().zip(&grams) {
+            let (channels, target) = (encoder.channels(layer)?, Tensor::from_inner(gram.clone()));
+            let term = StyleTerm::new(layer, channels, GramNormalization::PerPosition, target);
+            terms.push(Loss::term(layer.to_string(), 1.0, term));
         }
-        Some(tile) => evaluator.with_tile_size(Some(tile.parse()?))?,
+        let (layer, target) = (Layer::RELU4_2, Tensor::from_inner(content.clone()));
+        let term = ContentTerm::new(layer, encoder.channels(layer)?, target);
+        terms.push(Loss::term("content", 1.0, term));
+        terms.extend(more);
+        let evaluator = Evaluator::new(encoder.clone(), Loss::sum("total", 1.0, terms));
+        Ok(match how {
+            None => evaluator,
+            Some(how) if how.starts_with("segments") => {
+                evaluator.with_segments(Some(segment_values::<B>(how)?))
+            }
+            Some(tile) => evaluator.with_tile_size(Some(tile.parse()?))?,
+        })
     };
+    let whole = evaluator(None)?;
+    let variation = TotalVariation {
+        norm: VariationNorm::L1,
+        reduction: Reduction::Sum,
+        stencil: Stencil::Axes,
+        range: 1.0,
+    };
+    let with_variation = evaluator(Some(Loss::term("variation", VARIATION, variation)))?;
+    let mut optimizer = Lbfgs::new(LbfgsConfig {
+        history: 100,
+        ..LbfgsConfig::default()
+    });
     let image = picture::<B>(size, 7);
+    let mut painted = image.clone();
     reset_peak();
 
     for line in std::io::stdin().lock().lines() {
         let answer = match line?.as_str() {
             "evaluate" => {
                 let start = Instant::now();
-                let found = evaluator.evaluate(&image)?;
+                let found = whole.evaluate(&image)?;
                 B::sync(&image.device())?;
                 let seconds = start.elapsed().as_secs_f64();
                 let loss = found.losses.weighted();
@@ -92,7 +115,20 @@ fn serve<B: ConvOps>(weights: &str, size: usize, how: Option<&str>) -> Result<()
                 let norm = squares.iter::<f64>().sum::<f64>();
                 json!({"seconds": seconds, "loss": loss, "gradient": norm.sqrt(), "peak": peak()})
             }
-            "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size)),
+            "step" => {
+                let start = Instant::now();
+                let mut first = None;
+                painted = optimizer.step(painted, |image| -> Result<_, Failure> {
+                    let found = with_variation.evaluate(&image)?;
+                    let loss = found.losses.weighted();
+                    first.get_or_insert(loss);
+                    let gradient = found.gradient;
+                    Ok(Evaluation { loss, gradient })
+                })?;
+                B::sync(&image.device())?;
+                json!({"seconds": start.elapsed().as_secs_f64(), "loss": first, "peak": peak()})
+            }
+            "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size[0])),
             other => return Err(format!("what is `{other}`?").into()),
         };
         println!("{answer}");
@@ -168,7 +204,9 @@ fn main() -> Result<(), Failure> {
     rayon::ThreadPoolBuilder::new()
         .use_current_thread()
         .build_global()?;
-    let (size, how) = (size.parse()?, backend.get(1).map(String::as_str));
+    let (width, height) = size.split_once('x').unwrap_or((size, size));
+    let size = [width.parse()?, height.parse()?];
+    let how = backend.get(1).map(String::as_str);
     match backend.first().map(String::as_str) {
         None | Some("flex") => serve::<Flex>(weights, size, how),
         #[cfg(feature = "ndarray")]
