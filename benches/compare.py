@@ -260,7 +260,8 @@ def compare(weights, sizes, rounds, bf16, ndarray, steps):
     for size in sizes:
         others = {}
         ours = Program(evaluate_binary(), weights, size)
-        torch = torch_program(weights, size, extra=["--copy"])
+        torch = torch_program(weights, size)
+        copier = torch_program(weights, "64", extra=["--copy"])
         if bf16:
             others["PyTorch bf16"] = torch_program(weights, size, "bfloat16")
         if ndarray:
@@ -271,10 +272,10 @@ def compare(weights, sizes, rounds, bf16, ndarray, steps):
             for name in names:
                 difference = abs(a[name] / b[name] - 1)
                 assert difference < 1e-3, f"{question}: {name}: {a[name]} and {b[name]}"
-        ours.ask("evaluate")
+        ours.ask("evaluate"), copier.ask("copy")
         for _ in range(steps - 1):
             ours.ask("step"), torch.ask("step")
-        questions = [(ours, "evaluate"), (torch, "evaluate"), (torch, "gemm"), (torch, "copy")]
+        questions = [(ours, "evaluate"), (torch, "evaluate"), (torch, "gemm"), (copier, "copy")]
         questions += [(ours, "step"), (torch, "step")] if steps else []
         questions += [(program, "evaluate") for program in others.values()]
         times = {question: [] for question in questions}
@@ -287,7 +288,7 @@ def compare(weights, sizes, rounds, bf16, ndarray, steps):
                     pages += (ours.faults() - before) / rounds
         taken = {question: median(values) for question, values in times.items()}
         ours_s, torch_s = taken[ours, "evaluate"], taken[torch, "evaluate"]
-        rate, bandwidth = 2 * 2048**3 / taken[torch, "gemm"], 2 * COPIED / taken[torch, "copy"]
+        rate, bandwidth = 2 * 2048**3 / taken[torch, "gemm"], 2 * COPIED / taken[copier, "copy"]
         roofline = 2 * 2 * multiplications(size) / 4 / rate
         floor = sum(sum(values) for _, *values in least_bytes(size)) / bandwidth
         step = [taken[program, "step"] for program in (ours, torch)] if steps else None
@@ -308,7 +309,7 @@ def compare(weights, sizes, rounds, bf16, ndarray, steps):
             ", ".join(f"{name} {taken[program, 'evaluate']:.3f} s" for name, program in others.items()),
         ]
         print("| " + " | ".join(row) + " |", flush=True)
-        for program in [ours, torch, *others.values()]:
+        for program in [ours, torch, copier, *others.values()]:
             program.close()
 
 

@@ -64,12 +64,17 @@ impl<A: Kept, B: Kept> WithSimd for Dot<'_, A, B> {
         for lane in 0..a_rest.len() {
             sums[lane] += a_rest[lane].value() * b_rest[lane].value();
         }
-        let mut sum = 0.0;
-        for lane in 0..SUMS {
-            sum += f64::from(sums[lane]);
-        }
-        sum
+        add_up(&sums)
     }
+}
+
+#[inline(always)]
+fn add_up(sums: &[f32; SUMS]) -> f64 {
+    let mut sum = 0.0;
+    for lane in 0..SUMS {
+        sum += f64::from(sums[lane]);
+    }
+    sum
 }
 
 /// The largest absolute value; NaN if there is one.
@@ -79,14 +84,6 @@ pub fn largest(x: &[f32]) -> f32 {
     let chunks = chunks.map(|x| x.iter().fold(0.0, |most, x| largest(x.abs(), most)));
     let all: Vec<f32> = chunks.collect();
     all.into_iter().fold(0.0, largest)
-}
-
-/// `y += factor · x`.
-///
-/// # Panics
-/// If the slices are not equally long.
-pub fn add_multiple<X: Kept>(y: &mut [f32], factor: f32, x: &[X]) {
-    update(y, x, |y, x| y + factor * x);
 }
 
 /// `y ← change(y, x)` for each pair of values.
@@ -101,6 +98,55 @@ pub fn update<X: Kept>(y: &mut [f32], x: &[X], change: impl Fn(f32, f32) -> f32 
             *y = change(*y, x.value());
         }
     });
+}
+
+/// [`update`], and the [`dot`] of what comes out and `z`, in one pass and to the same bits.
+///
+/// # Panics
+/// If the slices are not equally long.
+pub fn update_and_dot<X: Kept, Z: Kept>(
+    y: &mut [f32],
+    x: &[X],
+    z: &[Z],
+    change: impl Fn(f32, f32) -> f32 + Sync,
+) -> f64 {
+    assert!(y.len() == x.len() && y.len() == z.len());
+    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    let chunks = chunks.zip(z.par_chunks(CHUNK));
+    let change = &change;
+    let sums = chunks.map(|((y, x), z)| dispatch(UpdateAndDot { y, x, z, change }));
+    let sums: Vec<f64> = sums.collect();
+    sums.iter().sum()
+}
+
+struct UpdateAndDot<'a, X, Z, F> {
+    y: &'a mut [f32],
+    x: &'a [X],
+    z: &'a [Z],
+    change: &'a F,
+}
+
+impl<X: Kept, Z: Kept, F: Fn(f32, f32) -> f32> WithSimd for UpdateAndDot<'_, X, Z, F> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let mut sums = [0.0f32; SUMS];
+        let (y, y_rest) = self.y.as_chunks_mut::<SUMS>();
+        let (x, x_rest) = self.x.as_chunks::<SUMS>();
+        let (z, z_rest) = self.z.as_chunks::<SUMS>();
+        for ((y, x), z) in y.iter_mut().zip(x).zip(z) {
+            for lane in 0..SUMS {
+                y[lane] = (self.change)(y[lane], x[lane].value());
+                sums[lane] += z[lane].value() * y[lane];
+            }
+        }
+        for lane in 0..y_rest.len() {
+            y_rest[lane] = (self.change)(y_rest[lane], x_rest[lane].value());
+            sums[lane] += z_rest[lane].value() * y_rest[lane];
+        }
+        add_up(&sums)
+    }
 }
 
 /// `y ← change(y, a, b)` for each three values.

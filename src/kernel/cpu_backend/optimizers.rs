@@ -45,17 +45,29 @@ pub(in crate::kernel) fn two_loop<B: CpuBackend>(
         return reference::two_loop(gradient, pairs, scale);
     };
     filled(gradient.dims(), |q| {
+        let (scale, last) = (scale as f32, found.len().wrapping_sub(1));
         vectors::update(q, &values, |_, g| -g);
-        let mut alphas = Vec::with_capacity(found.len());
-        for (s, y, rho) in found.iter().rev() {
-            let alpha = s.dot(q) * rho;
-            y.add_to(q, -alpha as f32);
-            alphas.push(alpha);
+        // Each product is of what the pass before has changed, and is summed in that pass.
+        let mut product = match found.last() {
+            Some((s, ..)) => s.dot(q),
+            None => return vectors::update(q, &values, |q, _| q * scale),
+        };
+        let mut alphas = vec![0.0; found.len()];
+        for (index, (_, y, rho)) in found.iter().enumerate().rev() {
+            alphas[index] = product * rho;
+            let factor = -alphas[index] as f32;
+            product = match index {
+                0 => y.update_and_dot(q, y, |q, y| (q + factor * y) * scale),
+                _ => y.update_and_dot(q, &found[index - 1].0, |q, y| q + factor * y),
+            };
         }
-        vectors::update(q, &values, |q, _| q * scale as f32);
-        for ((s, y, rho), alpha) in found.iter().zip(alphas.into_iter().rev()) {
-            let beta = y.dot(q) * rho;
-            s.add_to(q, (alpha - beta) as f32);
+        for (index, (s, _, rho)) in found.iter().enumerate() {
+            let factor = (alphas[index] - product * rho) as f32;
+            if index == last {
+                s.update(q, |q, s| q + factor * s);
+            } else {
+                product = s.update_and_dot(q, &found[index + 1].1, |q, s| q + factor * s);
+            }
         }
     })
 }
@@ -74,10 +86,26 @@ impl<F: Deref<Target = [f32]>, H: Deref<Target = [bf16]>> Kept<F, H> {
         }
     }
 
-    fn add_to(&self, x: &mut [f32], factor: f32) {
+    /// `x ← change(x, self)`.
+    fn update(&self, x: &mut [f32], change: impl Fn(f32, f32) -> f32 + Sync) {
         match self {
-            Self::Single(values) => vectors::add_multiple(x, factor, values),
-            Self::Half(values) => vectors::add_multiple(x, factor, values),
+            Self::Single(values) => vectors::update(x, values, change),
+            Self::Half(values) => vectors::update(x, values, change),
+        }
+    }
+
+    /// `x ← change(x, self)`; the product of `other` and what comes out.
+    fn update_and_dot(
+        &self,
+        x: &mut [f32],
+        other: &Self,
+        change: impl Fn(f32, f32) -> f32 + Sync,
+    ) -> f64 {
+        match (self, other) {
+            (Self::Single(a), Self::Single(b)) => vectors::update_and_dot(x, a, b, change),
+            (Self::Single(a), Self::Half(b)) => vectors::update_and_dot(x, a, b, change),
+            (Self::Half(a), Self::Single(b)) => vectors::update_and_dot(x, a, b, change),
+            (Self::Half(a), Self::Half(b)) => vectors::update_and_dot(x, a, b, change),
         }
     }
 }
