@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Weight of the total variation in a step, as in `evaluate`.
 VARIATION = 1e-3
 COPIED = 256_000_000
+NAMES_OF_BLOCKS = "12345"
 
 
 def write_weights(path):
@@ -178,28 +179,47 @@ def multiplications(size):
     return sum(9 * before * after * count for _, before, after, count, _ in convolutions(size))
 
 
-def least_bytes(size):
-    """For each convolution the least bytes forward and backward, and those of the losses at its output."""
+def layer_bytes(size):
+    """For each convolution the bytes of its tensors, and of what passes through the caches; both directions alike."""
     rows = []
     for index, (name, before, after, count, pooled) in enumerate(convolutions(size)):
-        kernel, mask = 4 * 36 * before * after, after * count // 8
-        passes = 4 * before * count + 4 * after * count // (4 if pooled else 1) + mask + kernel
+        width, height = (side >> NAMES_OF_BLOCKS.index(name[4]) for side in sides(size))
+        tiles = -(-width // 4) * -(-height // 4)
+        kernel = 4 * 36 * before * after
+        # With AVX-512: blocks of four panels of sixteen tiles, or of two where the kernel stays in the cache.
+        blocks = -(-tiles // (64 if kernel > 4 << 18 else 32))
         features = 4 * after * count
-        # Forward the features are read (and the target, for the content); backward again, and the gradient read
-        # and written.
-        losses = 4 * features if index in STYLE else 6 * features if index == CONTENT else 0
-        rows.append((name, passes, passes, losses))
+        rows.append({
+            "layer": name,
+            "input": 4 * before * count,
+            "output": features // (4 if pooled else 1),
+            "masks": 2 * after * tiles,
+            "kernel": kernel,
+            "kernel, by blocks": kernel * blocks,
+            "patches": 4 * 36 * before * tiles,
+            # Forward the features are read (and the target, for the content); backward again, and the gradient read
+            # and written.
+            "losses": 4 * features if index in STYLE else 6 * features if index == CONTENT else 0,
+        })  # fmt: skip
     return rows
 
 
+def least_bytes(size):
+    """The least bytes of an evaluation: each tensor and each kernel passes once."""
+    both = ("input", "output", "masks", "kernel")
+    return sum(2 * sum(row[name] for name in both) + row["losses"] for row in layer_bytes(size))
+
+
 def print_bytes(sizes):
+    """Bytes for each layer: what must pass through memory, and what passes through the caches."""
     for size in sizes:
-        rows = least_bytes(size)
-        print(f"\nLeast bytes of an evaluation at {shown(size)}, in MB:\n")
-        print("| layer | forward | backward | losses |\n|" + "---|" * 4)
-        rows.append(("all", *(sum(column) for column in list(zip(*rows))[1:])))
-        for name, *values in rows:
-            print("| " + " | ".join([name, *(f"{value / 1e6:.1f}" for value in values)]) + " |")
+        rows = layer_bytes(size)
+        names = list(rows[0])
+        print(f"\nMB of each layer and direction at {shown(size)}; least of an evaluation {least_bytes(size) / 1e6:.0f} MB:\n")
+        print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
+        rows.append({"layer": "all", **{name: sum(row[name] for row in rows) for name in names[1:]}})
+        for row in rows:
+            print("| " + " | ".join([row["layer"], *(f"{row[name] / 1e6:.1f}" for name in names[1:])]) + " |")
 
 
 def machine():
@@ -290,7 +310,7 @@ def compare(weights, sizes, rounds, bf16, ndarray, steps):
         ours_s, torch_s = taken[ours, "evaluate"], taken[torch, "evaluate"]
         rate, bandwidth = 2 * 2048**3 / taken[torch, "gemm"], 2 * COPIED / taken[copier, "copy"]
         roofline = 2 * 2 * multiplications(size) / 4 / rate
-        floor = sum(sum(values) for _, *values in least_bytes(size)) / bandwidth
+        floor = least_bytes(size) / bandwidth
         step = [taken[program, "step"] for program in (ours, torch)] if steps else None
         width, height = sides(size)
         row = [
