@@ -279,6 +279,7 @@ impl Pass<'_> {
             None => (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups),
         };
         let range = groups.div_ceil(ranges) * GROUP;
+        // A task at a time, so that a thread that is held up holds up no more than one.
         (0..tasks * ranges)
             .into_par_iter()
             .with_max_len(1)

@@ -168,3 +168,34 @@ pub fn update_by_two(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::tests::numbers;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// One pass gives the bits of two, at every length and in both precisions.
+        #[test]
+        fn update_and_dot_is_both(
+            length in prop_oneof![0usize..200, CHUNK - 40..CHUNK + 40, 2 * CHUNK..3 * CHUNK],
+            factor in -2.0f32..2.0, seed in any::<u64>(),
+        ) {
+            let mut random = numbers(seed);
+            let mut draw = || -> Vec<f32> { (0..length).map(|_| random()).collect() };
+            let (y, x, z) = (draw(), draw(), draw());
+            let halves: Vec<bf16> = z.iter().map(|&value| bf16::from_f32(value)).collect();
+            let change = |y: f32, x: f32| y + factor * x;
+            let (mut expected, mut found) = (y.clone(), y);
+            update(&mut expected, &x, change);
+            let product = update_and_dot(&mut found, &x, &z, change);
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(product.to_bits(), dot(&z, &expected).to_bits());
+            update(&mut expected, &halves, change);
+            let product = update_and_dot(&mut found, &halves, &halves, change);
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(product.to_bits(), dot(&halves, &expected).to_bits());
+        }
+    }
+}
