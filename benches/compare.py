@@ -39,7 +39,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # Weight of the total variation in a step, as in `evaluate`.
 VARIATION = 1e-3
 COPIED = 256_000_000
-NAMES_OF_BLOCKS = "12345"
 
 
 def write_weights(path):
@@ -162,7 +161,7 @@ def shown(size):
 
 
 def convolutions(size):
-    """Name, channels in and out, positions, and whether a pool follows."""
+    """Name, channels in and out, width and height, and whether a pool follows."""
     (width, height), channels = sides(size), 3
     block, number, rows = 1, 1, []
     for index, channels_out in enumerate(CONVOLUTIONS):
@@ -170,20 +169,20 @@ def convolutions(size):
             width, height, block, number = width // 2, height // 2, block + 1, 1
             continue
         pooled = CONVOLUTIONS[index + 1 : index + 2] == ["M"]
-        rows.append((f"conv{block}_{number}", channels, channels_out, width * height, pooled))
+        rows.append((f"conv{block}_{number}", channels, channels_out, (width, height), pooled))
         channels, number = channels_out, number + 1
     return rows
 
 
 def multiplications(size):
-    return sum(9 * before * after * count for _, before, after, count, _ in convolutions(size))
+    return sum(9 * before * after * width * height for _, before, after, (width, height), _ in convolutions(size))
 
 
 def layer_bytes(size):
     """For each convolution the bytes of its tensors, and of what passes through the caches; both directions alike."""
     rows = []
-    for index, (name, before, after, count, pooled) in enumerate(convolutions(size)):
-        width, height = (side >> NAMES_OF_BLOCKS.index(name[4]) for side in sides(size))
+    for index, (name, before, after, (width, height), pooled) in enumerate(convolutions(size)):
+        count = width * height
         tiles = -(-width // 4) * -(-height // 4)
         kernel = 4 * 36 * before * after
         # With AVX-512: blocks of four panels of sixteen tiles, or of two where the kernel stays in the cache.

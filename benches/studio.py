@@ -18,6 +18,7 @@ Only the standard library is needed. The program must be built with the feature 
 """
 
 import argparse
+import functools
 import http.client
 import json
 import os
@@ -172,8 +173,8 @@ def main():
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if not arguments.browser:
-            way = lambda which: lambda: paint(arguments.binary, options, folder, which)
-            return compare({way_name: way(way_name) for way_name in "AB"}, arguments.rounds)
+            ways = {way: functools.partial(paint, arguments.binary, options, folder, way) for way in "AB"}
+            return compare(ways, arguments.rounds)
         parser.add_argument("--size", type=int, default=512)
         parser.add_argument("--iterations", type=int)
         chosen = parser.parse_args()

@@ -100,9 +100,7 @@ impl CommonOptions {
         .filter_map(|(name, at_hand)| at_hand.then_some(name))
         .collect()
     }
-}
 
-impl CommonOptions {
     /// The command that paints a job's picture: the name of the program first.
     fn words(&self, settings: &Settings, store: &Store, output: &Path) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["impasto".into(), "stylize".into()];

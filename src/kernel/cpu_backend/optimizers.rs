@@ -45,7 +45,7 @@ pub(in crate::kernel) fn two_loop<B: CpuBackend>(
         return reference::two_loop(gradient, pairs, scale);
     };
     filled(gradient.dims(), |q| {
-        let (scale, last) = (scale as f32, found.len().wrapping_sub(1));
+        let scale = scale as f32;
         vectors::update(q, &values, |_, g| -g);
         // Each product is of what the pass before has changed, and is summed in that pass.
         let mut product = match found.last() {
@@ -56,17 +56,18 @@ pub(in crate::kernel) fn two_loop<B: CpuBackend>(
         for (index, (_, y, rho)) in found.iter().enumerate().rev() {
             alphas[index] = product * rho;
             let factor = -alphas[index] as f32;
-            product = match index {
-                0 => y.update_and_dot(q, y, |q, y| (q + factor * y) * scale),
-                _ => y.update_and_dot(q, &found[index - 1].0, |q, y| q + factor * y),
+            product = match found[..index].last() {
+                Some((older, ..)) => y.update_and_dot(q, older, |q, y| q + factor * y),
+                None => y.update_and_dot(q, y, |q, y| (q + factor * y) * scale),
             };
         }
         for (index, (s, _, rho)) in found.iter().enumerate() {
             let factor = (alphas[index] - product * rho) as f32;
-            if index == last {
-                s.update(q, |q, s| q + factor * s);
-            } else {
-                product = s.update_and_dot(q, &found[index + 1].1, |q, s| q + factor * s);
+            match found.get(index + 1) {
+                Some((_, newer, _)) => {
+                    product = s.update_and_dot(q, newer, |q, s| q + factor * s);
+                }
+                None => s.update(q, |q, s| q + factor * s),
             }
         }
     })

@@ -348,13 +348,7 @@ fn a_picture_is_painted_in_the_browser() {
 #[ignore = "needs Chromium"]
 fn a_running_command_is_watched_in_the_browser() {
     let files = Files::new();
-    let output = files.path("out.png");
-    let arguments = [
-        &["stylize", &files.scene, &files.style, "-o", &output][..],
-        &["--encoder", "builtin", "--recipe", "gram", "--size", "128"],
-        &["--iterations", "100000", "--live"],
-    ];
-    let studio = Studio::run(&arguments.concat(), "Live at ");
+    let studio = Studio::live(&files, "128");
     let mut browser = Browser::start();
     browser.open(&studio.address);
     browser.wait("document.querySelector('#after').naturalWidth > 0");

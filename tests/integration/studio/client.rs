@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cli::{impasto, interrupt};
+use crate::cli::{Files, impasto, interrupt};
 use crate::repository;
 
 /// How long anything may take on a busy machine.
@@ -52,6 +52,17 @@ impl Studio {
             options,
         ];
         Self::run(&arguments.concat(), "The studio is at ")
+    }
+
+    /// A run without an end that shows itself, of a picture of this size.
+    pub fn live(files: &Files, size: &str) -> Self {
+        let output = files.path("out.png");
+        let arguments = [
+            &["stylize", &files.scene, &files.style, "-o", &output][..],
+            &["--encoder", "builtin", "--recipe", "gram", "--size", size],
+            &["--iterations", "100000", "--live"],
+        ];
+        Self::run(&arguments.concat(), "Live at ")
     }
 
     /// A program that says where its page is.

@@ -211,13 +211,7 @@ fn live_shows_a_run_that_goes_on() {
 #[test]
 fn live_shows_a_running_command() {
     let files = Files::new();
-    let output = files.path("out.png");
-    let arguments = [
-        &["stylize", &files.scene, &files.style, "-o", &output][..],
-        &["--encoder", "builtin", "--recipe", "gram", "--size", "96"],
-        &["--iterations", "100000", "--live"],
-    ];
-    let studio = Studio::run(&arguments.concat(), "Live at ");
+    let studio = Studio::live(&files, "96");
     let info = studio.get("/api/info").json();
     assert_eq!(info["read_only"], true);
     let mut events = studio.events();
