@@ -8,9 +8,10 @@
 
 mod epilogue;
 mod input;
+mod tasks;
 
 use std::cell::RefCell;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -23,6 +24,7 @@ use super::tiles::{Grid, Panel, TILE};
 use super::winograd::{POINTS, packed_len};
 use crate::kernel::Epilogue;
 use epilogue::TileBuffers;
+use tasks::{Task, divide};
 
 /// Panels of a block: few enough for the second-level cache, enough to read the kernel seldom.
 const PANELS: usize = 2;
@@ -249,52 +251,36 @@ impl Pass<'_> {
         }
     }
 
-    /// Divides the work into blocks of tiles, and these into ranges of output channels if there are too
-    /// few blocks for all threads. A projection needs all channels, so its blocks are made smaller
-    /// instead.
+    /// Divides the work into tasks, each a block of panels and a range of output channels, and does
+    /// them on all threads.
     fn run(&self, channels: usize) {
         let mut panels_at_once = dispatch(PanelsAtOnce);
         if self.packed.len() <= SMALL_KERNEL {
             panels_at_once = panels_at_once.min(PANELS);
         }
         let panels = self.geometry.grid().panels();
+        let threads = rayon::current_num_threads();
+        // A projection needs all channels at once, so there only blocks are made smaller.
+        let most_ranges = match self.forward_projection() {
+            Some(_) => 1,
+            None => channels.div_ceil(MR),
+        };
         if self.forward_projection().is_some() {
-            let share = panels.div_ceil(rayon::current_num_threads());
+            let share = panels.div_ceil(threads);
             panels_at_once = panels_at_once.min(share.max(1));
         }
-        let blocks = panels.div_ceil(panels_at_once);
-        let tasks = self.geometry.batch * blocks;
-        if tasks == 0 || channels == 0 {
-            return;
-        }
-        let groups = channels.div_ceil(GROUP);
-        let threads = rayon::current_num_threads();
-        // Each range transforms all patches again, so only as many as keep the threads busy.
-        let uneven = |ranges: &usize| {
-            let tasks = tasks * ranges;
-            10 * tasks.next_multiple_of(threads) > 11 * tasks
-        };
-        let ranges = match self.forward_projection() {
-            Some(_) => 1,
-            None => (1..groups).find(|ranges| !uneven(ranges)).unwrap_or(groups),
-        };
-        let range = groups.div_ceil(ranges) * GROUP;
-        // A task at a time, so that a thread that is held up holds up no more than one.
-        (0..tasks * ranges)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(|task| {
-                let (block, first) = (task / ranges, task % ranges * range);
-                if first >= channels {
-                    return;
-                }
-                let first_panel = block % blocks * panels_at_once;
+        let tasks = divide(panels, panels_at_once, channels, most_ranges, threads);
+        // Each thread takes the next task in turn, so that one that is held up holds up no more than one.
+        (0..self.geometry.batch * tasks.len())
+            .par_bridge()
+            .for_each(|index| {
+                let Task { panels, channels } = tasks[index % tasks.len()].clone();
                 SCRATCH.with_borrow_mut(|scratch| {
                     dispatch(Block {
                         pass: self,
-                        image: block / blocks,
-                        panels: first_panel..panels.min(first_panel + panels_at_once),
-                        channels: first..channels.min(first + range),
+                        image: index / tasks.len(),
+                        panels,
+                        channels,
                         scratch,
                     });
                 });
@@ -321,8 +307,8 @@ impl WithSimd for PanelsAtOnce {
 struct Block<'a> {
     pass: &'a Pass<'a>,
     image: usize,
-    panels: std::ops::Range<usize>,
-    channels: std::ops::Range<usize>,
+    panels: Range<usize>,
+    channels: Range<usize>,
     scratch: &'a mut Vec<Lanes>,
 }
 

@@ -69,10 +69,7 @@ pub unsafe fn matmul<S: Simd, const STEP: usize, const ROW: usize>(
     mut output: Output,
 ) {
     while right.panels > 0 {
-        let panels = match right.panels.min(together::<S>()) {
-            2 | 3 => 2,
-            panels => panels,
-        };
+        let panels = right.panels.min(together::<S>());
         // SAFETY: as promised by the caller; the panels are within the described ones.
         unsafe { select_tile::<S, STEP, ROW>(simd, rows, panels, steps, left, right, output) };
         right.panels -= panels;
@@ -122,6 +119,7 @@ unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
         match panels {
             1 => tiles!(1, 1),
             2 => tiles!(2, 1),
+            3 => tiles!(3, 1),
             _ => tiles!(4, 1),
         }
     } else if const { 2 * S::F32_LANES == NR } {

@@ -2,9 +2,9 @@
 
 use pulp::Simd;
 
-use super::interleave::{GROUPS, store_interleaved};
-use super::lanes::{Lanes, NR};
-use super::tiles::Panel;
+use super::interleave::{FOUR, GROUPS, store_interleaved};
+use super::lanes::{Lanes, NR, copy, transpose};
+use super::tiles::{Group, Panel, Position, TILE};
 
 /// Writes the tiles of a panel, `SIDE` pixels high and wide, to planes of `height` × `width` pixels.
 /// Pixels outside the plane are left out.
@@ -21,7 +21,7 @@ impl<'a, const SIDE: usize> TileWriter<'a, SIDE> {
     /// A writer for planes of this height and width.
     #[inline(always)]
     pub fn new(panel: &'a Panel, (height, width): (usize, usize)) -> Self {
-        let groups = panel.groups.as_ref().map(|groups| {
+        let groups = panel.whole.as_ref().map(|groups| {
             let mut starts = [0; GROUPS];
             for group in 0..GROUPS {
                 starts[group] = SIDE * (groups[group].row * width + groups[group].column);
@@ -98,20 +98,54 @@ impl<'a, const SIDE: usize> TileWriter<'a, SIDE> {
     /// See [`write_lanes`](Self::write_lanes).
     #[inline(always)]
     pub unsafe fn flush(&self, plane: *mut f32, tiles: &[[Lanes; SIDE]; SIDE]) {
-        if self.groups.is_some() {
-            return;
+        if self.groups.is_none() {
+            // SAFETY: as promised by the caller.
+            unsafe { self.write_groups(plane, tiles) };
         }
-        for run in &self.panel.runs {
-            let (x, y) = (SIDE * run.column, SIDE * run.row);
-            if x >= self.width {
-                continue;
-            }
-            let count = (SIDE * run.count).min(self.width - x);
-            for i in 0..SIDE.min(self.height.saturating_sub(y)) {
-                for j in 0..count {
-                    let pixel = tiles[i][j % SIDE].0[run.lane + j / SIDE];
-                    // SAFETY: row `y + i` and the `count` pixels from `x` on are inside the plane.
-                    unsafe { *plane.add((y + i) * self.width + x + j) = pixel };
+    }
+
+    /// Writes all tiles, four at a time. A function of its own, since its many variables would slow
+    /// down panels that do not need it.
+    ///
+    /// # Safety
+    /// See [`write_lanes`](Self::write_lanes).
+    #[inline(never)]
+    unsafe fn write_groups(&self, plane: *mut f32, tiles: &[[Lanes; SIDE]; SIDE]) {
+        for (group, positions) in self.panel.groups.iter().enumerate() {
+            for i in 0..SIDE {
+                // Pixels `[j][t]` to `[t][j]`.
+                let mut pixels = [[0.0; FOUR]; TILE];
+                for j in 0..SIDE {
+                    copy::<FOUR>(&tiles[i][j].0[FOUR * group..], &mut pixels[j]);
+                }
+                let pixels = transpose(pixels);
+                for t in 0..FOUR {
+                    let tile = match positions {
+                        Group::Whole(first) => Position {
+                            column: first.column + t,
+                            ..*first
+                        },
+                        Group::Mixed(positions) => match positions[t] {
+                            Some(tile) => tile,
+                            None => continue,
+                        },
+                    };
+                    let (y, x) = (SIDE * tile.row + i, SIDE * tile.column);
+                    if y >= self.height || x >= self.width {
+                        continue;
+                    }
+                    let count = SIDE.min(self.width - x);
+                    // SAFETY: these are the pixels of row `y` from `x` on, as far as the plane goes.
+                    let to = unsafe {
+                        std::slice::from_raw_parts_mut(plane.add(y * self.width + x), count)
+                    };
+                    if count == SIDE {
+                        copy::<SIDE>(&pixels[t], to);
+                    } else {
+                        for j in 0..count {
+                            to[j] = pixels[t][j];
+                        }
+                    }
                 }
             }
         }

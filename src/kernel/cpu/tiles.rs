@@ -48,12 +48,22 @@ impl Grid {
         let first = panel * NR;
         let tiles = first..self.tiles().min(first + NR);
         let runs = self.runs(tiles.clone());
-        let groups = self.groups(&runs);
+        let groups = std::array::from_fn(|group| self.group(tiles.start + FOUR * group));
+        let whole = match groups {
+            [
+                Group::Whole(a),
+                Group::Whole(b),
+                Group::Whole(c),
+                Group::Whole(d),
+            ] => Some([a, b, c, d]),
+            _ => None,
+        };
         Panel {
             grid: self,
             tiles,
             runs,
             groups,
+            whole,
         }
     }
 
@@ -75,25 +85,26 @@ impl Grid {
         runs
     }
 
-    /// The groups of a panel, if each is four neighbours that lie fully inside the image.
-    fn groups(self, runs: &[Run]) -> Option<[Position; GROUPS]> {
-        let mut groups = [Position { row: 0, column: 0 }; GROUPS];
-        let mut filled = 0;
-        for run in runs {
-            let inside = TILE * (run.row + 1) <= self.height
-                && TILE * (run.column + run.count) <= self.width;
-            if run.count % FOUR != 0 || !inside {
-                return None;
+    /// The four tiles from this one on.
+    fn group(self, first: usize) -> Group {
+        let columns = self.columns();
+        let tiles: [_; FOUR] = std::array::from_fn(|t| {
+            let tile = first + t;
+            (tile < self.tiles()).then(|| Position {
+                row: tile / columns,
+                column: tile % columns,
+            })
+        });
+        match tiles {
+            [Some(first), .., Some(last)]
+                if first.row == last.row
+                    && TILE * (last.row + 1) <= self.height
+                    && TILE * (last.column + 1) <= self.width =>
+            {
+                Group::Whole(first)
             }
-            for tile in (0..run.count).step_by(FOUR) {
-                groups[filled] = Position {
-                    row: run.row,
-                    column: run.column + tile,
-                };
-                filled += 1;
-            }
+            _ => Group::Mixed(tiles),
         }
-        (filled == GROUPS).then_some(groups)
     }
 }
 
@@ -106,9 +117,19 @@ pub struct Panel {
     pub tiles: Range<usize>,
     /// The tiles again, cut where a row of tiles ends.
     pub runs: Vec<Run>,
-    /// Position of the first tile of each group of four, if the panel consists of whole groups
-    /// inside the image.
-    pub groups: Option<[Position; GROUPS]>,
+    /// The tiles once more, four at a time.
+    pub groups: [Group; GROUPS],
+    /// Positions of the first tiles of all groups, if all are whole.
+    pub whole: Option<[Position; GROUPS]>,
+}
+
+/// Four tiles with consecutive numbers.
+#[derive(Clone, Copy, Debug)]
+pub enum Group {
+    /// Neighbours in a row that lie fully inside the image. The position is that of the first.
+    Whole(Position),
+    /// Any others. Lanes of the last panel may have no tile.
+    Mixed([Option<Position>; FOUR]),
 }
 
 /// Row and column of a tile.

@@ -5,7 +5,7 @@
 //! TILE pixels or in segments where that is given, these in tiles of an Nth of the usual values. The lines are
 //! `evaluate` (loss and gradient, in seconds, and on Linux the most bytes that the process has held since the targets
 //! were there), `step` (of L-BFGS with 100 pairs, on this loss and total variation) and `layers` (each convolution
-//! alone, forward and backward, with the pool where one follows; SIZE is a side).
+//! alone, forward and backward, with the pool where one follows).
 
 use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
@@ -128,7 +128,7 @@ fn serve<B: ConvOps>(weights: &str, size: [usize; 2], how: Option<&str>) -> Resu
                 B::sync(&image.device())?;
                 json!({"seconds": start.elapsed().as_secs_f64(), "loss": first, "peak": peak()})
             }
-            "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size[0])),
+            "layers" => json!(each_layer::<B>(&Vgg19Weights::load(weights)?, size)),
             other => return Err(format!("what is `{other}`?").into()),
         };
         println!("{answer}");
@@ -148,13 +148,13 @@ fn segment_values<B: ConvOps>(how: &str) -> Result<usize, Failure> {
 
 /// Seconds of every convolution up to conv5_1, forward and backward, on random values: with the
 /// channels of the weights, and with what stands between them in a slim network.
-fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
+fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: [usize; 2]) -> Vec<Value> {
     let device = Default::default();
     let mut rows = Vec::new();
     let shapes: Vec<_> = weights.convolutions().iter().map(|c| c.shape).collect();
     for (index, &[channels_out, channels_in, ..]) in shapes.iter().take(13).enumerate() {
         let layer = Layer::convolution(index);
-        let side = size / layer.stride();
+        let [width, height] = size.map(|side| side / layer.stride());
         let pooled = index + 1 < 16 && Layer::convolution(index + 1).block() != layer.block();
         let epilogue = match pooled {
             true => Epilogue::ReluPool(Pooling::Max),
@@ -171,14 +171,14 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
         if shown != channels_out {
             weights.projection = Some(Tensor::random([shown, channels_out], uniform, &device));
         }
-        let x = Tensor::random([1, channels_in, side, side], uniform, &device);
+        let x = Tensor::random([1, channels_in, height, width], uniform, &device);
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..9 {
             let start = Instant::now();
             let (y, mask) = <B as ConvOps>::convolve(x.clone(), &weights, epilogue, true);
             times[0].push(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            let gradient = B::convolve_backward(y, &weights, epilogue, mask, [side, side]);
+            let gradient = B::convolve_backward(y, &weights, epilogue, mask, [height, width]);
             times[1].push(start.elapsed().as_secs_f64());
             drop(gradient);
         }
@@ -186,9 +186,9 @@ fn each_layer<B: ConvOps>(weights: &Vgg19Weights, size: usize) -> Vec<Value> {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         });
-        let multiplications = 9 * channels_in * channels_out * side * side;
+        let multiplications = 9 * channels_in * channels_out * height * width;
         rows.push(json!({
-            "layer": layer.to_string(), "pool": pooled, "side": side,
+            "layer": layer.to_string(), "pool": pooled, "width": width,
             "multiplications": multiplications, "forward": forward, "backward": backward,
         }));
     }

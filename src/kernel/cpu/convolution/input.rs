@@ -7,7 +7,7 @@ use crate::kernel::cpu::lanes::{Lanes, NR};
 use crate::kernel::cpu::masks::{NeighborMasks, gather_masks};
 use crate::kernel::cpu::microkernel::{K_BLOCK, Left, MR, Output, Right, matmul};
 use crate::kernel::cpu::patches::{
-    POOLED_PATCH, Patch, PatchOffsets, Pixels, Plane, gather, prefetch_patches,
+    POOLED_PATCH, PatchCopies, PatchOffsets, Pixels, prefetch_patches,
 };
 use crate::kernel::cpu::tiles::{PATCH, Panel};
 use crate::kernel::cpu::winograd::transform_patch;
@@ -29,7 +29,7 @@ impl Pass<'_> {
         pitch: usize,
     ) {
         let grid = self.geometry.grid();
-        let mut patch: Patch = [[Lanes::ZERO; PATCH]; PATCH];
+        let mut copies = PatchCopies::new();
         let (backward, masks) = match self.direction {
             Direction::Forward { .. } => (false, None),
             Direction::Backward { masks } => (true, masks),
@@ -44,7 +44,7 @@ impl Pass<'_> {
         let offsets = PatchOffsets::new(panel, pooled.is_some());
         for channel in 0..depth {
             let index = image * depth + channel;
-            let pixels = self.pixels(panel, &offsets, index * size, size, pooled, &mut patch);
+            let pixels = self.pixels(panel, &offsets, index * size, size, pooled, &mut copies);
             let points = &mut points[channel..];
             if backward {
                 if let Some(masks) = masks {
@@ -85,11 +85,11 @@ impl Pass<'_> {
         let count = side * side;
         let row_pitch = rows + 1;
         let (gradients, before) = scratch.split_at_mut(count * row_pitch);
-        let mut patch: Patch = [[Lanes::ZERO; PATCH]; PATCH];
+        let mut copies = PatchCopies::new();
         let offsets = PatchOffsets::new(panel, pooled);
         for row in 0..rows {
             let start = (image * rows + row) * size;
-            let pixels = self.pixels(panel, &offsets, start, size, factor, &mut patch);
+            let pixels = self.pixels(panel, &offsets, start, size, factor, &mut copies);
             for x in (0..NR).step_by(S::F32_LANES) {
                 for i in 0..side {
                     let values = pixels.row(simd, distinct(i), x);
@@ -149,37 +149,23 @@ impl Pass<'_> {
         }
     }
 
-    /// The pixels under a panel's tiles, in the plane of `size` values that begins at `start`: read in
-    /// place if possible, else copied to `patch`.
+    /// The pixels under a panel's tiles, in the plane of `size` values that begins at `start`.
     #[inline(always)]
     fn pixels<'p>(
         &self,
         panel: &Panel,
-        offsets: &'p Option<PatchOffsets>,
+        offsets: &'p PatchOffsets,
         start: usize,
         size: usize,
         pooled: Option<f32>,
-        patch: &'p mut Patch,
+        copies: &'p mut PatchCopies,
     ) -> Pixels<'p> {
         let ahead = self.input[start..]
             .as_ptr()
             .wrapping_add(PREFETCH_CHANNELS * size);
         prefetch_patches(panel, ahead, pooled.is_some());
-        let in_place = offsets.as_ref().and_then(|offsets| {
-            Pixels::in_place(offsets, self.input, start, pooled.unwrap_or(1.0))
-        });
-        match in_place {
-            Some(pixels) => pixels,
-            None => {
-                let values = &self.input[start..][..size];
-                let plane = match pooled {
-                    Some(factor) => Plane::Pooled(values, factor),
-                    None => Plane::Whole(values),
-                };
-                gather(panel, plane, patch);
-                Pixels::Gathered(patch)
-            }
-        }
+        let factor = pooled.unwrap_or(1.0);
+        offsets.pixels(self.input, start, factor, copies)
     }
 
     /// Side of a patch in the gradient: smaller after a pool.
