@@ -154,7 +154,7 @@ impl<B: Backend> Features<B> {
         self.precision
     }
 
-    fn response(&self, layer: Layer) -> &Response<B> {
+    pub(super) fn response(&self, layer: Layer) -> &Response<B> {
         match self.responses.iter().find(|(known, _)| *known == layer) {
             Some((_, response)) => response,
             None => panic!("{layer} was not among the layers asked for"),

@@ -373,8 +373,8 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         Ok(Features::with_responses(found, distances, self.precision))
     }
 
-    /// Those of some steps that are computed as segments, for an image of `size` (height and width); none
-    /// without a number of `values`, see [`Reading::segment_values`].
+    /// Those of some steps that are computed as segments, for an image of `size` (height and width), see
+    /// [`Reading::segment_values`].
     pub(crate) fn segments(
         &self,
         size: [usize; 2],
@@ -382,8 +382,12 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         taps: &[Tap],
         values: Option<usize>,
     ) -> Vec<Segment> {
-        let Some(values) = values else {
-            return Vec::new();
+        // Without a number of values only the first block of a large image: its responses are the largest of
+        // all, and cost the least to compute once more.
+        let first_block = steps.partition_point(|step| step.convolution.block() == 1);
+        let (values, least, last) = match values {
+            Some(values) => (values, 0, steps.len()),
+            None => (B::SEGMENT_VALUES, LARGE * B::SEGMENT_VALUES, first_block),
         };
         let widths = self.widths();
         let shape = |(step, width): (&Step, &Width)| StageShape {
@@ -393,18 +397,20 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
         // What lies beyond the border of the image is the first convolution's alone.
         let mut first = usize::from(self.padding != Padding::Zero);
         let mut segments = Vec::new();
-        while first < steps.len() {
+        while first < last {
             let stride = steps[first].convolution.stride();
-            let end = first + segment_of(&steps[first..], taps);
+            let end = first + segment_of(&steps[first..last], taps);
             let shapes = steps[first..end].iter().zip(&widths[first..end]).map(shape);
             let shapes: Vec<StageShape> = shapes.collect();
-            let tiles = segment_tiles(size.map(|side| side / stride), &shapes, values);
+            let size = size.map(|side| side / stride);
+            let tiles = segment_tiles(size, &shapes, values);
+            let is_large = largest_response(Rect::whole(size), &shapes) > least;
             // In one tile there is nothing to save.
-            if end > first && tiles.len() > 1 {
+            if end > first && tiles.len() > 1 && is_large {
                 segments.push(Segment {
                     steps: first..end,
                     values,
-                    tile_values: largest_response(Tile::largest(&tiles), &shapes),
+                    tile_values: largest_response(Tile::largest(&tiles).window, &shapes),
                 });
             }
             first = end.max(first + 1);
@@ -501,6 +507,10 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
     }
 }
 
+/// The first block of an image is a segment in any case if its responses have more values than this many
+/// tiles: that costs one or two hundredths of the time, and of a large image a quarter of the memory less.
+const LARGE: usize = 4;
+
 /// Steps that are computed as a segment, see [`segment_of`].
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -518,8 +528,10 @@ pub(crate) struct Reading<'a, B: Backend> {
     pub taps: &'a [Tap],
     /// The distances of those that are [read by them](Tap::distances), with targets for `area`.
     pub distances: &'a [SquaredDistance<B>],
-    /// Whether the network is computed in segments, so that of a large image no more is kept than is read:
-    /// less memory, and more time. About how many values a response has within a tile of a segment.
+    /// Whether the whole network is computed in segments, so that of a large image no more is kept than is
+    /// read: less memory, and more time. About how many values a response has within a tile of a segment.
+    /// Without it, only the first block of an image is one whose responses have more than [`LARGE`] times
+    /// [`SEGMENT_VALUES`](kernel::StyleBackend::SEGMENT_VALUES).
     pub segment_values: Option<usize>,
     /// The pixels whose moments are read.
     pub area: Rect,
@@ -608,4 +620,77 @@ fn same_size_convolution<B: Backend>(layer: Convolution, device: &B::Device) -> 
         Param::initialized(ParamId::new(), Tensor::from_data(bias, device))
     });
     convolution
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+
+    /// A network whose first block has eight channels.
+    fn encoder() -> Vgg19<Flex> {
+        Vgg19::from_weights(Vgg19Weights::random(8, 1), &Default::default())
+    }
+
+    /// The steps of the segments of a square image, if no number of values is asked for.
+    fn segments(encoder: &Vgg19<Flex>, side: usize, taps: &[Tap]) -> Vec<Range<usize>> {
+        let steps = steps_to(taps.iter().map(|tap| tap.layer).max());
+        let segments = encoder.segments([side, side], &steps, taps, None);
+        segments.into_iter().map(|segment| segment.steps).collect()
+    }
+
+    #[test]
+    fn the_first_block_of_a_large_image_is_a_segment() {
+        let encoder = encoder();
+        let gram = |layer| Tap::moments(layer, Moments::Gram);
+        let taps = [
+            gram(Layer::RELU1_1),
+            gram(Layer::RELU2_1),
+            gram(Layer::RELU3_1),
+        ];
+        let large = (LARGE * <Flex as kernel::StyleBackend>::SEGMENT_VALUES / 8).isqrt();
+        assert!(segments(&encoder, large, &taps).is_empty());
+        assert_eq!(segments(&encoder, large + 1, &taps), [0..2]);
+        // Not if its features are read, or if it ends with its first convolution.
+        let features = [Tap::features(Layer::RELU1_1), gram(Layer::RELU2_1)];
+        assert!(segments(&encoder, 2 * large, &features).is_empty());
+        assert!(segments(&encoder, 2 * large, &taps[..1]).is_empty());
+        let replicated = encoder.with_padding(Padding::Replicate);
+        assert!(segments(&replicated, 2 * large, &taps).is_empty());
+    }
+
+    #[test]
+    fn moments_are_those_of_the_features() {
+        let encoder = encoder();
+        let device = Default::default();
+        let image = Tensor::random([1, 3, 83, 70], Distribution::Uniform(0.0, 1.0), &device);
+        let layers = [Layer::RELU1_1, Layer::RELU2_1];
+        let taps = layers.map(|layer| Tap::moments(layer, Moments::GramAndMean));
+        let area = Rect::whole([83, 70]);
+        let reading = Reading {
+            taps: &taps,
+            distances: &[],
+            segment_values: None,
+            area,
+            seen: area,
+        };
+        let found = encoder.read(image.clone(), reading).unwrap();
+        let expected = encoder.features(image, &layers).unwrap();
+        assert!(matches!(found.response(layers[0]), Response::Moments(_)));
+        for layer in layers {
+            let tolerance = Tolerance::<f32>::relative(1e-4);
+            let gram = expected.gram(layer).into_data();
+            found
+                .gram(layer)
+                .into_data()
+                .assert_approx_eq(&gram, tolerance);
+            let mean = expected.mean(layer).into_data();
+            found
+                .mean(layer)
+                .into_data()
+                .assert_approx_eq(&mean, tolerance);
+        }
+    }
 }

@@ -107,12 +107,12 @@ fn halo(stages: &[StageShape]) -> usize {
     })
 }
 
-/// Values of the largest response within a tile.
-pub(crate) fn largest_response(tile: Tile, stages: &[StageShape]) -> usize {
+/// Values of the largest response to the pixels of a tile's window.
+pub(crate) fn largest_response(window: Rect, stages: &[StageShape]) -> usize {
     let mut stride = 1;
     let responses = stages.iter().map(|stage| {
         stride *= stage.epilogue.stride();
-        stage.channels * tile.window.at_stride(stride).count()
+        stage.channels * window.at_stride(stride).count()
     });
     responses.max().unwrap_or(0)
 }

@@ -185,7 +185,7 @@ fn tiles_are_as_large_as_they_may_be() {
     let shapes = [stage(8).shape(), stage(4).shape()];
     let most = 1 << 16;
     let tiles = segment::tiles([1000, 700], &shapes, most);
-    let values = segment::largest_response(Tile::largest(&tiles), &shapes);
+    let values = segment::largest_response(Tile::largest(&tiles).window, &shapes);
     assert!(values <= most * 2 && values >= most / 2, "{values}");
     let windows: usize = tiles.iter().map(|tile| tile.window.count()).sum();
     assert!(windows < 700_000 * 3 / 2, "{windows}");
