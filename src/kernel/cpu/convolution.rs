@@ -28,10 +28,12 @@ use tasks::{Task, divide};
 
 /// Panels of a block: few enough for the second-level cache, enough to read the kernel seldom.
 const PANELS: usize = 2;
-/// The same with AVX-512, whose registers hold a whole panel, where the kernel is large.
-const WIDE_PANELS: usize = 4;
+/// The same where the kernel is large.
+const MORE_PANELS: usize = 4;
 /// Up to this many values, a kernel stays in the cache and may be read often.
-const SMALL_KERNEL: usize = 1 << 18;
+const SMALL_KERNEL: usize = 1 << 23;
+/// The same with AVX-512, whose registers hold four panels, all multiplied with one reading of the kernel.
+const SMALL_KERNEL_WIDE: usize = 1 << 18;
 /// Output channels of a group, to which the epilogue is applied at once.
 const GROUP: usize = 8 * MR;
 /// Distance of two pixels of a group's channels: one more than the channels, so that pixels do not
@@ -254,10 +256,10 @@ impl Pass<'_> {
     /// Divides the work into tasks, each a block of panels and a range of output channels, and does
     /// them on all threads.
     fn run(&self, channels: usize) {
-        let mut panels_at_once = dispatch(PanelsAtOnce);
-        if self.packed.len() <= SMALL_KERNEL {
-            panels_at_once = panels_at_once.min(PANELS);
-        }
+        let mut panels_at_once = match self.packed.len() <= dispatch(SmallKernel) {
+            true => PANELS,
+            false => MORE_PANELS,
+        };
         let panels = self.geometry.grid().panels();
         let threads = rayon::current_num_threads();
         // A projection needs all channels at once, so there only blocks are made smaller.
@@ -288,17 +290,17 @@ impl Pass<'_> {
     }
 }
 
-/// The number of panels of a block on this machine.
-struct PanelsAtOnce;
+/// The values of a small kernel on this machine.
+struct SmallKernel;
 
-impl WithSimd for PanelsAtOnce {
+impl WithSimd for SmallKernel {
     type Output = usize;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> usize {
         match S::F32_LANES {
-            NR => WIDE_PANELS,
-            _ => PANELS,
+            NR => SMALL_KERNEL_WIDE,
+            _ => SMALL_KERNEL,
         }
     }
 }
