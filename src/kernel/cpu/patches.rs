@@ -77,86 +77,7 @@ impl PatchOffsets {
         }
         offsets
     }
-}
 
-/// For each row of the patches of four tiles the first `side` pixels of each, in the places where
-/// they would be if the tiles were neighbours; [`NEXT`] values further on the other two.
-#[derive(Clone, Copy, Debug)]
-struct GroupCopy([[f32; 2 * NEXT]; PATCH]);
-
-/// Values for the first pixels in a row of a copy.
-const NEXT: usize = FOUR * TILE;
-
-impl GroupCopy {
-    /// Copies `SPAN = SIDE + 2` rows and columns of the plane for each tile, with zeros outside.
-    #[inline(never)]
-    fn fill<const SIDE: usize, const SPAN: usize>(
-        &mut self,
-        tiles: [Option<Position>; FOUR],
-        grid: Grid,
-        plane: &[f32],
-    ) {
-        for (t, tile) in tiles.into_iter().enumerate() {
-            let Some(tile) = tile else { continue };
-            for i in 0..SPAN {
-                // One row above the tile; beyond `usize` at the upper edge.
-                let y = (SIDE * tile.row + i).wrapping_sub(1);
-                let mut pixels = [0.0; SPAN];
-                if y < grid.height {
-                    let row = &plane[y * grid.width..][..grid.width];
-                    let x = SIDE * tile.column;
-                    match row.get(x.wrapping_sub(1)..) {
-                        Some(there) if there.len() >= SPAN => copy::<SPAN>(there, &mut pixels),
-                        _ => {
-                            let left = usize::from(x == 0);
-                            let there = row.get(x + left - 1..).unwrap_or(&[]);
-                            for i in 0..there.len().min(SPAN - left) {
-                                pixels[left + i] = there[i];
-                            }
-                        }
-                    }
-                }
-                let row = &mut self.0[i][SIDE * t..];
-                copy::<SIDE>(&pixels, row);
-                copy::<2>(&pixels[SIDE..], &mut row[NEXT..]);
-            }
-        }
-    }
-}
-
-/// The pixels under the tiles of a panel.
-#[derive(Clone, Copy, Debug)]
-pub enum Pixels<'a> {
-    /// Computed, row by row: six rows of six pixels, or four rows of four values of a pool's output.
-    Computed(&'a [Lanes]),
-    /// Read in place, in the plane that begins at the pointer. A pool's output is multiplied by the
-    /// factor.
-    InPlace(&'a PatchOffsets, *const f32, f32),
-    /// The same, with copies of some groups.
-    Copied(&'a PatchOffsets, &'a PatchCopies, f32),
-}
-
-/// Copies of the patches of groups that cannot be read in place.
-#[derive(Clone, Copy, Debug)]
-pub struct PatchCopies {
-    copies: [GroupCopy; GROUPS],
-    /// Where each row of each group begins, in the plane or in a copy.
-    rows: [[*const f32; GROUPS]; PATCH],
-    /// The distance to the pixels under the next tile, for each group.
-    next: [usize; GROUPS],
-}
-
-impl PatchCopies {
-    pub fn new() -> Self {
-        Self {
-            copies: [GroupCopy([[0.0; 2 * NEXT]; PATCH]); GROUPS],
-            rows: [[ZEROS.as_ptr(); GROUPS]; PATCH],
-            next: [NEXT; GROUPS],
-        }
-    }
-}
-
-impl PatchOffsets {
     /// The pixels of the plane that begins at `start`, times the factor. What cannot be read in place,
     /// within `planes`, is copied.
     #[inline(always)]
@@ -213,6 +134,83 @@ impl PatchOffsets {
                 rows[i][group] = copy.0[row].as_ptr();
             }
             next[group] = NEXT;
+        }
+    }
+}
+
+/// The pixels under the tiles of a panel.
+#[derive(Clone, Copy, Debug)]
+pub enum Pixels<'a> {
+    /// Computed, row by row: six rows of six pixels, or four rows of four values of a pool's output.
+    Computed(&'a [Lanes]),
+    /// Read in place, in the plane that begins at the pointer. A pool's output is multiplied by the
+    /// factor.
+    InPlace(&'a PatchOffsets, *const f32, f32),
+    /// The same, with copies of some groups.
+    Copied(&'a PatchOffsets, &'a PatchCopies, f32),
+}
+
+/// Copies of the patches of groups that cannot be read in place.
+#[derive(Debug)]
+pub struct PatchCopies {
+    copies: [GroupCopy; GROUPS],
+    /// Where each row of each group begins, in the plane or in a copy.
+    rows: [[*const f32; GROUPS]; PATCH],
+    /// The distance to the pixels under the next tile, for each group.
+    next: [usize; GROUPS],
+}
+
+impl PatchCopies {
+    pub fn new() -> Self {
+        Self {
+            copies: [GroupCopy([[0.0; 2 * NEXT]; PATCH]); GROUPS],
+            rows: [[ZEROS.as_ptr(); GROUPS]; PATCH],
+            next: [NEXT; GROUPS],
+        }
+    }
+}
+
+/// For each row of the patches of four tiles the first `side` pixels of each, in the places where
+/// they would be if the tiles were neighbours; [`NEXT`] values further on the other two.
+#[derive(Clone, Copy, Debug)]
+struct GroupCopy([[f32; 2 * NEXT]; PATCH]);
+
+/// Values for the first pixels in a row of a copy.
+const NEXT: usize = FOUR * TILE;
+
+impl GroupCopy {
+    /// Copies `SPAN = SIDE + 2` rows and columns of the plane for each tile, with zeros outside.
+    #[inline(never)]
+    fn fill<const SIDE: usize, const SPAN: usize>(
+        &mut self,
+        tiles: [Option<Position>; FOUR],
+        grid: Grid,
+        plane: &[f32],
+    ) {
+        for (t, tile) in tiles.into_iter().enumerate() {
+            let Some(tile) = tile else { continue };
+            for i in 0..SPAN {
+                // One row above the tile; beyond `usize` at the upper edge.
+                let y = (SIDE * tile.row + i).wrapping_sub(1);
+                let mut pixels = [0.0; SPAN];
+                if y < grid.height {
+                    let row = &plane[y * grid.width..][..grid.width];
+                    let x = SIDE * tile.column;
+                    match row.get(x.wrapping_sub(1)..) {
+                        Some(there) if there.len() >= SPAN => copy::<SPAN>(there, &mut pixels),
+                        _ => {
+                            let left = usize::from(x == 0);
+                            let there = row.get(x + left - 1..).unwrap_or(&[]);
+                            for i in 0..there.len().min(SPAN - left) {
+                                pixels[left + i] = there[i];
+                            }
+                        }
+                    }
+                }
+                let row = &mut self.0[i][SIDE * t..];
+                copy::<SIDE>(&pixels, row);
+                copy::<2>(&pixels[SIDE..], &mut row[NEXT..]);
+            }
         }
     }
 }
