@@ -318,15 +318,7 @@ impl<B: kernel::StyleBackend> Vgg19<B> {
     ) -> Result<Features<B>, EncoderError> {
         let [_, _, height, width] = image.dims();
         let taps: Vec<Tap> = taps.iter().map(|&layer| Tap::features(layer)).collect();
-        let area = Rect::whole([height, width]);
-        let reading = Reading {
-            taps: &taps,
-            distances: &[],
-            segment_values: None,
-            area,
-            seen: area,
-        };
-        self.read(image, reading)
+        self.read(image, Reading::whole(&taps, [height, width]))
     }
 
     /// [`features`](Self::features) of which no more is kept than is read.
@@ -540,6 +532,20 @@ pub(crate) struct Reading<'a, B: Backend> {
     pub seen: Rect,
 }
 
+impl<'a, B: Backend> Reading<'a, B> {
+    /// Layers of a whole image of `size` (height and width), compared with nothing.
+    fn whole(taps: &'a [Tap], size: [usize; 2]) -> Self {
+        let area = Rect::whole(size);
+        Self {
+            taps,
+            distances: &[],
+            segment_values: None,
+            area,
+            seen: area,
+        }
+    }
+}
+
 /// The responses so far.
 struct Responses<'a, B: Backend> {
     reading: Reading<'a, B>,
@@ -669,14 +675,7 @@ mod tests {
         let image = Tensor::random([1, 3, 83, 70], Distribution::Uniform(0.0, 1.0), &device);
         let layers = [Layer::RELU1_1, Layer::RELU2_1];
         let taps = layers.map(|layer| Tap::moments(layer, Moments::GramAndMean));
-        let area = Rect::whole([83, 70]);
-        let reading = Reading {
-            taps: &taps,
-            distances: &[],
-            segment_values: None,
-            area,
-            seen: area,
-        };
+        let reading = Reading::whole(&taps, [83, 70]);
         let found = encoder.read(image.clone(), reading).unwrap();
         let expected = encoder.features(image, &layers).unwrap();
         assert!(matches!(found.response(layers[0]), Response::Moments(_)));

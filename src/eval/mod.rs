@@ -129,7 +129,7 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     /// The same evaluator computing the network in segments, where the image is computed whole: less memory,
     /// and more time. Within them no response has many more than `values`, such as
     /// [`SEGMENT_VALUES`](StyleBackend::SEGMENT_VALUES); the fewer, the less memory and the more time. Tiles
-    /// are computed so anyway.
+    /// are computed so anyway, and so is the first block of a large image, which costs little.
     pub fn with_segments(mut self, values: Option<usize>) -> Self {
         self.segment_values = values;
         self
