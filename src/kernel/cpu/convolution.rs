@@ -262,14 +262,11 @@ impl Pass<'_> {
         };
         let panels = self.geometry.grid().panels();
         let threads = rayon::current_num_threads();
-        // A projection needs all channels at once, so there only blocks are made smaller.
-        let most_ranges = match self.forward_projection() {
-            Some(_) => 1,
-            None => channels.div_ceil(MR),
-        };
+        let mut most_ranges = channels.div_ceil(MR);
         if self.forward_projection().is_some() {
-            let share = panels.div_ceil(threads);
-            panels_at_once = panels_at_once.min(share.max(1));
+            // A projection needs all channels at once, so only blocks are made smaller.
+            most_ranges = 1;
+            panels_at_once = panels_at_once.min(panels.div_ceil(threads).max(1));
         }
         let tasks = divide(panels, panels_at_once, channels, most_ranges, threads);
         // Each thread takes the next task in turn, so that one that is held up holds up no more than one.

@@ -16,7 +16,7 @@ pub(super) struct Task {
 
 /// Divides panels into blocks of at most `panels_at_once`. Blocks that are left when every thread has
 /// had the same number of them are divided into ranges of channels: as many as let the threads end
-/// together, but few, since each range transforms all patches of its block again.
+/// together, `most_ranges` at most, but few, since each transforms all patches of its block again.
 pub(super) fn divide(
     panels: usize,
     panels_at_once: usize,
