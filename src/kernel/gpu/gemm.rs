@@ -12,6 +12,9 @@ pub const DEPTH: usize = 16;
 /// Units of a cube; each has 8 × 8 results in registers.
 pub const UNITS: usize = 64;
 
+/// Rows and terms of [`multiply_few`], at most.
+pub const FEW: usize = 4;
+
 /// What [`multiply`] multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Product {
@@ -170,8 +173,66 @@ pub fn multiply<F: Float, O: Float>(
     }
 }
 
+/// [`multiply`] for at most [`FEW`] rows and terms, such as colours: a unit computes all rows of `N` positions.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub fn multiply_few<F: Float, N: Size>(
+    a: &Array<F>,
+    b: &Array<Vector<F, N>>,
+    bias: ComptimeOption<Array<F>>,
+    y: &mut Array<Vector<F, N>>,
+    vectors: usize,
+    images: usize,
+    #[comptime] rows: usize,
+    #[comptime] terms: usize,
+    #[comptime] transposed: bool,
+    #[comptime] accumulate: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let (image, at) = (ABSOLUTE_POS / vectors, ABSOLUTE_POS % vectors);
+    if image < images {
+        let size = N::value();
+        let mut loaded = Sequence::<Vector<F, N>>::new();
+        #[unroll]
+        for term in 0..terms {
+            loaded.push(b[(image * terms + term) * vectors + at]);
+        }
+        #[unroll]
+        for row in 0..rows {
+            let to = (image * rows + row) * vectors + at;
+            let offset = bias_of::<F>(&bias, row);
+            let mut results = Vector::<F, N>::empty();
+            #[unroll]
+            for k in 0..size {
+                let mut sum = offset;
+                #[unroll]
+                for term in 0..terms {
+                    let index = if comptime!(transposed) {
+                        comptime!(term * rows + row)
+                    } else {
+                        comptime!(row * terms + term)
+                    };
+                    let value = f32::cast_from(loaded.index(term)[k]);
+                    sum += f32::cast_from(a[index]) * value;
+                }
+                results[k] = F::cast_from(sum);
+            }
+            if comptime!(accumulate) {
+                results += y[to];
+            }
+            y[to] = results;
+        }
+    }
+}
+
+/// Values that a cube of [`sum_gram`] computes, and the parts of their sums.
+pub const SUMMED: usize = 32;
+const PARTS: usize = 8;
+/// Units of a cube of [`sum_gram`].
+pub const SUM_UNITS: usize = SUMMED * PARTS;
+
 /// Gram matrices from the partial sums of their tiles on and above the diagonal, `[splits, batch ·
-/// channels · channels]`, times `scale`.
+/// channels · channels]`, times `scale`. A cube computes [`SUMMED`] values, whose sums it divides into parts.
 #[cube(launch_unchecked)]
 pub fn sum_gram<F: Float>(
     partial: &Array<f32>,
@@ -181,18 +242,31 @@ pub fn sum_gram<F: Float>(
     scale: f32,
     #[define(F)] _dtype: StorageType,
 ) {
-    if ABSOLUTE_POS < grams.len() {
+    let mut sums = SharedMemory::<f32>::new(SUM_UNITS);
+    let unit = UNIT_POS as usize;
+    let part = unit / SUMMED;
+    let cube = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let value = cube * SUMMED + unit % SUMMED;
+    let mut sum = 0.0f32;
+    if value < grams.len() {
         let matrix = channels * channels;
-        let image = ABSOLUTE_POS / matrix;
-        let (row, column) = (ABSOLUTE_POS % matrix / channels, ABSOLUTE_POS % channels);
-        let mut at = ABSOLUTE_POS;
+        let image = value / matrix;
+        let (row, column) = (value % matrix / channels, value % channels);
+        let mut at = value;
         if row / SIDE > column / SIDE {
             at = image * matrix + column * channels + row;
         }
-        let mut sum = 0.0f32;
-        for split in 0..splits {
+        for split in range_stepped(part, splits, PARTS) {
             sum += partial[split * grams.len() + at];
         }
-        grams[ABSOLUTE_POS] = F::cast_from(scale * sum);
+    }
+    sums[unit] = sum;
+    sync_cube();
+    if part == 0 && value < grams.len() {
+        #[unroll]
+        for other in 1..PARTS {
+            sum += sums[comptime!(other * SUMMED) + unit];
+        }
+        grams[value] = F::cast_from(scale * sum);
     }
 }

@@ -64,6 +64,57 @@ pub fn input_value<F: Float>(
     value
 }
 
+/// [`input_value`] at `N` adjacent positions of a row.
+///
+/// The vectors divide the width; those of a gradient before a pool have as many or half as many values.
+#[cube]
+pub fn input_values<F: Float, G: Size, N: Size>(
+    values: &Array<Vector<F, G>>,
+    mask: &ComptimeOption<Array<u32>>,
+    plane: usize,
+    y: usize,
+    x: usize,
+    height: usize,
+    width: usize,
+    #[comptime] undo: Epilogue,
+) -> Array<f32> {
+    let pooled = comptime!(matches!(undo, Epilogue::ReluPool(_)));
+    let size = N::value();
+    let of_values = G::value();
+    let mut index = (plane * height + y) * width + x;
+    let mut exists = true.runtime();
+    if comptime!(pooled) {
+        // An odd last row or column has no part in the pool.
+        let (rows, columns) = (height / 2, width / 2);
+        index = (plane * rows + y / 2) * columns + x / 2;
+        exists = y / 2 < rows && x / 2 < columns;
+    }
+    let mut found = Array::<f32>::new(size);
+    #[unroll]
+    for k in 0..size {
+        found[k] = 0.0;
+    }
+    if exists {
+        let loaded = values[index / of_values];
+        let mut bits = 0xffff_ffffu32.runtime();
+        if comptime!(undo != Epilogue::None) {
+            #[comptime]
+            if let ComptimeOption::Some(mask) = mask {
+                bits = mask[mask_word(plane, y, x, height, width)] >> (y % 4 * 8 + x % 8) as u32;
+            }
+        }
+        #[unroll]
+        for k in 0..size {
+            let mut value = f32::cast_from(loaded[comptime!(k * of_values / size)]);
+            if comptime!(undo == Epilogue::ReluPool(Pooling::Average)) {
+                value *= 0.25;
+            }
+            found[k] = select((bits >> comptime!(k as u32)) & 1 == 1, value, 0.0);
+        }
+    }
+    found
+}
+
 /// A bit of a word; set where there is no mask.
 #[cube]
 fn passes(mask: &ComptimeOption<Array<u32>>, word: usize, bit: u32) -> bool {

@@ -1,5 +1,6 @@
-//! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32, f16 or bf16, the sums in single
-//! precision. For CUDA from compute capability 8.0 on.
+//! Convolutions on tensor cores, 3×3 and 1×1: the factors in TF32, the sums in single precision. For CUDA
+//! from compute capability 8.0 on. Faster, for factors of half the size, is [`super::conv_halves`], and for one tap
+//! [`super::product_async`].
 //!
 //! With `split` a factor in single precision is the sum of two in TF32, and three of their four products
 //! are added: the precision of single, at a third of the speed. Tensor cores cut off instead of rounding,
@@ -7,11 +8,10 @@
 //!
 //! An implicit matrix product without its matrix: rows are output channels, columns are pixels, and the
 //! sum runs over input channels and taps. A cube copies the pixels of its tile, with their border, to
-//! shared memory for 64 bytes of input channels at a time (16 of TF32, 32 of f16 or bf16), rounded to the
-//! type of the factors and channels innermost, and uses them for all taps. The weights come from
-//! global memory in the order in which the units of a plane take them ([`super::pack`]).
+//! shared memory for 16 input channels at a time, rounded to the type of the factors and channels innermost,
+//! and uses them for all taps. The weights come from global memory in the order in which the units of a plane take them ([`super::pack`]).
 //!
-//! Fragments are those of `mma.sync.m16n8k8` (TF32) and `m16n8k16` (f16 and bf16; PTX ISA, "Matrix fragments").
+//! Fragments are those of `mma.sync.m16n8k8` (of halves `m16n8k16`; PTX ISA, "Matrix fragments").
 //! Unit `4·g + t` of a plane has rows `g` and `g + 8` and columns `2t` and `2t + 1` of a result of 16
 //! channels × 8 pixels. The sum may take its terms in any order: unit `t` takes adjacent channels, so
 //! that it loads those of two products at once, 16 bytes. Four results are four rows of 8 columns, the
@@ -23,7 +23,6 @@ use cubecl::prelude::*;
 
 use super::conv::bias_of;
 use super::epilogue::{largest, relu, write_mask};
-use super::scale::scale;
 use crate::kernel::{Epilogue, Pooling};
 
 /// Sides of a cube of tensor-core convolutions.
@@ -40,6 +39,21 @@ pub struct MmaTile {
 }
 
 impl MmaTile {
+    /// See the fields.
+    pub fn new(
+        fragments: usize,
+        blocks: usize,
+        planes_of_channels: usize,
+        planes_of_rows: usize,
+    ) -> Self {
+        Self {
+            fragments,
+            blocks,
+            planes_of_channels,
+            planes_of_rows,
+        }
+    }
+
     /// Output channels of a cube.
     pub fn channels(self) -> usize {
         16 * self.fragments * self.planes_of_channels
@@ -70,6 +84,9 @@ impl MmaTile {
     }
 }
 
+/// Input channels between two barriers.
+const DEPTH: usize = 16;
+
 /// Which part of the input a cube takes, and how.
 #[derive(CubeType, Clone)]
 struct Source {
@@ -89,21 +106,17 @@ struct Source {
 
 /// The convolution of `x`, `[batch, channels_in, height, width]`; with `accumulate` added to `y`.
 ///
-/// With `magnitudes` of the input ([`super::scale`]) it is scaled, and word `inverse_at` of the weights is
-/// the inverse of their own scale. Weights begin at vector `weights_start`, those of each image of the batch
-/// `weights_per_image` further.
+/// Weights begin at vector `weights_start`, those of each image of the batch `weights_per_image` further.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     x: &Array<F>,
-    magnitudes: ComptimeOption<Array<f32>>,
     weights: &Array<Vector<u32, Const<4>>>,
     bias: ComptimeOption<Array<F>>,
     y: &mut Array<Vector<F, N>>,
     mut mask: ComptimeOption<Array<u32>>,
     weights_start: usize,
     weights_per_image: usize,
-    inverse_at: usize,
     channels_in: usize,
     channels_out: usize,
     height: usize,
@@ -115,11 +128,7 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     #[comptime] split: bool,
     #[define(F, S, E)] _dtypes: [StorageType; 3],
 ) {
-    let bytes = E::type_size();
-    let per_word = comptime!(4 / bytes);
-    let size!(W) = per_word;
-    let product = MmaDefinition::<E, E, f32>::new(16usize, 8usize, comptime!(8 * per_word));
-    let depth = comptime!(16 * per_word);
+    let product = MmaDefinition::<E, E, f32>::new(16usize, 8usize, 8usize);
     let border = comptime!(taps / 9);
     let patch_width = comptime!(tile.columns() + 2 * border);
     let pixels = comptime!(patch_width * (tile.rows() + 2 * border));
@@ -158,23 +167,14 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
     let (g, t) = (lane / 4, lane % 4);
 
     let mut sums = zeros(results);
-    let mut input_scale = 1.0f32;
-    let mut inverse = 1.0f32;
-    #[comptime]
-    if let ComptimeOption::Some(magnitudes) = &magnitudes {
-        let (scale, input_inverse) = scale(magnitudes);
-        input_scale = scale;
-        inverse = input_inverse * f32::reinterpret(weights[inverse_at / 4][0]);
-    }
-    let scaled = magnitudes.is_some();
 
     #[unroll]
     for stage in 0..stages {
         let task = unit + comptime!(stage * units);
-        let values = read_pixel::<F, W>(x, task, 0, &source);
-        write_pixel::<S, W>(&values, &mut patch, task, 0, input_scale, pixels, scaled);
+        let values = read_pixel::<F>(x, task, 0, &source);
+        write_pixel::<S>(&values, &mut patch, task, 0, pixels);
     }
-    let steps = channels_in.div_ceil(depth);
+    let steps = channels_in.div_ceil(DEPTH);
     let first = cube * fragments;
     // Weights of a fragment for all taps of all steps are contiguous.
     let start =
@@ -205,8 +205,8 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
             #[unroll]
             for i in 0..stages_per_tap {
                 let task = first_task + comptime!(i * units);
-                let first = (step + 1) * depth;
-                staged.push(read_pixel::<F, W>(x, task, first, &source));
+                let first = (step + 1) * DEPTH;
+                staged.push(read_pixel::<F>(x, task, first, &source));
             }
             let mut staged_weights = Sequence::<Vector<u32, Const<4>>>::new();
             #[unroll]
@@ -233,22 +233,22 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
                 + lane;
             #[unroll]
             for half in 0..2usize {
-                let mut weight_fragments = Sequence::<Array<Vector<E, W>>>::new();
-                let mut weight_rests = Sequence::<Array<Vector<E, W>>>::new();
+                let mut weight_fragments = Sequence::<Array<Vector<E, Const<1>>>>::new();
+                let mut weight_rests = Sequence::<Array<Vector<E, Const<1>>>>::new();
                 #[unroll]
                 for m in 0..tile.fragments {
                     let words = row_weights[tap_weights + comptime!(64 * m + 32 * half)];
-                    weight_fragments.push(fragment::<E, W>(words, 0usize, 4usize, split));
+                    weight_fragments.push(fragment::<E>(words, 0usize, 4usize, split));
                     if comptime!(split) {
-                        weight_rests.push(rest::<E, W>(words, 0usize, 4usize));
+                        weight_rests.push(rest::<E>(words, 0usize, 4usize));
                     }
                 }
                 #[unroll]
                 for n in 0..comptime!(4 * tile.blocks) {
                     let words = *pixel_words.index(n);
-                    let pixels = fragment::<E, W>(words, comptime!(2 * half), 2usize, split);
+                    let pixels = fragment::<E>(words, comptime!(2 * half), 2usize, split);
                     if comptime!(split) {
-                        let rests = rest::<E, W>(words, comptime!(2 * half), 2usize);
+                        let rests = rest::<E>(words, comptime!(2 * half), 2usize);
                         #[unroll]
                         for m in 0..tile.fragments {
                             let part = parts.index_mut(comptime!(m * 4 * tile.blocks + n));
@@ -270,15 +270,7 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
             for i in 0..stages_per_tap {
                 let task = first_task + comptime!(i * units);
                 let next = comptime!(4 * pixels) - buffer;
-                write_pixel::<S, W>(
-                    staged.index(i),
-                    &mut patch,
-                    task,
-                    next,
-                    input_scale,
-                    pixels,
-                    scaled,
-                );
+                write_pixel::<S>(staged.index(i), &mut patch, task, next, pixels);
             }
             #[unroll]
             for stage in 0..weight_stages {
@@ -312,8 +304,8 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
                 for row in 0..4usize {
                     let sum = sums.index(comptime!(m * 4 * tile.blocks + 4 * block + row));
                     let pair = sum[half];
-                    values[comptime!(2 * row)] = fma(pair[0], inverse, offset);
-                    values[comptime!(2 * row + 1)] = fma(pair[1], inverse, offset);
+                    values[comptime!(2 * row)] = pair[0] + offset;
+                    values[comptime!(2 * row + 1)] = pair[1] + offset;
                 }
                 write_quad::<F, N>(
                     &mut values,
@@ -365,24 +357,16 @@ pub fn add(
     }
 }
 
-/// The values of one pixel of a patch for 16 bytes of channels, from channel `first` on; zeros outside
-/// of the image.
+/// Four channels of one pixel of a patch, from channel `first` on; zeros outside of the image.
 #[cube]
-fn read_pixel<F: Float, W: Size>(
-    x: &Array<F>,
-    task: usize,
-    first: usize,
-    source: &Source,
-) -> Array<f32> {
-    let per_word = W::value();
-    let count = comptime!(4 * per_word);
-    let mut values = Array::<f32>::new(count);
+fn read_pixel<F: Float>(x: &Array<F>, task: usize, first: usize, source: &Source) -> Array<f32> {
+    let mut values = Array::<f32>::new(4usize);
     #[unroll]
-    for i in 0..count {
+    for i in 0..4usize {
         values[i] = 0.0;
     }
     let pixel = task % source.pixels;
-    let first = first + task / source.pixels * count;
+    let first = first + task / source.pixels * 4;
     // One border more than the position, so that it is not negative.
     let row = source.top + pixel / source.patch_width;
     let column = source.left + pixel % source.patch_width;
@@ -396,7 +380,7 @@ fn read_pixel<F: Float, W: Size>(
         let plane = source.batch * source.channels + first;
         let start = plane * stride + (row - border) * source.width + column - border;
         #[unroll]
-        for i in 0..count {
+        for i in 0..4usize {
             if first + i < source.channels {
                 values[i] = f32::cast_from(x[start + i * stride]);
             }
@@ -408,30 +392,17 @@ fn read_pixel<F: Float, W: Size>(
 /// Writes what [`read_pixel`] read to shared memory. The four words-of-four of a pixel are permuted, so
 /// that neither writing nor reading has bank conflicts.
 #[cube]
-fn write_pixel<S: Float, W: Size>(
+fn write_pixel<S: Float>(
     values: &Array<f32>,
     patch: &mut SharedMemory<Vector<u32, Const<4>>>,
     task: usize,
     buffer: usize,
-    scale: f32,
     #[comptime] pixels: usize,
-    #[comptime] scaled: bool,
 ) {
-    let per_word = W::value();
     let mut words = Vector::<u32, Const<4>>::empty();
     #[unroll]
     for i in 0..4usize {
-        let mut pair = Vector::<S, W>::empty();
-        #[unroll]
-        for k in 0..per_word {
-            let value = values[comptime!(i * per_word + k)];
-            if comptime!(scaled) {
-                pair[k] = S::cast_from(scale * value);
-            } else {
-                pair[k] = S::cast_from(value);
-            }
-        }
-        words[i] = u32::reinterpret(pair);
+        words[i] = u32::reinterpret(S::cast_from(values[i]));
     }
     if task < comptime!(4 * pixels) {
         let pixel = task % pixels;
@@ -442,20 +413,20 @@ fn write_pixel<S: Float, W: Size>(
 /// Registers of a fragment from some of four words: with `split` from numbers in single precision,
 /// which are rounded to the type of the factors.
 #[cube]
-fn fragment<E: Float, W: Size>(
+fn fragment<E: Float>(
     words: Vector<u32, Const<4>>,
     #[comptime] first: usize,
     #[comptime] count: usize,
     #[comptime] split: bool,
-) -> Array<Vector<E, W>> {
-    let mut fragment = Array::<Vector<E, W>>::new(count);
+) -> Array<Vector<E, Const<1>>> {
+    let mut fragment = Array::<Vector<E, Const<1>>>::new(count);
     #[unroll]
     for i in 0..count {
         let word = words[comptime!(first + i)];
         if comptime!(split) {
             fragment[i] = Vector::new(E::cast_from(f32::reinterpret(word)));
         } else {
-            fragment[i] = Vector::<E, W>::reinterpret(word);
+            fragment[i] = Vector::<E, Const<1>>::reinterpret(word);
         }
     }
     fragment
@@ -463,12 +434,12 @@ fn fragment<E: Float, W: Size>(
 
 /// What rounding leaves of numbers in single precision, rounded too.
 #[cube]
-pub fn rest<E: Float, W: Size>(
+fn rest<E: Float>(
     words: Vector<u32, Const<4>>,
     #[comptime] first: usize,
     #[comptime] count: usize,
-) -> Array<Vector<E, W>> {
-    let mut fragment = Array::<Vector<E, W>>::new(count);
+) -> Array<Vector<E, Const<1>>> {
+    let mut fragment = Array::<Vector<E, Const<1>>>::new(count);
     #[unroll]
     for i in 0..count {
         let value = f32::reinterpret(words[comptime!(first + i)]);
@@ -482,7 +453,7 @@ pub fn rest<E: Float, W: Size>(
 /// and writes them. See [`write_block`](super::epilogue::write_block).
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn write_quad<F: Float, N: Size>(
+pub fn write_quad<F: Float, N: Size>(
     values: &mut Array<f32>,
     y: &mut Array<Vector<F, N>>,
     mask: &mut ComptimeOption<Array<u32>>,

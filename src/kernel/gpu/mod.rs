@@ -1,10 +1,11 @@
 //! Kernels for GPUs, written in CubeCL: one source for CUDA, Vulkan and Metal.
 //!
-//! - [`conv`]: 3×3 convolutions in single precision on every GPU, [`mma`]: on tensor cores, both with
-//!   their epilogue ([`epilogue`]) and, backward, with what undoes it ([`input`])
-//! - [`pack`]: the order of their weights, [`scale`]: the range of half precision
-//! - [`gemm`]: 1×1 convolutions, Gram matrices and their gradients; with tensor cores 1×1 convolutions are
-//!   those of [`mma`], and Gram matrices of [`gram_mma`]
+//! - [`conv`]: 3×3 convolutions in single precision on every GPU, [`mma`] and, of halves, [`conv_halves`]: on
+//!   tensor cores, all with their epilogue ([`epilogue`]) and, backward, with what undoes it ([`input`])
+//! - [`pack`]: the order of their weights and of halves, [`scale`]: the range of half precision
+//! - [`gemm`]: 1×1 convolutions, Gram matrices and their gradients; with tensor cores the products are those
+//!   of [`product_async`] and [`gram_async`], or, in single precision and where copies of 16 bytes do not fit, of
+//!   [`mma`] and [`gram_mma`]
 //! - [`pool`]: pools on their own, and what undoes an epilogue before other kernels read it
 //! - [`distance`]: what losses sum, [`lbfgs`]: the steps of the optimiser
 //!
@@ -13,9 +14,11 @@
 
 mod backend;
 mod conv;
+mod conv_halves;
 mod distance;
 mod epilogue;
 mod gemm;
+mod gram_async;
 mod gram_mma;
 mod input;
 mod lbfgs;
@@ -23,5 +26,6 @@ mod mma;
 mod ops;
 mod pack;
 mod pool;
+mod product_async;
 mod reduce;
 mod scale;

@@ -1,8 +1,10 @@
-//! The order in which kernels read weights.
+//! The order in which kernels read weights and, on tensor cores, pixels.
 
 use cubecl::prelude::*;
 
+use super::input::input_values;
 use super::scale::scale;
+use crate::kernel::Epilogue;
 
 /// Which weights a kernel means by output channel, input channel and tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +16,16 @@ pub enum Weights {
     Backward,
     /// A square matrix for each image, plus its transpose.
     Symmetric,
+}
+
+/// The order of weights in fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// That of [`super::mma`]: `[fragments, groups of input channels, taps]`.
+    Fragments,
+    /// That of [`super::conv_halves`], in blocks of so many fragments: `[blocks, groups of input channels, columns of
+    /// the kernel, fragments of a block, rows of the kernel]`.
+    Columns(usize),
 }
 
 /// Weights in the order of [`super::conv`], from value `start` on: `[blocks of output channels, input channels,
@@ -51,8 +63,8 @@ pub fn pack_blocks<F: Float>(
     }
 }
 
-/// Weights times `factor` in the order of [`super::mma`], from word `start` on: for each image `[fragments of 16 output
-/// channels, groups of input channels, taps, 2 products, 32 units, 4 words]`, zeros for channels
+/// Weights times `factor` for tensor cores, from word `start` on: for each image in an [`Order`] of fragments of 16 output
+/// channels, groups of input channels and taps `[2 products, 32 units, 4 words]`, zeros for channels
 /// beyond the last.
 ///
 /// With `magnitudes` of the weights they are scaled, and word `inverse_at` is the inverse of the scale.
@@ -72,6 +84,7 @@ pub fn pack_fragments<F: Float, E: Float>(
     inverse_at: usize,
     factor: f32,
     #[comptime] taps: usize,
+    #[comptime] order: Order,
     #[comptime] kind: Weights,
     #[define(F, E)] _dtypes: [StorageType; 2],
 ) {
@@ -92,9 +105,16 @@ pub fn pack_fragments<F: Float, E: Float>(
         let i = ABSOLUTE_POS % image_len;
         let groups = channels_in.div_ceil(comptime!(16 * per_word));
         let (word, lane, product) = (i % 4, i / 4 % 32, i / 128 % 2);
-        let tap = i / 256 % taps;
-        let group = i / comptime!(256 * taps) % groups;
-        let fragment = i / comptime!(256 * taps) / groups;
+        let mut tap = i / 256 % taps;
+        let mut group = i / comptime!(256 * taps) % groups;
+        let mut fragment = i / comptime!(256 * taps) / groups;
+        #[comptime]
+        if let Order::Columns(block) = order {
+            let column = i / comptime!(768 * block) % 3;
+            tap = i / 256 % 3 * 3 + column;
+            group = i / comptime!(3 * 768 * block) % groups;
+            fragment = i / comptime!(3 * 768 * block) / groups * block + i / 768 % block;
+        }
         let output = 16 * fragment + 8 * (word % 2) + lane / 4;
         let input = ((4 * group + lane % 4) * 4 + 2 * product + word / 2) * per_word;
         let mut values = Vector::<E, W>::empty();
@@ -114,6 +134,70 @@ pub fn pack_fragments<F: Float, E: Float>(
             values[k] = E::cast_from(factor * value);
         }
         packed[start + ABSOLUTE_POS] = u32::reinterpret(values);
+    }
+}
+
+/// Pixels in halves, as [`super::conv_halves`] reads them: `[batch, groups of 8 channels, height, width, 8 channels]`,
+/// zeros for channels beyond the last. With an epilogue to undo, `x` is the gradient with respect to its
+/// output. A unit packs `N` pixels of a row.
+///
+/// With `magnitudes` of `x` they are scaled.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub fn pack_pixels<F: Float, G: Size, N: Size, E: Float>(
+    x: &Array<Vector<F, G>>,
+    mask: ComptimeOption<Array<u32>>,
+    magnitudes: ComptimeOption<Array<f32>>,
+    packed: &mut Array<Vector<u32, Const<4>>>,
+    groups: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    #[comptime] undo: Epilogue,
+    #[define(F, E)] _dtypes: [StorageType; 2],
+) {
+    let size!(W) = 2usize;
+    let pixels = N::value();
+    let mut factor = 1.0f32;
+    #[comptime]
+    if let ComptimeOption::Some(magnitudes) = &magnitudes {
+        factor = scale(magnitudes).0;
+    }
+    let position = ABSOLUTE_POS * pixels;
+    let group = position / (height * width);
+    if group < groups {
+        let (row, column) = (position / width % height, position % width);
+        let of_image = channels.div_ceil(8usize);
+        let first = group % of_image * 8;
+        let plane = group / of_image * channels + first;
+        let mut values = Array::<f32>::new(comptime!(8 * pixels));
+        #[unroll]
+        for i in 0..8usize {
+            #[unroll]
+            for k in 0..pixels {
+                values[comptime!(pixels * i + k)] = 0.0;
+            }
+            if first + i < channels {
+                let found =
+                    input_values::<F, G, N>(x, &mask, plane + i, row, column, height, width, undo);
+                #[unroll]
+                for k in 0..pixels {
+                    values[comptime!(pixels * i + k)] = found[k];
+                }
+            }
+        }
+        #[unroll]
+        for k in 0..pixels {
+            let mut words = Vector::<u32, Const<4>>::empty();
+            #[unroll]
+            for i in 0..4usize {
+                let mut pair = Vector::<E, W>::empty();
+                pair[0] = E::cast_from(factor * values[comptime!(2 * i * pixels + k)]);
+                pair[1] = E::cast_from(factor * values[comptime!((2 * i + 1) * pixels + k)]);
+                words[i] = u32::reinterpret(pair);
+            }
+            packed[position + k] = words;
+        }
     }
 }
 

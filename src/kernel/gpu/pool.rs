@@ -3,8 +3,7 @@
 use cubecl::prelude::*;
 
 use super::epilogue::{largest, write_mask};
-use super::input::mask_word;
-use super::reduce::{CUBES, reduce};
+use super::input::input_values;
 use crate::kernel::{Epilogue, Pooling};
 
 /// The pool of `x`, `[planes, height, width]`; each unit has a block of 4 rows × 8 columns. The mask
@@ -52,8 +51,7 @@ pub fn pool<F: Float>(
 }
 
 /// The gradient that ReLU, mask and pool pass on, `[planes, height, width]`, from that with respect to
-/// their output: what [`super::input`] reads, for kernels that would read it several times. With `parts` also
-/// the largest absolute values ([`super::scale`]).
+/// their output: what [`super::input`] reads, for kernels that would read it several times.
 ///
 /// The vectors of `x` divide its width; those of the gradient, as many or half as many values, that of
 /// the output.
@@ -63,64 +61,24 @@ pub fn undo<F: Float, G: Size, N: Size>(
     gradient: &Array<Vector<F, G>>,
     mask: ComptimeOption<Array<u32>>,
     x: &mut Array<Vector<F, N>>,
-    mut parts: ComptimeOption<Array<f32>>,
     vectors: usize,
     height: usize,
     width: usize,
     #[comptime] epilogue: Epilogue,
     #[define(F)] _dtype: StorageType,
 ) {
-    let pooled = comptime!(matches!(epilogue, Epilogue::ReluPool(_)));
-    let average = comptime!(epilogue == Epilogue::ReluPool(Pooling::Average));
     let size = N::value();
-    let of_gradient = G::value();
-    let mut most = 0.0f32;
-    for i in range_stepped(ABSOLUTE_POS, vectors, comptime!(CUBES * CUBES)) {
-        let column = i * size % width;
-        let row = i * size / width % height;
-        let plane = i * size / (width * height);
-        let mut index = i * size;
-        let mut exists = true.runtime();
-        if comptime!(pooled) {
-            // An odd last row or column has no part in the pool.
-            let (rows, columns) = (height / 2, width / 2);
-            index = (plane * rows + row / 2) * columns + column / 2;
-            exists = row / 2 < rows && column / 2 < columns;
-        }
+    if ABSOLUTE_POS < vectors {
+        let position = ABSOLUTE_POS * size;
+        let (row, column) = (position / width % height, position % width);
+        let plane = position / (width * height);
+        let found =
+            input_values::<F, G, N>(gradient, &mask, plane, row, column, height, width, epilogue);
         let mut values = Vector::<F, N>::empty();
         #[unroll]
         for k in 0..size {
-            values[k] = F::new(0.0);
+            values[k] = F::cast_from(found[k]);
         }
-        if exists {
-            let loaded = gradient[index / of_gradient];
-            let mut bits = 0xffff_ffffu32.runtime();
-            #[comptime]
-            if let ComptimeOption::Some(mask) = &mask {
-                let word = mask[mask_word(plane, row, column, height, width)];
-                bits = word >> (row % 4 * 8 + column % 8) as u32;
-            }
-            #[unroll]
-            for k in 0..size {
-                let mut value = f32::cast_from(loaded[comptime!(k * of_gradient / size)]);
-                if comptime!(average) {
-                    value *= 0.25;
-                }
-                let value = select((bits >> comptime!(k as u32)) & 1 == 1, value, 0.0);
-                values[k] = F::cast_from(value);
-                most = select(value.abs() > most, value.abs(), most);
-            }
-        }
-        x[i] = values;
-    }
-    #[comptime]
-    if let ComptimeOption::Some(parts) = &mut parts {
-        let mut largest = SharedMemory::<f32>::new(CUBES);
-        largest[UNIT_POS as usize] = most;
-        sync_cube();
-        reduce(&mut largest, true);
-        if UNIT_POS == 0 {
-            parts[CUBE_POS_X as usize] = largest[0];
-        }
+        x[ABSOLUTE_POS] = values;
     }
 }

@@ -103,7 +103,12 @@ fn convolutions_with_one_or_many_channels_and_edges_of_one_pixel() {
 
 #[test]
 fn conv1x1_with_bias_and_sum() {
-    for (batch, channels, rows, size) in [(2, 3, 5, [1, 1]), (1, 70, 66, [9, 15])] {
+    for (batch, channels, rows, size) in [
+        (2, 3, 5, [1, 1]),
+        (1, 70, 66, [9, 15]),
+        (2, 3, 3, [3, 4]),
+        (2, 4, 2, [5, 3]),
+    ] {
         let x = random::<Flex, 4>([batch, channels, size[0], size[1]], 1);
         let matrix = random([rows, channels], 2);
         for bias in [None, Some(random([rows], 3))] {

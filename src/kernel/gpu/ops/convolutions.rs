@@ -6,12 +6,12 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{array, cubes, empty, one_each, optional, vector};
+use super::halves::{Halves, launch_halves, pack_pixels};
+use super::launch::{array, cubes, empty, input_vectors, one_each, optional, readable, vector};
 use super::products::{conv1x1, conv1x1_backward};
 use super::tensor_cores::{Factors, Layout, Mma, launch_mma, magnitudes};
 use crate::kernel::gpu::input::mask_len;
 use crate::kernel::gpu::pack::{self, Weights};
-use crate::kernel::gpu::reduce::CUBES;
 use crate::kernel::gpu::{conv, pool};
 use crate::kernel::{Epilogue, Pooling, Precision};
 
@@ -56,6 +56,7 @@ pub fn pack<R: CubeRuntime>(weight: CubeTensor<R>, precision: Precision) -> Cube
                     lens,
                     1.0,
                     9,
+                    layout.order(factors),
                     kind,
                     types,
                 );
@@ -119,15 +120,17 @@ fn convolve_to<R: CubeRuntime>(
     let bias = bias.map(into_contiguous);
     let client = x.client.clone();
     let layout = Layout::new(&client, precision, channels_out, channels_in);
-    // Undone once where several cubes would read the same values, and for tensor cores always.
-    let is_reread = channels_out > conv::Tile::new(channels_out).channels();
-    let (x, undo_mask, undo, magnitudes) = match undo {
-        Epilogue::Relu | Epilogue::ReluPool(_) if is_reread || layout.factors.is_some() => {
-            let measure = layout.factors == Some(Factors::Half);
-            let (x, magnitudes) = undone(x, undo_mask.as_ref(), undo, [height, width], measure);
-            (x, None, Epilogue::None, magnitudes)
+    // Undone before where several cubes would read the same values. Packing halves undoes it as well.
+    let is_before = match layout.factors {
+        Some(factors) => !factors.is_half(),
+        None => channels_out > conv::Tile::new(channels_out).channels(),
+    };
+    let (x, undo_mask, undo) = match undo {
+        Epilogue::Relu | Epilogue::ReluPool(_) if is_before => {
+            let x = undone(x, undo_mask.as_ref(), undo, [height, width]);
+            (x, None, Epilogue::None)
         }
-        _ => (x, undo_mask, undo, None),
+        _ => (x, undo_mask, undo),
     };
     let [images, ..] = x.meta.shape().dims::<4>();
     let [rows, columns] = match epilogue {
@@ -147,10 +150,31 @@ fn convolve_to<R: CubeRuntime>(
         false => 0,
     };
     match layout.factors {
+        Some(factors) if factors.is_half() => {
+            let pixels = pack_pixels(
+                x.clone(),
+                undo_mask.as_ref(),
+                undo,
+                [height, width],
+                factors,
+            );
+            launch_halves(Halves {
+                factors,
+                x: &pixels,
+                packed: &packed,
+                bias: bias.as_ref(),
+                y: &y,
+                mask: mask.as_ref(),
+                start,
+                channels_in,
+                channels_out,
+                size: [height, width],
+                epilogue,
+            });
+        }
         Some(factors) => launch_mma(Mma {
             factors,
             x: &x,
-            magnitudes,
             packed: &packed,
             bias: bias.as_ref(),
             y: &y,
@@ -312,60 +336,39 @@ pub fn pool_backward<R: CubeRuntime>(
     size: [usize; 2],
 ) -> CubeTensor<R> {
     let gradient = into_contiguous(gradient);
-    undone(
-        gradient,
-        mask.as_ref(),
-        Epilogue::ReluPool(pooling),
-        size,
-        false,
-    )
-    .0
+    undone(gradient, mask.as_ref(), Epilogue::ReluPool(pooling), size)
 }
 
-/// The gradient that an epilogue passes on to its input, of `height` × `width`, and with `measure` its
-/// magnitudes.
+/// The gradient that an epilogue passes on to its input, of `height` × `width`.
 fn undone<R: CubeRuntime>(
     gradient: CubeTensor<R>,
     mask: Option<&CubeTensor<R>>,
     epilogue: Epilogue,
     [height, width]: [usize; 2],
-    measure: bool,
-) -> (CubeTensor<R>, Option<CubeTensor<R>>) {
+) -> CubeTensor<R> {
     let [images, channels, ..] = gradient.meta.shape().dims::<4>();
     let x = empty(&gradient, [images, channels, height, width], gradient.dtype);
-    let parts = measure.then(|| empty(&gradient, [CUBES], DType::F32));
-    // Without a window no value exists, and this is not read.
-    let gradient = match gradient.meta.num_elements() {
-        0 => empty(&gradient, [4], gradient.dtype),
-        _ => gradient,
-    };
-    let values = x.meta.num_elements();
-    let size = match width.is_multiple_of(4) {
-        true => 4,
-        false => 1,
-    };
-    let of_gradient = match epilogue {
-        Epilogue::ReluPool(_) => size.div_ceil(2),
-        _ => size,
-    };
-    // SAFETY: units take no vector beyond the last.
+    let gradient = readable(gradient);
+    let [of_gradient, size] = input_vectors(epilogue, width);
+    let vectors = x.meta.num_elements() / size;
+    let (count, dim) = one_each(vectors);
+    // SAFETY: units beyond the last vector do nothing.
     unsafe {
         pool::undo::launch_unchecked::<R>(
             &x.client,
-            CubeCount::Static(CUBES as u32, 1, 1),
-            CubeDim::new_1d(CUBES as u32),
+            count,
+            dim,
             of_gradient,
             size,
             array(&gradient),
             optional(mask),
             array(&x),
-            optional(parts.as_ref()),
-            values / size,
+            vectors,
             height,
             width,
             epilogue,
             gradient.dtype.into(),
         );
     }
-    (x, parts)
+    x
 }

@@ -5,6 +5,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use crate::kernel::Epilogue;
+
 /// Whether the kernels take values of a type.
 pub fn takes(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
@@ -62,4 +64,25 @@ pub fn vector(width: usize, widest: usize) -> usize {
         .into_iter()
         .find(|&n| n <= widest && width.is_multiple_of(n))
         .unwrap_or(1)
+}
+
+/// Values of the vectors in which kernels read the input of a convolution, or the gradient that an
+/// epilogue passes on to it, and in which they write it, of `width`.
+pub fn input_vectors(undo: Epilogue, width: usize) -> [usize; 2] {
+    let size = match width.is_multiple_of(4) {
+        true => 4,
+        false => 1,
+    };
+    match undo {
+        Epilogue::ReluPool(_) => [size.div_ceil(2), size],
+        _ => [size, size],
+    }
+}
+
+/// A tensor that kernels can be given: without a window of a pool there is no value, and none is read.
+pub fn readable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    match tensor.meta.num_elements() {
+        0 => empty(&tensor, [4], tensor.dtype),
+        _ => tensor,
+    }
 }

@@ -1,6 +1,7 @@
 //! The operations on Burn's GPU tensors: sizes, launches, and the choice between kernels.
 
 mod convolutions;
+mod halves;
 mod launch;
 mod products;
 mod sums;

@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 use super::launch::{MAX_CUBES, array, cubes, empty, one_each, optional, vector};
 use super::tensor_cores::{Factors, Layout, Mma, launch_mma, product_factors};
 use crate::kernel::gpu::gemm::{self, Product, SizesLaunch};
-use crate::kernel::gpu::gram_mma;
-use crate::kernel::gpu::pack::{self, Weights};
+use crate::kernel::gpu::pack::{self, Order, Weights};
+use crate::kernel::gpu::{gram_async, gram_mma, product_async};
 use crate::kernel::{Epilogue, Precision};
 
 /// Planes that fill a GPU, between which a Gram matrix divides its positions. The same on all, so that
@@ -51,6 +51,34 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
         return y;
     }
     let scale = multiply.scale;
+    let is_plain = matches!(multiply.kind, Product::Plain | Product::Transposed);
+    if is_plain && multiply.rows <= gemm::FEW && terms <= gemm::FEW {
+        debug_assert!(scale == 1.0 && multiply.matrix_stride == 0);
+        let size = vector(columns, 4);
+        let vectors = columns / size;
+        let (count, dim) = one_each(images * vectors);
+        // SAFETY: units beyond the last vector do nothing.
+        unsafe {
+            gemm::multiply_few::launch_unchecked::<R>(
+                &x.client,
+                count,
+                dim,
+                size,
+                array(&matrix),
+                array(&x),
+                optional(bias.as_ref()),
+                array(&y),
+                vectors,
+                images,
+                multiply.rows,
+                terms,
+                multiply.kind == Product::Transposed,
+                accumulate,
+                x.dtype.into(),
+            );
+        }
+        return y;
+    }
     if let Some(factors) = product_factors(&x.client, multiply.precision) {
         let layout = Layout {
             factors: Some(factors),
@@ -87,14 +115,29 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
                 0,
                 scale,
                 1,
+                Order::Fragments,
                 kind,
                 types,
             );
         }
+        if is_async(factors, &x) {
+            launch_async(
+                &packed,
+                &x,
+                bias.as_ref(),
+                &y,
+                Async {
+                    matrix_len: if matrices > 1 { image_len / 4 } else { 0 },
+                    all_fragments: layout.padded() / 16,
+                    rows: multiply.rows,
+                    accumulate,
+                },
+            );
+            return y;
+        }
         launch_mma(Mma {
             factors,
             x: &x,
-            magnitudes: None,
             packed: &packed,
             bias: bias.as_ref(),
             y: &y,
@@ -145,6 +188,57 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
     y
 }
 
+/// Whether kernels with asynchronous copies, of 16 bytes, take a tensor.
+fn is_async<R: CubeRuntime>(factors: Factors, x: &CubeTensor<R>) -> bool {
+    let [_, _, height, width] = x.meta.shape().dims::<4>();
+    factors == Factors::Tf32 && x.dtype == DType::F32 && (height * width).is_multiple_of(4)
+}
+
+/// Sizes of [`product_async::multiply_async`] that its tensors do not tell.
+struct Async {
+    matrix_len: usize,
+    all_fragments: usize,
+    rows: usize,
+    accumulate: bool,
+}
+
+fn launch_async<R: CubeRuntime>(
+    packed: &CubeTensor<R>,
+    x: &CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
+    y: &CubeTensor<R>,
+    sizes: Async,
+) {
+    let [images, terms, height, width] = x.meta.shape().dims::<4>();
+    let positions = height * width;
+    let fragments = sizes.all_fragments.min(product_async::FRAGMENTS);
+    let [_, factor] = Factors::Tf32.types();
+    // SAFETY: rows and positions beyond the last are neither read nor written.
+    unsafe {
+        product_async::multiply_async::launch_unchecked::<R>(
+            &x.client,
+            cubes([
+                positions.div_ceil(product_async::POSITIONS),
+                sizes.all_fragments.div_ceil(fragments),
+                images,
+            ]),
+            CubeDim::new_1d(32 * product_async::PLANES as u32),
+            array(packed),
+            array(x),
+            optional(bias),
+            array(y),
+            sizes.matrix_len,
+            sizes.all_fragments,
+            sizes.rows,
+            terms,
+            positions,
+            fragments,
+            sizes.accumulate,
+            factor,
+        );
+    }
+}
+
 /// See [`ConvOps::conv1x1`](crate::kernel::ConvOps::conv1x1).
 pub fn conv1x1<R: CubeRuntime>(
     x: CubeTensor<R>,
@@ -193,7 +287,9 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>, precision: Precision) -> Cu
     let grams = empty(&features, [images, channels, channels], features.dtype);
     let factors = product_factors(&features.client, precision);
     let tiles = channels.div_ceil(gemm::SIDE);
+    let is_async = factors.is_some_and(|factors| is_async(factors, &features));
     let (wanted, least) = match factors {
+        Some(_) if is_async => (GRAM_PLANES / gram_async::PLANES, 4 * gram_async::STEP),
         Some(_) => (
             GRAM_PLANES / gram_mma::PLANES,
             gram_mma::STEP * gram_mma::PLANES,
@@ -201,14 +297,31 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>, precision: Precision) -> Cu
         None => (GRAM_PLANES / 2, 16 * gemm::DEPTH),
     };
     let splits = (wanted / (tiles * (tiles + 1) / 2)).clamp(1, positions.div_ceil(least));
-    let split = positions.div_ceil(splits).next_multiple_of(gemm::DEPTH);
+    let split = positions.div_ceil(splits).next_multiple_of(if is_async {
+        gram_async::STEP
+    } else {
+        gemm::DEPTH
+    });
     let splits = positions.div_ceil(split);
     let partial = empty(&features, [splits, images, channels, channels], DType::F32);
-    let (count, dim) = one_each(grams.meta.num_elements());
+    let sums = grams.meta.num_elements().div_ceil(gemm::SUMMED);
     let dtype = features.dtype.into();
     // SAFETY: nothing is written outside of `partial` and `grams`; what is not written is not read.
     unsafe {
         match factors {
+            Some(factors) if is_async => gram_async::gram_async::launch_unchecked::<R>(
+                &features.client,
+                cubes([tiles, tiles, splits * images]),
+                CubeDim::new_1d(32 * gram_async::PLANES as u32),
+                array(&features),
+                array(&partial),
+                channels,
+                positions,
+                split,
+                splits,
+                tiles == 1,
+                factors.types()[1],
+            ),
             Some(factors) => gram_mma::gram_mma::launch_unchecked::<R>(
                 &features.client,
                 cubes([
@@ -251,8 +364,8 @@ pub fn gram<R: CubeRuntime>(features: CubeTensor<R>, precision: Precision) -> Cu
         }
         gemm::sum_gram::launch_unchecked::<R>(
             &features.client,
-            count,
-            dim,
+            cubes([sums.clamp(1, MAX_CUBES), sums.div_ceil(MAX_CUBES), 1]),
+            CubeDim::new_1d(gemm::SUM_UNITS as u32),
             array(&partial),
             array(&grams),
             channels,

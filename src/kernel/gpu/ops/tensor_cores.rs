@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 
 use super::launch::{array, cubes, empty, optional, vector};
 use crate::kernel::gpu::mma::{self, MmaTile};
+use crate::kernel::gpu::pack::Order;
 use crate::kernel::gpu::reduce::CUBES;
 use crate::kernel::gpu::{conv, scale};
 use crate::kernel::{Epilogue, Precision};
@@ -36,6 +37,11 @@ impl Factors {
             Self::Split => [FloatKind::F32, FloatKind::TF32],
         };
         types.map(|kind| ElemType::Float(kind).into())
+    }
+
+    /// Whether a word holds two of them.
+    pub fn is_half(self) -> bool {
+        matches!(self, Self::Half | Self::Bf16)
     }
 
     /// Input channels of a step of a convolution.
@@ -96,42 +102,46 @@ pub fn mma_channels(channels_out: usize) -> usize {
 }
 
 /// The tile of a tensor-core convolution.
-pub fn mma_tile<R: CubeRuntime>(
+fn mma_tile<R: CubeRuntime>(
     client: &ComputeClient<R>,
     factors: Factors,
     channels_out: usize,
     images: usize,
-    height: usize,
-    width: usize,
+    size: [usize; 2],
 ) -> MmaTile {
-    let tile = |fragments, blocks, planes_of_channels, planes_of_rows| MmaTile {
-        fragments,
-        blocks,
-        planes_of_channels,
-        planes_of_rows,
-    };
-    // From the fastest where there are enough cubes to those that give every multiprocessor work, with how
-    // many cubes each multiprocessor must have; as measured on an H200. The parts of split factors take
-    // registers.
+    // The parts of split factors take registers.
     let candidates = match (mma_channels(channels_out), factors) {
-        (128, Factors::Split) => vec![(tile(4, 1, 2, 4), 0.0)],
-        (64, Factors::Split) => vec![(tile(2, 1, 2, 4), 0.0)],
-        (128, _) => vec![(tile(4, 2, 2, 4), 1.4), (tile(2, 2, 2, 2), 0.0)],
-        (64, _) => vec![(tile(2, 2, 2, 2), 0.0)],
-        (32, _) => vec![(tile(2, 1, 1, 4), 0.0)],
-        _ => vec![(tile(1, 2, 1, 4), 0.0)],
+        (128, Factors::Split) => vec![(MmaTile::new(4, 1, 2, 4), 0.0)],
+        (64, Factors::Split) => vec![(MmaTile::new(2, 1, 2, 4), 0.0)],
+        (128, _) => vec![
+            (MmaTile::new(4, 2, 2, 4), 1.4),
+            (MmaTile::new(2, 2, 2, 2), 0.0),
+        ],
+        (64, _) => vec![(MmaTile::new(2, 2, 2, 2), 0.0)],
+        (32, _) => vec![(MmaTile::new(2, 1, 1, 4), 0.0)],
+        _ => vec![(MmaTile::new(1, 2, 1, 4), 0.0)],
     };
-    let processors = client
-        .properties()
-        .hardware
-        .num_streaming_multiprocessors
-        .unwrap_or(64);
-    let fills = |(tile, least): &(MmaTile, f64)| {
+    fastest_tile(client, &candidates, channels_out, images, size)
+}
+
+/// Of tiles from the fastest where there are enough cubes to those that give every multiprocessor work, with
+/// how many cubes each multiprocessor must have, as measured on an H200: the first that has them, or else the
+/// last.
+pub fn fastest_tile<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    candidates: &[(MmaTile, f64)],
+    channels_out: usize,
+    images: usize,
+    [height, width]: [usize; 2],
+) -> MmaTile {
+    let hardware = &client.properties().hardware;
+    let processors = f64::from(hardware.num_streaming_multiprocessors.unwrap_or(64));
+    let fills = |(tile, least): &&(MmaTile, f64)| {
         let cubes: usize = tile.count(channels_out, height, width).iter().product();
-        (cubes * images) as f64 >= least * f64::from(processors)
+        (cubes * images) as f64 >= least * processors
     };
-    let found = candidates.into_iter().find(fills);
-    found.expect("the last asks for none").0
+    let found = candidates.iter().find(fills).or(candidates.last());
+    found.expect("there are candidates").0
 }
 
 /// The weights of a convolution, packed for a kernel.
@@ -165,6 +175,14 @@ impl Layout {
             None => conv::Tile::new(self.channels_out).channels(),
         };
         self.channels_out.next_multiple_of(block)
+    }
+
+    /// The order of 3×3 weights for tensor cores.
+    pub fn order(self, factors: Factors) -> Order {
+        match factors.is_half() {
+            true => Order::Columns(mma_channels(self.channels_out) / 16),
+            false => Order::Fragments,
+        }
     }
 
     /// Values of packed weights for `taps`: words on tensor cores.
@@ -203,8 +221,6 @@ pub fn magnitudes<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
 pub struct Mma<'a, R: CubeRuntime> {
     pub factors: Factors,
     pub x: &'a CubeTensor<R>,
-    /// Those of `x`, if they are known.
-    pub magnitudes: Option<CubeTensor<R>>,
     pub packed: &'a CubeTensor<R>,
     pub bias: Option<&'a CubeTensor<R>>,
     pub y: &'a CubeTensor<R>,
@@ -227,16 +243,13 @@ pub fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
     let [images, _, _, columns] = launch.y.meta.shape().dims::<4>();
     let channels_out = launch.channels_out;
     let client = &launch.x.client;
-    let tile = mma_tile(client, launch.factors, channels_out, images, height, width);
+    let tile = mma_tile(client, launch.factors, channels_out, images, launch.size);
     let [across, down, blocks] = tile.count(channels_out, height, width);
     let widest = match launch.epilogue {
         Epilogue::ReluPool(_) => 1,
         _ => 2,
     };
     let [stored, factor] = launch.factors.types();
-    let magnitudes = (launch.factors == Factors::Half)
-        .then(|| launch.magnitudes.unwrap_or_else(|| magnitudes(launch.x)));
-    let inverse_at = launch.packed.meta.num_elements() - 4;
     // SAFETY: `tile.count` covers the result, and the kernel writes nothing outside of it.
     unsafe {
         mma::convolve_mma::launch_unchecked::<R>(
@@ -245,14 +258,12 @@ pub fn launch_mma<R: CubeRuntime>(launch: Mma<'_, R>) {
             CubeDim::new_1d(tile.units() as u32),
             vector(columns, widest),
             array(launch.x),
-            optional(magnitudes.as_ref()),
             array(launch.packed),
             optional(launch.bias),
             array(launch.y),
             optional(launch.mask),
             launch.start / 4,
             launch.image_len / 4,
-            inverse_at,
             launch.channels_in,
             channels_out,
             height,
