@@ -1,5 +1,6 @@
 //! One error for programs that use several parts of the crate.
 
+use crate::communicator::CommunicationError;
 use crate::encoder::EncoderError;
 use crate::eval::EvalError;
 use crate::layer::UnknownLayer;
@@ -35,6 +36,9 @@ pub enum Error {
     /// A loss term that cannot begin a scale.
     #[error(transparent)]
     Term(#[from] TermError),
+    /// Other ranks that are gone, or do something else.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
     /// A loss that cannot be evaluated.
     #[error(transparent)]
     Eval(#[from] EvalError),

@@ -38,6 +38,7 @@
 //! | [`weights`] | ONNX, safetensors, PyTorch, the slim encoder inside the crate |
 //! | [`encoder`] | the network [`Vgg19`] and the [`Features`] of its layers |
 //! | [`loss`] | content, Gram matrices, total variation, terms of your own, as sums over positions |
+//! | [`communicator`] | threads, devices, processes and machines that share an evaluation |
 //! | [`eval`] | [`Evaluator`]: loss and gradient at an image, whole or in tiles |
 //! | [`optim`] | L-BFGS and Adam on a bare image tensor |
 //! | [`transfer`] | [`Recipe`], [`StyleTransfer`], and the [`Run`] that its owner steps |
@@ -55,6 +56,7 @@
 //! | `builtin` (default) | the slim encoder, 1.0 MB inside the crate |
 //! | `ndarray`, `cuda`, `wgpu` | other backends |
 //! | `onnx`, `pytorch`, `archives` | reading weights from ONNX models, PyTorch files, tar and zip archives |
+//! | `mpi` | painting one picture on many machines, by the system's MPI |
 //! | `pretrained` | fetching VGG19's weights, a cache of them, checks of what a file holds |
 //! | `views` | sheets of feature maps and reconstructions, animations, curves |
 //! | `cli` | the program `impasto` and what only it needs |
@@ -64,6 +66,7 @@
 
 #[doc(hidden)]
 pub mod atomic;
+pub mod communicator;
 pub mod encoder;
 mod error;
 pub mod eval;

@@ -9,17 +9,22 @@ use impasto::Vgg19Weights;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::check_output;
 
-use super::args::{BatchArgs, ReportArgs};
+use super::args::{BatchArgs, DeviceArgs, ReportArgs};
+use super::claim::Claim;
 use super::console::say;
 use super::device::{BackendTask, run_on};
 use super::encoder::{Encoder, build};
 use super::failure::Failure;
 use super::files::Files;
+use super::interrupt::Interrupt;
 use super::job::{JobTemplate, save_options};
+use super::launcher::Process;
 use super::patterns::{NAME, expand, fill_in};
+use super::ranks::take_part;
 use super::reports;
 use super::result::Ending;
 use super::session::{Session, Unfinished};
+use super::shard::ShardArg;
 
 /// Checks everything, then paints one picture after the other.
 pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
@@ -39,8 +44,22 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
         files = files.write_result(&item.output, &item.reports);
     }
     files.check()?;
+    let mut device = args.device.clone();
+    if let Some(process) = Process::current() {
+        let count = process.count;
+        if count > 1 && args.shard.is_none() && !args.skip_existing {
+            return Err(Failure::usage(format!(
+                "each of {count} processes would paint every picture; add --shard auto to divide them, or \
+                 --skip-existing to let each take the next"
+            )));
+        }
+        take_part(process, &mut device);
+    }
+    let shard = args.shard.map(ShardArg::resolve).transpose()?;
+    let items = items.into_iter().enumerate();
+    let items = items.filter(|(index, _)| shard.is_none_or(|shard| shard.has(*index)));
     let (done, items): (Vec<Item>, Vec<Item>) = items
-        .into_iter()
+        .map(|(_, item)| item)
         .partition(|item| args.skip_existing && item.output.exists());
     let quiet = args.reports.quiet;
     if !done.is_empty() && !quiet {
@@ -53,12 +72,13 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let batch = Batch {
-        template: JobTemplate::new(&args.style, &args.device, args.memory, &styles)?,
-        weights: encoder.load(&args.device, quiet)?,
-        args,
+        template: JobTemplate::new(&args.style, &device, args.memory, &styles)?,
+        weights: encoder.load(&device, quiet)?,
+        device: &device,
+        is_shared: args.skip_existing,
         items,
     };
-    let ending = run_on(&args.device, quiet, batch)?;
+    let ending = run_on(&device, quiet, batch)?;
     Ok(ending.exit_code())
 }
 
@@ -126,7 +146,9 @@ fn items<'a>(args: &BatchArgs, contents: &'a [PathBuf]) -> Result<Vec<Item<'a>>,
 
 /// A batch and everything that its backend must be given.
 struct Batch<'a> {
-    args: &'a BatchArgs,
+    device: &'a DeviceArgs,
+    /// Whether other processes may be painting the same pictures.
+    is_shared: bool,
     template: JobTemplate,
     weights: Vgg19Weights,
     items: Vec<Item<'a>>,
@@ -136,23 +158,48 @@ impl BackendTask for Batch<'_> {
     type Output = Ending;
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Ending, Failure> {
-        let args = &self.args.device;
+        let args = self.device;
         let encoder = build::<B>(self.weights, args, &device);
-        let session = Session::new(&encoder, args.device, Unfinished::Dropped)?;
+        let interrupt = Interrupt::watch()?;
+        let session = Session::new(&encoder, args.device(), Unfinished::Dropped, interrupt);
         let (count, mut failed) = (self.items.len(), 0);
         for (index, item) in self.items.into_iter().enumerate() {
             if session.is_interrupted() {
                 return Ok(Ending::Interrupted);
             }
-            if !item.reports.quiet {
-                let name = item.content.display();
-                say(&format!("picture {} of {count}: {name}", index + 1));
+            let name = item.content.display();
+            let progress = |what: &str| {
+                if !item.reports.quiet {
+                    say(&format!("picture {} of {count}: {name}{what}", index + 1));
+                }
+            };
+            let claim = match self
+                .is_shared
+                .then(|| Claim::take(&item.output))
+                .transpose()
+            {
+                Ok(claim) => claim,
+                Err(error) => {
+                    let output = item.output.display();
+                    Failure::other(format!("{output}: cannot be written ({error})")).report();
+                    failed += 1;
+                    continue;
+                }
+            };
+            if claim.as_ref().is_some_and(|claim| claim.is_none()) {
+                progress(", which another process is painting");
+                continue;
             }
+            if self.is_shared && item.output.exists() {
+                progress(", which another process has painted");
+                continue;
+            }
+            progress("");
             // One bad picture must not cost the others.
             let job = self
                 .template
                 .open(item.content, &item.output, &item.reports);
-            let ending = job.and_then(|job| session.run(&job, None, None));
+            let ending = job.and_then(|job| session.run(&job, None, None, None));
             match ending {
                 Ok(Ending::Done) => {}
                 Ok(Ending::Interrupted) => return Ok(Ending::Interrupted),

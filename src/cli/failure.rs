@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use super::console::say;
+use impasto::communicator::CommunicationError;
+
+use super::console::complain;
 
 /// Exit status after an interruption, as shells give it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
@@ -44,6 +46,12 @@ impl Failure {
         Self { status: 1, error }
     }
 
+    /// Whether it is that another rank is gone, which has a cause elsewhere.
+    pub fn is_lost_rank(&self) -> bool {
+        let lost = CommunicationError::Lost.to_string();
+        self.error.to_string() == lost
+    }
+
     /// The error.
     #[cfg(feature = "studio")]
     pub fn cause(&self) -> &dyn Error {
@@ -52,7 +60,7 @@ impl Failure {
 
     /// Prints the error and its causes.
     pub fn report(self) -> ExitCode {
-        say(&describe_error(self.error.as_ref()));
+        complain(&describe_error(self.error.as_ref()));
         ExitCode::from(self.status)
     }
 }

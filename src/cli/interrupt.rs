@@ -14,6 +14,7 @@ use super::failure::{Failure, INTERRUPTED};
 const ONE_PRESS: Duration = Duration::from_millis(300);
 
 /// Whether the user has asked to stop.
+#[derive(Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {

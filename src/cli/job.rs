@@ -1,7 +1,9 @@
 //! What is to be painted, with everything resolved that the arguments said.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use impasto::communicator::Communicator;
 use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::SaveOptions;
 use impasto::transfer::{Checkpoint, StyleCache};
@@ -12,9 +14,11 @@ use super::budget::Budget;
 use super::describe::gigabytes;
 use super::device::Device;
 use super::failure::Failure;
+use super::ranks::memory_sharers;
 use super::{inputs, recipe};
 
 /// A picture to paint: what goes in, how, and where the result and the reports go.
+#[derive(Clone)]
 pub struct Job {
     pub output: PathBuf,
     pub save: SaveOptions,
@@ -53,8 +57,16 @@ impl Job {
         device: Device,
         cache: &StyleCache<B::InnerBackend>,
         resumed: Option<Checkpoint>,
+        ranks: Option<Arc<dyn Communicator>>,
     ) -> Result<Run<B>, Failure> {
         let mut transfer = self.transfer(encoder, self.recipe.clone()).share(cache);
+        // Threads of this process share the memory that it may take.
+        let sharers = ranks
+            .as_ref()
+            .map_or(1, |ranks| memory_sharers(&**ranks, device));
+        if let Some(ranks) = ranks {
+            transfer = transfer.communicator(ranks);
+        }
         if let Some(pixels) = self.memory.tile {
             transfer = transfer.tile_size(pixels);
         }
@@ -63,7 +75,7 @@ impl Job {
         }
         let budget = Budget::new(self.memory, device);
         if let Some(budget) = budget {
-            transfer = transfer.memory_limit(budget.bytes);
+            transfer = transfer.memory_limit(budget.bytes / sharers);
         }
         transfer.prepare().map_err(|error| match (error, budget) {
             (error @ TransferError::Memory { .. }, Some(budget)) => {

@@ -78,11 +78,7 @@ pub fn conclude(
             say(&format!(
                 "Interrupted; the best picture so far is written.\n{summary}"
             ));
-            if let Some(path) = checkpoint {
-                let name = path.to_string_lossy();
-                let name = shlex::try_quote(&name).unwrap_or(name.clone());
-                say(&format!("Continue with: impasto resume {name}"));
-            }
+            checkpoint.map(say_resume);
             Ok(Ending::Interrupted)
         }
         (End::Diverged { losses, evaluation }, written) => {
@@ -107,4 +103,11 @@ fn diverged(losses: &LossValues, evaluation: usize, picture: &str) -> Failure {
         "the loss was no longer a number at evaluation {evaluation} ({losses}); {picture}. Try \
          smaller weights or --optimizer adam"
     ))
+}
+
+/// Says how to go on from a checkpoint.
+pub fn say_resume(checkpoint: &Path) {
+    let name = checkpoint.to_string_lossy();
+    let name = shlex::try_quote(&name).unwrap_or(name.clone());
+    say(&format!("Continue with: impasto resume {name}"));
 }

@@ -2,7 +2,9 @@
 
 use std::cell::OnceCell;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use impasto::communicator::Communicator;
 use impasto::kernel::AutodiffStyleBackend;
 #[cfg(feature = "studio")]
 use impasto::transfer::Plan;
@@ -13,7 +15,7 @@ use super::args::{CheckpointArgs, DeviceArgs};
 use super::checkpoint_file::CheckpointFile;
 use super::console::say;
 use super::describe;
-use super::device::{BackendTask, Device, run_on};
+use super::device::{BackendTask, Device, run_on, run_on_all};
 use super::dry_run;
 use super::encoder::{Encoder, build};
 use super::failure::{Failure, describe_error};
@@ -23,8 +25,9 @@ use super::invocation::Invocation;
 use super::job::Job;
 use super::limits::{check_format, check_metadata};
 use super::progress::ProgressDisplay;
+use super::ranks;
 use super::reports::Reports;
-use super::result::{self, Ending};
+use super::result::{self, Ending, say_resume};
 use super::resume::Resumed;
 #[cfg(feature = "studio")]
 use super::studio::{Live, LiveJob};
@@ -49,14 +52,35 @@ pub fn run_job(
         (None, Some(_)) => Invocation::current(&encoder)?.to_note()?,
         (None, None) => String::new(),
     };
-    let task = SingleJob {
-        weights: encoder.load(device, job.reports.quiet)?,
+    let interrupt = Interrupt::watch()?;
+    let mut device = device.clone();
+    let ranks = ranks::join(&mut device, &interrupt)?;
+    #[cfg(feature = "studio")]
+    if !ranks.is_empty() && job.reports.live.port.is_some() {
+        return Err(Failure::usage(
+            "--live shows pictures that one device paints, and several were named",
+        ));
+    }
+    let quiet = job.reports.quiet;
+    let leader = SingleJob {
+        weights: encoder.load(&device, quiet)?,
         job,
-        device,
+        device: &device,
         file: CheckpointFile::new(checkpoints, note),
         resumed,
+        interrupt,
+        ranks: ranks.first().cloned(),
     };
-    let ending = run_on(device, task.job.reports.quiet, task)?;
+    let followers = ranks.iter().skip(1);
+    let followers: Vec<_> = followers.map(|rank| leader.for_rank(rank)).collect();
+    drop(ranks);
+    let ending = match followers.is_empty() {
+        true => run_on(&device, quiet, leader)?,
+        false => {
+            let tasks = std::iter::once(leader).chain(followers);
+            run_on_all(&device, quiet, tasks.collect())?
+        }
+    };
     Ok(ending.exit_code())
 }
 
@@ -67,6 +91,24 @@ struct SingleJob<'a> {
     weights: Vgg19Weights,
     file: Option<CheckpointFile>,
     resumed: Option<Checkpoint>,
+    interrupt: Interrupt,
+    /// One of those that paint the job together.
+    ranks: Option<Arc<dyn Communicator>>,
+}
+
+impl SingleJob<'_> {
+    /// The same for another rank of this process.
+    fn for_rank(&self, rank: &Arc<dyn Communicator>) -> Self {
+        Self {
+            job: self.job.clone(),
+            device: self.device,
+            weights: self.weights.clone(),
+            file: None,
+            resumed: self.resumed.clone(),
+            interrupt: self.interrupt.clone(),
+            ranks: Some(Arc::clone(rank)),
+        }
+    }
 }
 
 impl BackendTask for SingleJob<'_> {
@@ -74,8 +116,12 @@ impl BackendTask for SingleJob<'_> {
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Ending, Failure> {
         let encoder = build::<B>(self.weights, self.device, &device);
-        let session = Session::new(&encoder, self.device.device, Unfinished::Written)?;
-        session.run(&self.job, self.file, self.resumed)
+        let device = self.device.device();
+        let session = Session::new(&encoder, device, Unfinished::Written, self.interrupt);
+        match self.ranks {
+            Some(ranks) if ranks.rank() > 0 => session.follow(&self.job, self.resumed, ranks),
+            ranks => session.run(&self.job, self.file, self.resumed, ranks),
+        }
     }
 }
 
@@ -103,22 +149,23 @@ pub struct Session<'a, B: AutodiffStyleBackend> {
 }
 
 impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
-    /// Can be called once in the life of the program, since it watches for Ctrl-C.
+    /// A session on a device, which Ctrl-C ends.
     pub fn new(
         encoder: &'a Vgg19<B>,
         device: Device,
         unfinished: Unfinished,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
+        interrupt: Interrupt,
+    ) -> Self {
+        Self {
             encoder,
             device,
             cache: StyleCache::default(),
-            interrupt: Interrupt::watch()?,
+            interrupt,
             unfinished,
             calibration: OnceCell::new(),
             #[cfg(feature = "studio")]
             live: OnceCell::new(),
-        })
+        }
     }
 
     /// Whether Ctrl-C was pressed.
@@ -127,15 +174,16 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
     }
 
     /// Checks a job against the encoder and the limits, then runs it, or prints what would be done.
-    /// The state is kept in `file`; `resumed` is the one to continue from.
+    /// The state is kept in `file`; `resumed` is the one to continue from. With `ranks` it leads the others.
     pub fn run(
         &self,
         job: &Job,
         mut file: Option<CheckpointFile>,
         resumed: Option<Checkpoint>,
+        ranks: Option<Arc<dyn Communicator>>,
     ) -> Result<Ending, Failure> {
         let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
-        let mut run = job.prepare(self.encoder, self.device, &self.cache, resumed)?;
+        let mut run = job.prepare(self.encoder, self.device, &self.cache, resumed, ranks)?;
         check_format(&job.output, run.plan())?;
         if job.reports.dry_run {
             let device = self.encoder.device();
@@ -182,15 +230,21 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
                 reports.record(step, |warning| display.warn(warning));
                 self.interrupt.control_flow()
             });
-            let status = status.map_err(Failure::other)?;
+            let ended = !matches!(status, Ok(Status::Running(_)));
             if let Some(file) = &mut file
-                && (status == Status::Stopped || file.is_due())
+                && (ended || file.is_due())
                 && let Some(checkpoint) = run.checkpoint()
                 && let Err(error) = file.write(checkpoint)
             {
                 display.warn(&describe_error(&error));
             }
-            if !matches!(status, Status::Running(_)) {
+            if status.is_err()
+                && let Some(file) = &file
+            {
+                say_resume(&file.path);
+            }
+            status.map_err(Failure::other)?;
+            if ended {
                 break;
             }
         }
@@ -217,6 +271,27 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             checkpoint,
             job.reports.quiet,
         )
+    }
+
+    /// Paints a job as one of `ranks` that leaves everything else to their first.
+    fn follow(
+        &self,
+        job: &Job,
+        resumed: Option<Checkpoint>,
+        ranks: Arc<dyn Communicator>,
+    ) -> Result<Ending, Failure> {
+        let mut run = job.prepare(self.encoder, self.device, &self.cache, resumed, Some(ranks))?;
+        if job.reports.dry_run {
+            return Ok(Ending::Done);
+        }
+        loop {
+            let status = run.step_with(|_| self.interrupt.control_flow());
+            match status.map_err(Failure::other)? {
+                Status::Running(_) => {}
+                Status::Stopped => return Ok(Ending::Interrupted),
+                Status::Ended(_) => return Ok(Ending::Done),
+            }
+        }
     }
 
     /// Begins to show a job on a page, if it shall be.

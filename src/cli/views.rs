@@ -92,7 +92,7 @@ pub fn figure(args: &FigureArgs) -> Result<ExitCode, Failure> {
     )?;
     let interrupt = Interrupt::watch()?;
     let largest = args.memory.largest_picture();
-    let budget = Budget::new(args.memory, args.device.device);
+    let budget = Budget::new(args.memory, args.device.device());
     #[cfg(feature = "studio")]
     let live = args.live.port.map(Live::start).transpose()?;
     let sheet = FigureSheet {

@@ -37,17 +37,22 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod spread;
 mod tile;
+
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
+use crate::communicator::{CommunicationError, Communicator};
 use crate::encoder::{EncoderError, Reading, SquaredDistance, Tap, Vgg19};
 use crate::kernel::{AutodiffStyleBackend, StyleBackend};
 use crate::layer::Layer;
 use crate::loss::{Evaluated, Loss, LossValues};
 use crate::rect::Rect;
 
+use spread::Share;
 pub use tile::Tile;
 pub(crate) use tile::{PartReading, features_in_tiles, parts};
 
@@ -62,6 +67,7 @@ pub struct Evaluator<B: AutodiffStyleBackend> {
     margin: usize,
     tile_size: Option<usize>,
     segment_values: Option<usize>,
+    communicator: Option<Arc<dyn Communicator>>,
 }
 
 /// A loss and its gradient at an image.
@@ -92,6 +98,9 @@ pub enum EvalError {
     /// Tiles without pixels.
     #[error("the tile size is 0, expected at least 1 pixel")]
     NoTileSize,
+    /// Other ranks that are gone, or compute something else.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
 }
 
 impl<B: AutodiffStyleBackend> Evaluator<B> {
@@ -106,6 +115,7 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
             loss,
             tile_size: None,
             segment_values: None,
+            communicator: None,
         }
     }
 
@@ -135,6 +145,13 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         self
     }
 
+    /// The same evaluator sharing the tiles of an image with other ranks, which evaluate the same loss at the
+    /// same images. All receive loss and gradient. An image of one tile each computes alone.
+    pub fn with_communicator(mut self, communicator: Option<Arc<dyn Communicator>>) -> Self {
+        self.communicator = communicator;
+        self
+    }
+
     /// The network.
     pub fn encoder(&self) -> &Vgg19<B> {
         &self.encoder
@@ -159,7 +176,8 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     /// not clamped).
     ///
     /// # Errors
-    /// [`EvalError::Encoder`] for an image that is too small or no RGB image.
+    /// [`EvalError::Encoder`] for an image that is too small or no RGB image; with other ranks
+    /// [`EvalError::Communication`].
     pub fn evaluate(
         &self,
         image: &Tensor<B::InnerBackend, 4>,
@@ -216,10 +234,11 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
     ) -> Result<LossGradient<B::InnerBackend>, EvalError> {
         let sums = self.sums_over(image, tiles)?;
         let (evaluated, derivatives) = self.differentiate(sums);
+        let share = Share::new(self.communicator.as_deref(), tiles);
+        let found = share.gradients(image, |tile| self.tile_gradient(image, tile, &derivatives));
         let mut gradient = image.zeros_like();
-        for tile in tiles {
-            let added = self.tile_gradient(image, tile, &derivatives)?;
-            gradient = add_to_window(gradient, tile, added);
+        for (tile, added) in tiles.iter().zip(found?) {
+            gradient = add_to_window(gradient, tile, added?);
         }
         Ok(LossGradient {
             losses: evaluated.read(),
@@ -242,9 +261,10 @@ impl<B: AutodiffStyleBackend> Evaluator<B> {
         image: &Tensor<B::InnerBackend, 4>,
         tiles: &[Tile],
     ) -> Result<Sums<B::InnerBackend>, EvalError> {
+        let share = Share::new(self.communicator.as_deref(), tiles);
         let mut total: Option<Sums<B::InnerBackend>> = None;
-        for tile in tiles {
-            let sums = self.tile_sums(image, tile)?;
+        for sums in share.sums(image, |tile| self.tile_sums(image, tile))? {
+            let sums = sums?;
             total = Some(match total {
                 None => sums,
                 Some(total) => add(total, sums),

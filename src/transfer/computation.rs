@@ -38,6 +38,17 @@ const MARGIN: f64 = 1.1;
 /// large.
 const SMALLEST_TILE: usize = 96;
 
+/// The sides of tiles that ranks share, in pixels. The halos of smaller ones cost too much; of larger ones there
+/// would be too few.
+const SHARED_TILES: std::ops::RangeInclusive<usize> = 512..=1024;
+
+/// The side of the tiles of an image of `size` that ranks share: the same for any number of them, so that the
+/// result is.
+fn shared_tile([height, width]: [usize; 2]) -> usize {
+    let quarter = height.max(width).div_ceil(4);
+    quarter.clamp(*SHARED_TILES.start(), *SHARED_TILES.end())
+}
+
 /// What the search for a computation ends with.
 pub(super) enum Fit {
     /// One that fits, and the bytes that it needs.
@@ -56,8 +67,9 @@ impl<B: AutodiffStyleBackend> Request<B> {
         styles: &[(usize, usize)],
         left: u64,
     ) -> Fit {
+        let shared = self.communicator.as_ref().map(|_| shared_tile(size));
         let asked = Computation {
-            tile_size: self.tile_size,
+            tile_size: self.tile_size.or(shared),
             segment_values: None,
             history: None,
             half_precision: false,
@@ -112,8 +124,21 @@ impl<B: AutodiffStyleBackend> Request<B> {
 
     /// The ways to compute a scale, fastest first.
     fn ways(&self, recipe: &Recipe, size: [usize; 2], asked: Computation) -> Vec<Computation> {
-        if asked.tile_size.is_some() {
+        if self.tile_size.is_some() {
             return vec![asked];
+        }
+        let longest = size[0].max(size[1]);
+        let sides = (2..).map(|pieces| longest.div_ceil(pieces));
+        let sides = sides.take_while(|&side| side >= SMALLEST_TILE);
+        // Several sides would be rounded up to the same tiles.
+        let sides = sides.map(|side| side.next_multiple_of(SMALLEST_TILE / 3));
+        let in_tiles = |side| Computation {
+            tile_size: Some(side),
+            ..asked
+        };
+        if let Some(largest) = asked.tile_size {
+            let smaller = sides.filter(|&side| side < largest).map(in_tiles);
+            return std::iter::once(asked).chain(smaller).collect();
         }
         let in_segments = |values| Computation {
             segment_values: Some(values),
@@ -124,19 +149,8 @@ impl<B: AutodiffStyleBackend> Request<B> {
         if self.needs_whole_image(recipe).is_some() {
             return ways;
         }
-        let longest = size[0].max(size[1]);
-        let sides = (2..).map(|pieces| longest.div_ceil(pieces));
-        for side in sides.take_while(|&side| side >= SMALLEST_TILE) {
-            // Several sides would be rounded up to the same tiles.
-            let side = side.next_multiple_of(SMALLEST_TILE / 3);
-            let way = Computation {
-                tile_size: Some(side),
-                ..asked
-            };
-            if ways.last() != Some(&way) {
-                ways.push(way);
-            }
-        }
+        ways.extend(sides.map(in_tiles));
+        ways.dedup();
         ways
     }
 

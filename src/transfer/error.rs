@@ -1,6 +1,7 @@
 //! What can go wrong in a transfer.
 
 use super::{CheckpointError, RecipeError};
+use crate::communicator::CommunicationError;
 use crate::encoder::EncoderError;
 use crate::eval::EvalError;
 use crate::loss::{EmptyRegion, TermError};
@@ -89,4 +90,27 @@ pub enum TransferError {
     /// A term of one's own that could not begin a scale.
     #[error(transparent)]
     Term(#[from] TermError),
+    /// A term that would have to see the whole image, which several ranks share.
+    #[error(
+        "the loss term `{term}` needs the whole image, so that several devices or processes cannot share it; \
+         take another recipe, such as gram or neural-style, or one device"
+    )]
+    CannotShare {
+        /// The name of the term.
+        term: String,
+    },
+    /// Other ranks that are gone, or do something else.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
+}
+
+impl TransferError {
+    /// Whether the run was stopped while it waited for other ranks.
+    pub(super) fn is_cancelled(&self) -> bool {
+        let (Self::Communication(error) | Self::Eval(EvalError::Communication(error))) = self
+        else {
+            return false;
+        };
+        *error == CommunicationError::Cancelled
+    }
 }

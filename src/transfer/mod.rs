@@ -20,8 +20,10 @@ mod style;
 mod style_cache;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::communicator::Communicator;
 use crate::encoder::Vgg19;
 use crate::kernel::AutodiffStyleBackend;
 use crate::loss::{Loss, Term};
@@ -151,6 +153,15 @@ impl<'a, B: AutodiffStyleBackend> StyleTransfer<'a, B> {
     /// it was begun. Without a limit everything is computed whole.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.request.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Paints the picture together with other ranks, which are given the same pictures, recipe and weights and
+    /// do the same: see [`communicator`](crate::communicator). Larger scales are computed in tiles, by default of 512 to 1024
+    /// pixels, which the ranks share; on each rank the result is the same, with any number of them. If one stops, or
+    /// is stopped by its callback, so do all. The memory limit is the least of all.
+    pub fn communicator(mut self, communicator: Arc<dyn Communicator>) -> Self {
+        self.request.communicator = Some(communicator);
         self
     }
 

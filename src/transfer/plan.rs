@@ -198,10 +198,13 @@ impl<B: AutodiffStyleBackend> Request<B> {
         }
     }
 
-    fn check_tiles(&self, recipe: &Recipe) -> Result<(), EvalError> {
+    fn check_tiles(&self, recipe: &Recipe) -> Result<(), TransferError> {
         match (self.tile_size, self.needs_whole_image(recipe)) {
-            (Some(0), _) => Err(EvalError::NoTileSize),
-            (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term }),
+            (Some(0), _) => Err(EvalError::NoTileSize.into()),
+            (_, Some(term)) if self.communicator.is_some() => {
+                Err(TransferError::CannotShare { term })
+            }
+            (Some(_), Some(term)) => Err(EvalError::NeedsWholeImage { term }.into()),
             _ => Ok(()),
         }
     }

@@ -1,12 +1,17 @@
 //! The pictures, the recipe and all else that a run is asked for.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use super::fingerprint::Fingerprint;
 use super::{Checkpoint, Computation, Recipe, Style, StyleCache, TransferError};
+use crate::communicator::{CommunicationError, Communicator};
 use crate::encoder::Tap;
 use crate::encoder::Vgg19;
 use crate::kernel::AutodiffStyleBackend;
 use crate::loss::Loss;
 use crate::picture::Picture;
+use serde::Serialize;
 
 /// What a run is asked to do.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub(super) struct Request<B: AutodiffStyleBackend> {
     pub cache: StyleCache<B::InnerBackend>,
     pub tile_size: Option<usize>,
     pub memory_limit: Option<u64>,
+    /// The ranks that paint the picture together.
+    pub communicator: Option<Arc<dyn Communicator>>,
     /// How the scales of a resumed run are computed.
     pub computations: Vec<Computation>,
     pub resume: Option<Checkpoint>,
@@ -83,6 +90,7 @@ impl<B: AutodiffStyleBackend> Request<B> {
             cache: StyleCache::default(),
             tile_size: None,
             memory_limit: None,
+            communicator: None,
             computations: Vec::new(),
             resume: None,
         }
@@ -116,6 +124,44 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let styles = styles.map(|style| colors.preprocess_style(&style.picture, content));
         let styles = styles.map(|style| style.into_owned()).collect();
         Ok((colors.preprocess_content(content).into_owned(), styles))
+    }
+
+    /// Takes the least memory that a rank may take for that of all, so that all plan the same.
+    pub fn share_memory_limit(&mut self) -> Result<(), CommunicationError> {
+        if let Some(ranks) = &self.communicator {
+            let own = self.memory_limit.unwrap_or(u64::MAX).to_le_bytes();
+            let all = ranks.all_gather(own.to_vec())?;
+            let limits = all.iter().map(|limit| limit[..].try_into());
+            let limits = limits.map(|limit| limit.map_or(0, u64::from_le_bytes));
+            self.memory_limit = limits.min().filter(|&limit| limit < u64::MAX);
+        }
+        Ok(())
+    }
+
+    /// Checks that all ranks do the same.
+    pub fn check_ranks(&self, own: &impl Serialize) -> Result<(), CommunicationError> {
+        let Some(ranks) = &self.communicator else {
+            return Ok(());
+        };
+        let mut sum = Fingerprint::default();
+        sum.add(own);
+        let all = ranks.all_gather(sum.sum().to_le_bytes().to_vec())?;
+        match all.iter().all(|other| *other == all[0]) {
+            true => Ok(()),
+            false => Err(CommunicationError::OtherRun),
+        }
+    }
+
+    /// What all ranks are to do, if one wants to stop.
+    pub fn agree(&self, flow: ControlFlow<()>) -> Result<ControlFlow<()>, CommunicationError> {
+        let Some(ranks) = &self.communicator else {
+            return Ok(flow);
+        };
+        let all = ranks.all_gather(vec![u8::from(flow.is_break())])?;
+        match all.iter().any(|other| *other == [1]) {
+            true => Ok(ControlFlow::Break(())),
+            false => Ok(ControlFlow::Continue(())),
+        }
     }
 
     /// A check sum of everything that the course of a run depends on.

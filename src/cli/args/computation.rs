@@ -9,7 +9,7 @@ use impasto::{Normalization, Padding, Pooling};
 use serde::{Deserialize, Serialize};
 
 use super::values::parse_bytes;
-use crate::cli::device::Device;
+use crate::cli::device::{Device, Devices};
 
 /// Names the file of VGG19's weights where no option does.
 pub const WEIGHTS_VARIABLE: &str = "IMPASTO_WEIGHTS";
@@ -37,9 +37,10 @@ pub struct DeviceArgs {
     /// reflect avoid dark seams along the border [default: the recipe's, zero in most]
     #[arg(long, value_name = "NAME")]
     pub padding: Option<PaddingArg>,
-    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu[:N]; `impasto devices` lists what there is
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: Device,
+    /// Where to compute: cpu, ndarray, cuda[:N] or wgpu[:N]; `impasto devices` lists what there is. Several of a
+    /// kind, such as cuda:0,cuda:1, share the tiles of a picture; cpu,cpu are halves of the cores
+    #[arg(long = "device", value_name = "NAME,…", default_value = "cpu")]
+    pub devices: Devices,
     /// The least precision of convolutions: f32, tf32 or bf16; what has no tensor cores, as all CPUs,
     /// computes in f32
     #[arg(long, value_name = "NAME", default_value = "tf32")]
@@ -47,6 +48,13 @@ pub struct DeviceArgs {
     /// Threads on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+impl DeviceArgs {
+    /// The device, or the first of several.
+    pub fn device(&self) -> Device {
+        self.devices.first()
+    }
 }
 
 /// How much memory a run may take.

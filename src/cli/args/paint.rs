@@ -10,6 +10,7 @@ use impasto::{Layer, Recipe};
 use super::computation::{DeviceArgs, MemoryArgs};
 use super::report::{CheckpointArgs, ReportArgs};
 use super::values::{WeightedLayer, parse_depth};
+use crate::cli::shard::ShardArg;
 
 #[derive(Debug, Args)]
 pub struct StylizeArgs {
@@ -46,9 +47,14 @@ pub struct BatchArgs {
     /// extension, in this and in the names of all reports
     #[arg(short, long, value_name = "PATTERN")]
     pub output: PathBuf,
-    /// Skip pictures whose result already exists, to continue an interrupted batch
+    /// Skip pictures whose result already exists, to continue an interrupted batch, or that another process with
+    /// this option paints, so that several share a batch
     #[arg(long)]
     pub skip_existing: bool,
+    /// Paint only every Nth picture, from the Ith on, as one of N processes or jobs; auto asks mpirun, srun or a
+    /// job array of Slurm which
+    #[arg(long, value_name = "I/N|auto")]
+    pub shard: Option<ShardArg>,
 
     #[command(flatten)]
     pub style: StyleArgs,

@@ -46,7 +46,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let report = run_on(&args.device, args.quiet, bench)?;
     report.write(args)?;
     match &report.check {
-        Some(check) => check.verdict(args.device.device),
+        Some(check) => check.verdict(args.device.device()),
         None => Ok(ExitCode::SUCCESS),
     }
 }
@@ -84,8 +84,8 @@ impl BackendTask for Bench<'_> {
         };
         Ok(Report {
             impasto: env!("CARGO_PKG_VERSION"),
-            device: args.device.device.to_string(),
-            device_name: machine::name(args.device.device),
+            device: args.device.device().to_string(),
+            device_name: machine::name(args.device.device()),
             precision,
             weights: encoder.name(),
             checksum: format!("{:032x}", encoder.checksum()),

@@ -32,6 +32,27 @@ pub enum Device {
     Wgpu(Option<usize>),
 }
 
+/// Devices of one kind, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Devices(Vec<Device>);
+
+impl Devices {
+    /// The first, which leads the others.
+    pub fn first(&self) -> Device {
+        self.0[0]
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// One of them alone, for the process of that number on its machine.
+    pub fn for_process(&self, number: usize) -> Self {
+        Self(vec![self.0[number % self.0.len()]])
+    }
+}
+
 /// Work that any backend can do.
 pub trait BackendTask {
     /// What it yields.
@@ -48,6 +69,11 @@ pub fn run_on<Task: BackendTask>(
     quiet: bool,
     task: Task,
 ) -> Result<Task::Output, Failure> {
+    if args.devices.count() > 1 {
+        return Err(Failure::usage(
+            "several devices share a picture only with stylize, reconstruct and resume; name one",
+        ));
+    }
     // This thread is one of those that compute, instead of waking them and being woken by them at
     // every operation.
     rayon::ThreadPoolBuilder::new()
@@ -55,7 +81,108 @@ pub fn run_on<Task: BackendTask>(
         .use_current_thread()
         .build_global()
         .map_err(Failure::other)?;
-    args.device.run(quiet, task)
+    args.device().run(quiet, task)
+}
+
+/// Does a task on each of the devices that the arguments name, as many as there are tasks, in a thread each: on
+/// the CPU with an equal part of the threads. The first is done in this thread and gives the result. Can be called
+/// once in the life of the program.
+pub fn run_on_all<Task: BackendTask + Send>(
+    args: &DeviceArgs,
+    #[allow(unused_variables)] quiet: bool,
+    tasks: Vec<Task>,
+) -> Result<Task::Output, Failure> {
+    let all = args.threads.map_or(0, usize::from);
+    let all = if all == 0 {
+        rayon::current_num_threads()
+    } else {
+        all
+    };
+    let threads = (all / tasks.len()).max(1);
+    #[allow(unused_variables)]
+    let devices = &args.devices.0;
+    match args.device() {
+        #[cfg(feature = "flex")]
+        Device::Cpu => on_each::<Autodiff<burn::backend::Flex>, _>(
+            tasks.into_iter().map(|task| (task, Default::default())),
+            threads,
+        ),
+        #[cfg(feature = "ndarray")]
+        Device::Ndarray => on_each::<Autodiff<burn::backend::NdArray>, _>(
+            tasks.into_iter().map(|task| (task, Default::default())),
+            threads,
+        ),
+        #[cfg(feature = "cuda")]
+        first @ Device::Cuda(_) => {
+            let indices = devices.iter().filter_map(|device| match device {
+                Device::Cuda(index) => Some(*index),
+                _ => None,
+            });
+            let checked = indices.map(|index| cuda::check(index).map(|adapter| (index, adapter)));
+            let checked: Vec<_> = checked.collect::<Result<_, _>>().map_err(Failure::usage)?;
+            let _kernels = kernel_cache::open(&checked[0].1, quiet);
+            let devices = checked.iter().map(|(index, _)| *index);
+            let devices = devices.map(burn::backend::cuda::CudaDevice::new);
+            let tasks = tasks.into_iter().zip(devices);
+            panics::as_failures(first, || {
+                on_each::<Autodiff<burn::backend::Cuda>, _>(tasks, threads)
+            })
+        }
+        #[cfg(feature = "wgpu")]
+        first @ Device::Wgpu(_) => {
+            let indices = devices.iter().filter_map(|device| match device {
+                Device::Wgpu(index) => Some(*index),
+                _ => None,
+            });
+            let checked: Result<Vec<_>, _> = indices.map(wgpu::check).collect();
+            let checked = checked.map_err(Failure::usage)?;
+            let _kernels = kernel_cache::open(&checked[0].0, quiet);
+            let devices = checked.iter().map(|(_, device)| device.clone());
+            let tasks = tasks.into_iter().zip(devices);
+            panics::as_failures(first, || {
+                on_each::<Autodiff<burn::backend::Wgpu>, _>(tasks, threads)
+            })
+        }
+        #[allow(unreachable_patterns)]
+        device => Err(Failure::usage(format!(
+            "this build does not support {device}"
+        ))),
+    }
+}
+
+/// Does tasks on devices of their own, each with a number of threads.
+fn on_each<B: AutodiffStyleBackend, Task: BackendTask + Send>(
+    tasks: impl IntoIterator<Item = (Task, B::Device)>,
+    threads: usize,
+) -> Result<Task::Output, Failure> {
+    let enter = || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.use_current_thread().build().map_err(Failure::other)
+    };
+    std::thread::scope(|scope| {
+        let mut tasks = tasks.into_iter();
+        let (leader, device) = tasks.next().expect("there is a device");
+        let others: Vec<_> = tasks
+            .map(|(task, device)| {
+                scope.spawn(move || {
+                    let done = enter().and_then(|_pool| task.run::<B>(device));
+                    done.err()
+                        .filter(|failure| !failure.is_lost_rank())
+                        .map(|failure| failure.to_string())
+                })
+            })
+            .collect();
+        let result = enter().and_then(|_pool| leader.run::<B>(device));
+        let ended = others.into_iter().map(|other| other.join());
+        let causes =
+            ended.filter_map(|end| end.unwrap_or(Some("a device's thread broke off".into())));
+        let causes: Vec<String> = causes.collect();
+        match (result, causes.into_iter().next()) {
+            // What the leader lost is the cause.
+            (Err(failure), Some(cause)) if failure.is_lost_rank() => Err(Failure::other(cause)),
+            (result, _) => result,
+        }
+    })
 }
 
 impl Device {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Device;
+use super::{Device, Devices};
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,6 +45,33 @@ impl FromStr for Device {
     }
 }
 
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, device) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{device}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(names: &str) -> Result<Self, Self::Err> {
+        let devices = names.split(',').map(str::parse);
+        let devices: Vec<Device> = devices.collect::<Result<_, _>>()?;
+        let kind = std::mem::discriminant(&devices[0]);
+        match devices
+            .iter()
+            .all(|device| std::mem::discriminant(device) == kind)
+        {
+            true => Ok(Self(devices)),
+            false => Err("several devices must be of one kind".into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +103,20 @@ mod tests {
         ] {
             let error = name.parse::<Device>().unwrap_err();
             assert!(error.contains("wgpu:N"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn several_devices_are_of_one_kind() {
+        let devices: Devices = "cpu,cpu,cpu".parse().unwrap();
+        assert_eq!(devices.0, [Device::Cpu; 3]);
+        assert_eq!(devices.to_string(), "cpu,cpu,cpu");
+        for names in ["cpu,", ",cpu", "cpu,,cpu", "cpu, cpu", "cpu,gpu"] {
+            assert!(names.parse::<Devices>().is_err(), "{names}");
+        }
+        if Device::Ndarray.is_built_in() {
+            let error = "cpu,ndarray".parse::<Devices>().unwrap_err();
+            assert!(error.contains("one kind"), "{error}");
         }
     }
 }

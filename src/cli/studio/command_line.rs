@@ -49,8 +49,8 @@ impl CommonOptions {
                 option(name, value.into());
             }
         }
-        if device.device.to_string() != "cpu" {
-            option("device", device.device.to_string().into());
+        if device.device().to_string() != "cpu" {
+            option("device", device.device().to_string().into());
         }
         if device.precision.to_string() != "tf32" {
             option("precision", device.precision.to_string().into());

@@ -134,8 +134,8 @@ impl<B: AutodiffStyleBackend> Painter<B> {
         };
         self.jobs
             .rewind(id, resumed.as_ref().map_or(0, Checkpoint::evaluations));
-        let device = arguments.device.device;
-        let mut run = job.prepare(&encoder, device, &self.cache, resumed)?;
+        let device = arguments.device.device();
+        let mut run = job.prepare(&encoder, device, &self.cache, resumed, None)?;
         let mut watched = Watched::new(Arc::clone(&self.jobs), id, Some(run.plan()));
         if let Some(last) = facts.steering.last() {
             // Changes nothing where the checkpoint has it already.

@@ -39,7 +39,15 @@ impl<B: AutodiffStyleBackend> Run<B> {
             request.computations = checkpoint.computations.clone();
             request.set_style_weights(&checkpoint.style_weights)?;
         }
+        request.share_memory_limit()?;
         let plan = request.plan(&recipe)?;
+        if request.communicator.is_some() {
+            let asked = *fingerprint.get_or_init(|| request.fingerprint());
+            let begun = checkpoint
+                .as_ref()
+                .map(|state| (state.scale, state.iterations));
+            request.check_ranks(&(asked, &plan, begun))?;
+        }
         // They stay what they are, also if the recipe is changed.
         request.computations = plan.computations();
         let evaluations = checkpoint
@@ -121,8 +129,11 @@ impl<B: AutodiffStyleBackend> Run<B> {
         &mut self,
         mut on_evaluation: impl FnMut(&Step<'_, B::InnerBackend>) -> ControlFlow<()>,
     ) -> Result<Status, TransferError> {
-        if let Some(end) = self.advance()? {
-            return Ok(Status::Ended(end));
+        match self.advance() {
+            Ok(Some(end)) => return Ok(Status::Ended(end)),
+            Ok(None) => {}
+            Err(error) if error.is_cancelled() => return Ok(Status::Stopped),
+            Err(error) => return Err(error),
         }
         let mut scale = self.scale.take().expect("a scale is under way");
         let taken = self.take_step(&mut scale, &mut on_evaluation);
@@ -138,8 +149,9 @@ impl<B: AutodiffStyleBackend> Run<B> {
                 self.evaluations = self.attempted;
                 Ok(Status::Running(self.report()?))
             }
-            Err(Interruption::Failed(error)) => Err(error),
             Err(Interruption::Stopped) => Ok(Status::Stopped),
+            Err(Interruption::Failed(error)) if error.is_cancelled() => Ok(Status::Stopped),
+            Err(Interruption::Failed(error)) => Err(error),
             Err(Interruption::Diverged(losses)) => {
                 let (index, evaluation) = (progress.index, self.attempted);
                 let best = progress.best.1.clone();
@@ -301,7 +313,11 @@ impl<B: AutodiffStyleBackend> Run<B> {
             if self.scale.is_none() {
                 self.begin_scale()?;
             }
-            self.finish_scale()?;
+            match self.finish_scale() {
+                // What there is, then.
+                Err(error) if error.is_cancelled() => {}
+                finished => finished?,
+            }
         }
         let picture = match self.progress() {
             Some(progress) => {

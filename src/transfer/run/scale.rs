@@ -254,7 +254,9 @@ impl<B: AutodiffStyleBackend> Run<B> {
         evaluator: Evaluator<B>,
     ) -> Result<Evaluator<B>, TransferError> {
         let computation = self.setup.plan.scales[index].computation;
-        let evaluator = evaluator.with_segments(computation.segment_values);
+        let evaluator = evaluator
+            .with_segments(computation.segment_values)
+            .with_communicator(self.request.communicator.clone());
         // That no term needs the whole image was checked when the run was planned.
         Ok(evaluator.with_tile_size(computation.tile_size)?)
     }

@@ -128,7 +128,8 @@ impl<B: AutodiffStyleBackend> Run<B> {
                 image: &image,
                 restore: self.restore(),
             };
-            let flow = on_evaluation(&step);
+            let flow = self.request.agree(on_evaluation(&step));
+            let flow = flow.map_err(|error| Interruption::Failed(error.into()))?;
             self.losses = Some(losses);
             match flow {
                 ControlFlow::Break(()) => Err(Interruption::Stopped),

@@ -2,6 +2,7 @@
 
 mod matching;
 mod moments;
+mod ranks;
 mod run;
 mod styles;
 
