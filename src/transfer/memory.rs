@@ -72,7 +72,13 @@ impl<B: AutodiffStyleBackend> Request<B> {
         let columns = self.columns(recipe, largest.fold(size[0] * size[1], usize::max));
         let [evaluating, updating] =
             images(recipe, how).map(|images| (images * 12.0 * pixels as f64) as u64);
-        let steps = updating.max(evaluating + features);
+        // What a rank receives of the others, while no features are there: the gradients of all windows.
+        let received = self.communicator.as_ref().map_or(0, |_| {
+            let tiles = self.tiles(recipe, size, &layers, how.tile_size);
+            let windows = tiles.iter().map(|tile| tile.window.count() as u64);
+            12 * windows.sum::<u64>()
+        });
+        let steps = updating.max(evaluating + features.max(received));
         BASE + WEIGHT * weights + originals + self.targets(recipe, pixels) + steps + columns
     }
 

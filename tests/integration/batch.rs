@@ -269,3 +269,78 @@ fn single_options_override_the_recipe() {
     let refused = files.stylize("out.png", &["--style-scale", "1,2"]);
     assert!(stderr(&refused).contains("2 scales for 1 styles"));
 }
+
+/// Shards are disjoint and complete, and two processes share what neither has claimed.
+#[test]
+fn a_batch_is_divided_among_processes() {
+    let files = Files::new();
+    let names: Vec<String> = (0..5).map(|index| format!("content{index}.png")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let contents = contents(&files, &names);
+    let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
+    let painted = |folder: &str| {
+        let exists = |index: &usize| {
+            let path = files.path(&format!("{folder}/content{index}.png"));
+            fs::metadata(path).is_ok()
+        };
+        (0..5).filter(exists).collect::<Vec<usize>>()
+    };
+    fs::create_dir(files.path("shards")).unwrap();
+    for (shard, expected) in [("2/2", vec![1, 3]), ("1/2", vec![0, 1, 2, 3, 4])] {
+        let output = batch(&files, &contents, "shards/{name}.png", &["--shard", shard]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(painted("shards"), expected);
+    }
+    let none = batch(&files, &contents, "shards/{name}.png", &["--shard", "9/9"]);
+    assert!(none.status.success(), "{}", stderr(&none));
+
+    // As tasks of a job array of Slurm.
+    fs::create_dir(files.path("array")).unwrap();
+    let pattern = files.path("array/{name}.png");
+    let command = |folder: &str, options: &[&str]| {
+        let mut command = crate::cli::impasto(&["batch"]);
+        command.args(&contents).args(["--style", &files.style]);
+        command
+            .args(["-o", folder])
+            .args(files.quickly())
+            .args(options);
+        command
+    };
+    let mut task = command(&pattern, &["--shard", "auto"]);
+    let alone = task.output().unwrap();
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(stderr(&alone).contains("--shard 2/4"), "{}", stderr(&alone));
+    for (name, value) in [("ID", "7"), ("MIN", "3"), ("STEP", "2"), ("COUNT", "3")] {
+        task.env(format!("SLURM_ARRAY_TASK_{name}"), value);
+    }
+    assert!(task.output().unwrap().status.success());
+    assert_eq!(painted("array"), [2]);
+
+    // Processes of a launcher that would all paint the same.
+    let mut process = command(&pattern, &[]);
+    process.env("PMI_RANK", "1").env("PMI_SIZE", "2");
+    let refused = process.output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--shard auto"));
+
+    // Three processes without shards: each picture is painted by one of them.
+    fs::create_dir(files.path("shared")).unwrap();
+    let pattern = files.path("shared/{name}.png");
+    let children = (0..3).map(|_| {
+        let mut command = command(&pattern, &["--skip-existing"]);
+        command
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    let children: Vec<_> = children.collect();
+    let mut summaries = 0;
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        summaries += stderr(&output).matches(" evaluations in ").count();
+    }
+    assert_eq!(painted("shared"), [0, 1, 2, 3, 4]);
+    assert_eq!(summaries, 5);
+    assert_eq!(fs::read_dir(files.path("shared")).unwrap().count(), 5);
+}

@@ -734,3 +734,31 @@ fn names_need_not_be_unicode() {
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+/// A picture that devices share, here halves of the processor, is that of one.
+#[test]
+fn devices_share_a_picture() {
+    let files = Files::new();
+    let paint = |name: &str, options: &[&str]| {
+        let output = files.path(name);
+        let mut arguments = vec!["stylize", &files.scene, &files.style, "-o", &output];
+        arguments.extend(["--weights", &files.weights, "--size", "160", "--tile", "64"]);
+        arguments.extend(["--iterations", "4", "--coarse-iterations", "2"]);
+        arguments.extend(options);
+        let ran = run(&arguments);
+        (ran.status.code(), stderr(&ran), fs::read(output).ok())
+    };
+    let (status, said, one) = paint("one.png", &[]);
+    assert_eq!(status, Some(0), "{said}");
+    for devices in ["cpu,cpu", "cpu,cpu,cpu"] {
+        let (status, said, several) = paint("several.png", &["--device", devices]);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(several == one, "{devices}");
+    }
+    let (status, said, _) = paint("whole.png", &["--recipe", "strotss", "--device", "cpu,cpu"]);
+    assert_eq!(status, Some(2), "{said}");
+    let scene = files.scene.as_str();
+    let features = ["features", scene, "--layer", "relu1_1", "-o", "/dev/null"];
+    let several = run(&[&features[..], &["--device", "cpu,cpu"]].concat());
+    assert_ne!(several.status.code(), Some(0));
+}
