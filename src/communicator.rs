@@ -47,7 +47,7 @@ mod threads;
 use std::fmt;
 
 #[cfg(feature = "mpi")]
-pub use mpi::{MpiCommunicator, MpiError};
+pub use mpi::MpiCommunicator;
 pub use threads::ThreadCommunicator;
 
 /// One of several ranks, and its way to the others.
@@ -76,8 +76,13 @@ pub trait Communicator: fmt::Debug + Send + Sync {
 #[non_exhaustive]
 pub enum CommunicationError {
     /// A rank is gone: its thread or process ended.
-    #[error("another rank is gone; resume from the last checkpoint, with any number of ranks")]
+    #[error("another rank is gone, or has ended the run for a reason of its own")]
     Lost,
+    /// MPI that cannot be begun.
+    #[error(
+        "MPI cannot be begun; start the program with the mpirun of the MPI that it was built with"
+    )]
+    NoMpi,
     /// The program was asked to stop while it waited for others.
     #[error("stopped while waiting for other ranks")]
     Cancelled,

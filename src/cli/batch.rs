@@ -47,9 +47,9 @@ pub fn run(args: &BatchArgs) -> Result<ExitCode, Failure> {
     let mut device = args.device.clone();
     if let Some(process) = Process::current() {
         let count = process.count;
-        if count > 1 && args.shard.is_none() && !args.skip_existing {
+        if count > 1 && args.shard != Some(ShardArg::Auto) && !args.skip_existing {
             return Err(Failure::usage(format!(
-                "each of {count} processes would paint every picture; add --shard auto to divide them, or \
+                "each of {count} processes would paint the same pictures; add --shard auto to divide them, or \
                  --skip-existing to let each take the next"
             )));
         }

@@ -34,10 +34,8 @@ impl Claim {
                 .open(&path)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
-                    return Err(error);
-                }
-                _ => {}
+                // It could be made, but not be locked: then by nobody.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
             }
             // Whoever had it may have removed it in the meantime, and a third one made another.
             let own = Handle::from_file(file.try_clone()?)?;

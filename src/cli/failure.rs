@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use impasto::TransferError;
 use impasto::communicator::CommunicationError;
 
 use super::console::complain;
@@ -48,12 +49,11 @@ impl Failure {
 
     /// Whether it is that another rank is gone, which has a cause elsewhere.
     pub fn is_lost_rank(&self) -> bool {
-        let lost = CommunicationError::Lost.to_string();
-        self.error.to_string() == lost
+        let error = self.error.downcast_ref::<TransferError>();
+        error.and_then(TransferError::communication) == Some(&CommunicationError::Lost)
     }
 
     /// The error.
-    #[cfg(feature = "studio")]
     pub fn cause(&self) -> &dyn Error {
         self.error.as_ref()
     }
@@ -73,7 +73,12 @@ impl fmt::Display for Failure {
 
 /// An error and its causes on one line.
 pub fn describe_error(error: &dyn Error) -> String {
-    let mut message = format!("impasto: {error}");
+    format!("impasto: {}", describe_causes(error))
+}
+
+/// The same without the program's name.
+pub fn describe_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         message.push_str(&format!(": {error}"));

@@ -2,8 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::console::say;
@@ -15,13 +14,13 @@ const ONE_PRESS: Duration = Duration::from_millis(300);
 
 /// Whether the user has asked to stop.
 #[derive(Clone)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<OnceLock<Instant>>);
 
 impl Interrupt {
     /// Watches for Ctrl-C, which the first time asks the run to stop and the second time ends the
     /// program at once. Can be called once in the life of the program.
     pub fn watch() -> Result<Self, Failure> {
-        let requested = Arc::new(AtomicBool::new(false));
+        let requested = Arc::new(OnceLock::new());
         let flag = Arc::clone(&requested);
         let mut first: Option<Instant> = None;
         ctrlc::set_handler(move || {
@@ -30,7 +29,7 @@ impl Interrupt {
                 Some(_) => std::process::exit(INTERRUPTED.into()),
                 None => first = Some(Instant::now()),
             }
-            flag.store(true, Ordering::Relaxed);
+            let _ = flag.set(Instant::now());
             say("\nStopping as soon as this step is done; press Ctrl-C again to quit at once.");
         })
         .map_err(Failure::other)?;
@@ -39,7 +38,13 @@ impl Interrupt {
 
     /// Whether Ctrl-C was pressed.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.get().is_some()
+    }
+
+    /// Whether it was pressed that long ago.
+    #[cfg(feature = "mpi")]
+    pub fn is_requested_for(&self, time: Duration) -> bool {
+        self.0.get().is_some_and(|since| since.elapsed() >= time)
     }
 
     /// Ends a command that has nothing to keep, if Ctrl-C was pressed.

@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::describe::gigabytes;
 use super::device::Device;
 use super::failure::Failure;
-use super::ranks::memory_sharers;
+use super::ranks::{memory_sharers, run_failure};
 use super::{inputs, recipe};
 
 /// A picture to paint: what goes in, how, and where the result and the reports go.
@@ -60,10 +60,11 @@ impl Job {
         ranks: Option<Arc<dyn Communicator>>,
     ) -> Result<Run<B>, Failure> {
         let mut transfer = self.transfer(encoder, self.recipe.clone()).share(cache);
-        // Threads of this process share the memory that it may take.
+        let budget = Budget::new(self.memory, device);
+        let is_asked = self.memory.memory.is_some();
         let sharers = ranks
             .as_ref()
-            .map_or(1, |ranks| memory_sharers(&**ranks, device));
+            .map_or(1, |ranks| memory_sharers(&**ranks, device, is_asked));
         if let Some(ranks) = ranks {
             transfer = transfer.communicator(ranks);
         }
@@ -73,15 +74,15 @@ impl Job {
         if let Some(checkpoint) = resumed {
             transfer = transfer.resume(checkpoint);
         }
-        let budget = Budget::new(self.memory, device);
         if let Some(budget) = budget {
             transfer = transfer.memory_limit(budget.bytes / sharers);
         }
         transfer.prepare().map_err(|error| match (error, budget) {
             (error @ TransferError::Memory { .. }, Some(budget)) => {
-                Failure::usage(too_little_memory(&error, budget, self.memory))
+                let message = too_little_memory(&error, budget, sharers, self.memory);
+                Failure::usage(message)
             }
-            (error, _) => Failure::usage(error),
+            (error, _) => run_failure(error),
         })
     }
 }
@@ -160,7 +161,12 @@ pub fn save_options(args: &StyleArgs) -> SaveOptions {
 }
 
 /// What to say where no way to compute a picture fits the memory.
-fn too_little_memory(error: &TransferError, budget: Budget, args: MemoryArgs) -> String {
+fn too_little_memory(
+    error: &TransferError,
+    budget: Budget,
+    sharers: u64,
+    args: MemoryArgs,
+) -> String {
     let TransferError::Memory {
         width,
         height,
@@ -171,13 +177,17 @@ fn too_little_memory(error: &TransferError, budget: Budget, args: MemoryArgs) ->
     else {
         return error.to_string();
     };
+    let shared = match sharers {
+        1 => String::new(),
+        sharers => format!(" for {sharers} ranks"),
+    };
     let tile = if args.tile.is_some() {
         "no --tile, "
     } else {
         ""
     };
     format!(
-        "{width}×{height} pixels need about {} at least, more than {}; try {tile}--size {size}, --optimizer \
+        "{width}×{height} pixels need about {} at least, more than {}{shared}; try {tile}--size {size}, --optimizer \
          adam or --encoder builtin",
         gigabytes(*needed),
         budget.describe()

@@ -49,17 +49,17 @@ impl Process {
                 .parse::<usize>()
                 .ok()
         };
-        VARIABLES
-            .iter()
-            .find_map(|[rank, size, local_rank, local_size]| {
-                let (rank, size) = (number(rank)?, number(size)?);
-                (rank < size).then(|| Self {
-                    number: rank,
-                    count: size,
-                    local_number: number(local_rank).unwrap_or(0),
-                    local_count: number(local_size).unwrap_or(1).max(1),
-                })
+        // Slurm says it also where another speaks for the processes.
+        let local = |column: usize| VARIABLES.iter().find_map(|names| number(names[column]));
+        VARIABLES.iter().find_map(|[rank, size, ..]| {
+            let (rank, size) = (number(rank)?, number(size)?);
+            (rank < size).then(|| Self {
+                number: rank,
+                count: size,
+                local_number: local(2).unwrap_or(0),
+                local_count: local(3).unwrap_or(1).max(1),
             })
+        })
     }
 }
 
@@ -96,8 +96,11 @@ mod tests {
         ];
         assert_eq!(process(&open_mpi), Some(expected));
         assert_eq!(process(&slurm), Some(expected));
-        let intel = process(&[("PMI_RANK", "3"), ("PMI_SIZE", "8")]);
-        assert_eq!(intel.map(|process| process.local_count), Some(1));
+        let mpich = [("PMI_RANK", "3"), ("PMI_SIZE", "8")];
+        let alone = process(&mpich).map(|process| process.local_count);
+        assert_eq!(alone, Some(1));
+        let in_slurm = [&mpich[..], &slurm[2..]].concat();
+        assert_eq!(process(&in_slurm), Some(expected));
         // In a batch script of Slurm, outside of srun, and with nonsense.
         assert_eq!(
             process(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]),

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::files::Files;
 use super::inputs;
 use super::job::Job;
+use super::ranks::follow_first;
 use super::recipe::{from_reconstruction_args, set_style_layers};
 use super::reports;
 use super::resume::Resumed;
@@ -25,17 +26,19 @@ pub fn run(command: &ReconstructCommand, resumed: Option<Resumed>) -> Result<Exi
         ReconstructCommand::Style(args) => &args.reconstruction,
     };
     let encoder = Encoder::choose(&args.device)?;
-    Files::new()
+    let files = Files::new()
         .read("the picture to rebuild", [&args.image])
         .read_weights(&args.device, &encoder)
         .write_result(&args.output, &args.reports)
         .keep_checkpoint(
             &args.checkpoint,
             resumed.as_ref().map(|resumed| &*resumed.path),
-        )
-        .check()?;
-    check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
-    reports::check(&args.reports)?;
+        );
+    if !follow_first() {
+        files.check()?;
+        check_output(&args.output, SaveOptions::default()).map_err(Failure::usage)?;
+        reports::check(&args.reports)?;
+    }
     let job = match command {
         ReconstructCommand::Content(args) => content(args)?,
         ReconstructCommand::Style(args) => style(args)?,

@@ -65,14 +65,17 @@ pub fn run_job(
     let leader = SingleJob {
         weights: encoder.load(&device, quiet)?,
         job,
-        device: &device,
+        args: &device,
+        device: device.device(),
         file: CheckpointFile::new(checkpoints, note),
         resumed,
         interrupt,
         ranks: ranks.first().cloned(),
     };
-    let followers = ranks.iter().skip(1);
-    let followers: Vec<_> = followers.map(|rank| leader.for_rank(rank)).collect();
+    let followers = device.devices.iter().zip(&ranks).skip(1);
+    let followers: Vec<_> = followers
+        .map(|(device, rank)| leader.for_rank(rank, device))
+        .collect();
     drop(ranks);
     let ending = match followers.is_empty() {
         true => run_on(&device, quiet, leader)?,
@@ -87,7 +90,9 @@ pub fn run_job(
 /// A job and everything that its backend must be given.
 struct SingleJob<'a> {
     job: Job,
-    device: &'a DeviceArgs,
+    args: &'a DeviceArgs,
+    /// The one of them that it is done on.
+    device: Device,
     weights: Vgg19Weights,
     file: Option<CheckpointFile>,
     resumed: Option<Checkpoint>,
@@ -98,10 +103,11 @@ struct SingleJob<'a> {
 
 impl SingleJob<'_> {
     /// The same for another rank of this process.
-    fn for_rank(&self, rank: &Arc<dyn Communicator>) -> Self {
+    fn for_rank(&self, rank: &Arc<dyn Communicator>, device: Device) -> Self {
         Self {
             job: self.job.clone(),
-            device: self.device,
+            args: self.args,
+            device,
             weights: self.weights.clone(),
             file: None,
             resumed: self.resumed.clone(),
@@ -115,9 +121,8 @@ impl BackendTask for SingleJob<'_> {
     type Output = Ending;
 
     fn run<B: AutodiffStyleBackend>(self, device: B::Device) -> Result<Ending, Failure> {
-        let encoder = build::<B>(self.weights, self.device, &device);
-        let device = self.device.device();
-        let session = Session::new(&encoder, device, Unfinished::Written, self.interrupt);
+        let encoder = build::<B>(self.weights, self.args, &device);
+        let session = Session::new(&encoder, self.device, Unfinished::Written, self.interrupt);
         match self.ranks {
             Some(ranks) if ranks.rank() > 0 => session.follow(&self.job, self.resumed, ranks),
             ranks => session.run(&self.job, self.file, self.resumed, ranks),
@@ -183,6 +188,8 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         ranks: Option<Arc<dyn Communicator>>,
     ) -> Result<Ending, Failure> {
         let evaluations = resumed.as_ref().map(Checkpoint::evaluations);
+        // Kept until everything is written: a launcher ends all processes soon after the first has ended.
+        let together = ranks.clone();
         let mut run = job.prepare(self.encoder, self.device, &self.cache, resumed, ranks)?;
         check_format(&job.output, run.plan())?;
         if job.reports.dry_run {
@@ -213,6 +220,11 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
         if !job.reports.quiet {
             for line in describe::computations(run.plan()) {
                 say(&line);
+            }
+            if together.is_some() && run.plan().scales.iter().all(|scale| scale.tiles == 1) {
+                say(
+                    "Each rank computes everything: no scale is cut into tiles that they could share.",
+                );
             }
         }
         #[cfg(feature = "studio")]
@@ -263,6 +275,7 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             let reports = reports.finish(&outcome);
             result.map_err(Failure::other).and(reports)?;
         }
+        drop(together);
         let checkpoint = file.as_ref().map(|file| file.path.as_path());
         result::conclude(
             &outcome,
@@ -288,8 +301,8 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
             let status = run.step_with(|_| self.interrupt.control_flow());
             match status.map_err(Failure::other)? {
                 Status::Running(_) => {}
-                Status::Stopped => return Ok(Ending::Interrupted),
-                Status::Ended(_) => return Ok(Ending::Done),
+                // The first says how it ended.
+                Status::Stopped | Status::Ended(_) => return Ok(Ending::Done),
             }
         }
     }

@@ -47,7 +47,7 @@ impl ShardArg {
         match self {
             Self::Given(shard) => Ok(shard),
             Self::Auto => {
-                let array = Shard::of_array(|name| env::var(name).ok());
+                let array = Shard::of_array(|name| env::var(name).ok())?;
                 let process = Process::current().map(Shard::from);
                 let shards = [array, process].into_iter().flatten();
                 shards.reduce(Shard::within).ok_or_else(|| {
@@ -71,14 +71,25 @@ impl From<Process> for Shard {
 }
 
 impl Shard {
-    /// This task of a job array of Slurm.
-    fn of_array(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
-        let number = |name: &str| variable(&format!("SLURM_ARRAY_TASK_{name}"))?.parse().ok();
-        let (task, count): (usize, usize) = (number("ID")?, number("COUNT")?);
-        let first = number("MIN").unwrap_or(0);
+    /// This task of a job array of Slurm, if it is one.
+    fn of_array(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Failure> {
+        let number = |name: &str| -> Option<usize> {
+            variable(&format!("SLURM_ARRAY_TASK_{name}"))?.parse().ok()
+        };
+        let Some(task) = number("ID") else {
+            return Ok(None);
+        };
+        let (count, first) = (number("COUNT").unwrap_or(0), number("MIN").unwrap_or(0));
         let step = number("STEP").unwrap_or(1).max(1);
-        let index = task.checked_sub(first)? / step;
-        (index < count).then_some(Self { index, count })
+        let index = task.saturating_sub(first) / step;
+        let last = first + step * count.saturating_sub(1);
+        match index < count && number("MAX").is_none_or(|max| max == last) {
+            true => Ok(Some(Self { index, count })),
+            false => Err(Failure::usage(
+                "--shard auto: the tasks of the job array are not numbered evenly, as in --array=1-20; name \
+                 the shard, such as --shard 2/4",
+            )),
+        }
     }
 
     /// A part of this part.
@@ -120,16 +131,19 @@ mod tests {
             })
         };
         // --array=10-30:5
-        let variables = [
+        let mut variables = [
+            ("SLURM_ARRAY_TASK_MAX", "30"),
             ("SLURM_ARRAY_TASK_ID", "20"),
             ("SLURM_ARRAY_TASK_COUNT", "5"),
             ("SLURM_ARRAY_TASK_MIN", "10"),
             ("SLURM_ARRAY_TASK_STEP", "5"),
         ];
         let shard = Shard { index: 2, count: 5 };
-        assert_eq!(array(&variables), Some(shard));
-        assert_eq!(array(&variables[..1]), None);
-        assert_eq!(array(&[]), None);
+        assert_eq!(array(&variables).unwrap(), Some(shard));
+        assert_eq!(array(&[]).unwrap(), None);
+        // --array=10,20,40
+        variables[0].1 = "40";
+        assert!(array(&variables).is_err());
         let part = Shard { index: 1, count: 3 };
         assert_eq!(
             shard.within(part),

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::files::Files;
 use super::job::{JobTemplate, save_options};
 use super::patterns::expand;
+use super::ranks::follow_first;
 use super::reports;
 use super::resume::Resumed;
 use super::session::run_job;
@@ -18,7 +19,7 @@ use super::session::run_job;
 pub fn run(args: &StylizeArgs, resumed: Option<Resumed>) -> Result<ExitCode, Failure> {
     let styles = expand(&args.styles)?;
     let encoder = Encoder::choose(&args.device)?;
-    Files::new()
+    let files = Files::new()
         .read("the content", [&args.content])
         .read("a style", &styles)
         .read_style(&args.style)
@@ -27,10 +28,12 @@ pub fn run(args: &StylizeArgs, resumed: Option<Resumed>) -> Result<ExitCode, Fai
         .keep_checkpoint(
             &args.checkpoint,
             resumed.as_ref().map(|resumed| &*resumed.path),
-        )
-        .check()?;
-    check_output(&args.output, save_options(&args.style)).map_err(Failure::usage)?;
-    reports::check(&args.reports)?;
+        );
+    if !follow_first() {
+        files.check()?;
+        check_output(&args.output, save_options(&args.style)).map_err(Failure::usage)?;
+        reports::check(&args.reports)?;
+    }
     let template = JobTemplate::new(&args.style, &args.device, args.memory, &styles)?;
     let job = template.open(&args.content, &args.output, &args.reports)?;
     run_job(job, encoder, &args.device, &args.checkpoint, resumed)

@@ -19,6 +19,9 @@ use super::{CommunicationError, Communicator};
 /// Bytes of a message: MPI counts them in 31 bits.
 const CHUNK: usize = 1 << 28;
 
+/// Instead of a length: the rank leaves.
+const LEAVING: u64 = u64::MAX;
+
 /// How long a thread that waits for messages asks for them without a pause.
 const BUSY: Duration = Duration::from_micros(500);
 
@@ -51,11 +54,6 @@ struct Request {
     reply: Sender<Vec<Vec<u8>>>,
 }
 
-/// MPI that cannot be begun.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("MPI cannot be begun; start the program with the mpirun of the MPI that it was built with")]
-pub struct MpiError;
-
 impl MpiCommunicator {
     /// Begins MPI; its end is when the value is dropped. Can be called once in the life of the program.
     ///
@@ -63,17 +61,18 @@ impl MpiCommunicator {
     /// told to end by a signal and has a second or so for what it has to write.
     ///
     /// # Errors
-    /// [`MpiError`] if MPI cannot be begun or has been.
+    /// [`CommunicationError::NoMpi`] if MPI cannot be begun or has been; what [`all_gather`](Communicator::all_gather) may
+    /// end with.
     pub fn begin(
         is_cancelled: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Result<Self, MpiError> {
+    ) -> Result<Self, CommunicationError> {
         let (requests, incoming) = channel();
         let (ready, facts) = channel();
         let thread = thread::Builder::new()
             .name("mpi".into())
             .spawn(move || serve(&ready, &incoming))
-            .map_err(|_| MpiError)?;
-        let (rank, size) = facts.recv().map_err(|_| MpiError)?;
+            .map_err(|_| CommunicationError::NoMpi)?;
+        let (rank, size) = facts.recv().map_err(|_| CommunicationError::NoMpi)?;
         let mut world = Self {
             rank,
             size,
@@ -83,7 +82,7 @@ impl MpiCommunicator {
             neighbors: Vec::new(),
             is_given_up: AtomicBool::new(false),
         };
-        world.neighbors = world.meet_neighbors().map_err(|_| MpiError)?;
+        world.neighbors = world.meet_neighbors()?;
         Ok(world)
     }
 
@@ -183,22 +182,28 @@ fn serve(ready: &Sender<(usize, usize)>, requests: &Receiver<Request>) {
     if ready.send((rank, size)).is_err() {
         return;
     }
-    for Request { own, reply } in requests {
+    let exchange_lens = |own: u64| -> Vec<u64> {
         let mut lens = vec![vec![0; 8]; size];
-        exchange(&world, &(own.len() as u64).to_le_bytes(), &mut lens);
-        let len = |bytes: &Vec<u8>| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |len, &b| len << 8 | usize::from(b))
-        };
-        let mut all: Vec<Vec<u8>> = lens.iter().map(|bytes| vec![0; len(bytes)]).collect();
+        lens[rank] = own.to_le_bytes().to_vec();
+        exchange(&world, &own.to_le_bytes(), &mut lens);
+        let len = |bytes: Vec<u8>| bytes.try_into().map_or(LEAVING, u64::from_le_bytes);
+        lens.into_iter().map(len).collect()
+    };
+    for Request { own, reply } in requests {
+        let lens = exchange_lens(own.len() as u64);
+        if lens.contains(&LEAVING) {
+            // Without a reply the rank learns of it. All know it now, and MPI can end.
+            return;
+        }
+        let mut all: Vec<_> = lens.iter().map(|&len| vec![0; len as usize]).collect();
         all[rank] = Vec::new();
         exchange(&world, &own, &mut all);
         all[rank] = own;
         // Nobody takes it if the rank gave up.
         let _ = reply.send(all);
     }
+    // MPI ends when all end it: others that still wait for this rank shall know.
+    exchange_lens(LEAVING);
 }
 
 /// Sends bytes to all others, and fills the buffers with theirs.

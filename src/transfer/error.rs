@@ -105,12 +105,16 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// What went wrong between ranks, if that is it.
+    pub fn communication(&self) -> Option<&CommunicationError> {
+        match self {
+            Self::Communication(error) | Self::Eval(EvalError::Communication(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether the run was stopped while it waited for other ranks.
     pub(super) fn is_cancelled(&self) -> bool {
-        let (Self::Communication(error) | Self::Eval(EvalError::Communication(error))) = self
-        else {
-            return false;
-        };
-        *error == CommunicationError::Cancelled
+        self.communication() == Some(&CommunicationError::Cancelled)
     }
 }

@@ -19,7 +19,7 @@ use impasto::kernel::AutodiffStyleBackend;
 pub use adapters::Adapter;
 
 use super::args::DeviceArgs;
-use super::failure::Failure;
+use super::failure::{Failure, describe_causes};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,11 @@ impl Devices {
     /// The first, which leads the others.
     pub fn first(&self) -> Device {
         self.0[0]
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Device> {
+        self.0.iter().copied()
     }
 
     /// How many there are.
@@ -168,14 +173,15 @@ fn on_each<B: AutodiffStyleBackend, Task: BackendTask + Send>(
                     let done = enter().and_then(|_pool| task.run::<B>(device));
                     done.err()
                         .filter(|failure| !failure.is_lost_rank())
-                        .map(|failure| failure.to_string())
+                        .map(|failure| describe_causes(failure.cause()))
                 })
             })
             .collect();
         let result = enter().and_then(|_pool| leader.run::<B>(device));
-        let ended = others.into_iter().map(|other| other.join());
-        let causes =
-            ended.filter_map(|end| end.unwrap_or(Some("a device's thread broke off".into())));
+        let causes = others.into_iter().filter_map(|other| match other.join() {
+            Ok(cause) => cause,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
         let causes: Vec<String> = causes.collect();
         match (result, causes.into_iter().next()) {
             // What the leader lost is the cause.

@@ -10,7 +10,7 @@ use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::barrier::{Barrier, copy_async_checked};
 use cubecl::prelude::*;
 
-use super::mma::zeros;
+use super::mma::{add, zeros};
 
 /// Rows and columns of a cube.
 pub const SIDE: usize = 64;
@@ -93,6 +93,7 @@ pub fn gram_async<E: Float>(
                     );
                 }
             }
+            let mut parts = zeros(8usize);
             #[unroll]
             for quad in 0..comptime!(CHUNKS / 4) {
                 let chunk = buffer + ((comptime!(4 * quad) + t) ^ swap);
@@ -127,12 +128,13 @@ pub fn gram_async<E: Float>(
                         }
                         #[unroll]
                         for m in 0..2usize {
-                            let sum = sums.index_mut(comptime!(4 * m + n));
-                            product.execute_inplace(left.index(m), &rounded, sum);
+                            let part = parts.index_mut(comptime!(4 * m + n));
+                            product.execute_inplace(left.index(m), &rounded, part);
                         }
                     }
                 }
             }
+            add(&mut sums, &parts, 8usize);
             copied.commit_copy_async();
             copied.arrive_and_wait();
         }

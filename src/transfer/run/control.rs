@@ -147,7 +147,11 @@ impl<B: AutodiffStyleBackend> Run<B> {
                     progress.ema = ema.map(|ema| ema.with(progress.variables.clone()));
                 }
                 self.evaluations = self.attempted;
-                Ok(Status::Running(self.report()?))
+                match self.report() {
+                    Ok(report) => Ok(Status::Running(report)),
+                    Err(error) if error.is_cancelled() => Ok(Status::Stopped),
+                    Err(error) => Err(error),
+                }
             }
             Err(Interruption::Stopped) => Ok(Status::Stopped),
             Err(Interruption::Failed(error)) if error.is_cancelled() => Ok(Status::Stopped),

@@ -52,7 +52,8 @@ fn multiply<R: CubeRuntime>(multiply: Multiply<R>) -> CubeTensor<R> {
     }
     let scale = multiply.scale;
     let is_plain = matches!(multiply.kind, Product::Plain | Product::Transposed);
-    if is_plain && multiply.rows <= gemm::FEW && terms <= gemm::FEW {
+    let is_few = multiply.rows <= gemm::FEW && terms <= gemm::FEW;
+    if is_plain && is_few && matrix.dtype == x.dtype {
         debug_assert!(scale == 1.0 && multiply.matrix_stride == 0);
         let size = vector(columns, 4);
         let vectors = columns / size;
