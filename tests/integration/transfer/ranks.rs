@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use impasto::communicator::{CommunicationError, Communicator, ThreadCommunicator};
@@ -198,5 +199,78 @@ fn the_tiles_do_not_depend_on_the_number_of_ranks() {
     assert!(expected.scales.last().unwrap().tiles > 1);
     for other in on_ranks(3, plan) {
         assert_eq!(other, expected);
+    }
+}
+
+/// A rank that is told to stop while it waits for others.
+#[derive(Debug)]
+struct Cancelled {
+    ranks: ThreadCommunicator,
+    /// Exchanges until then.
+    left: AtomicUsize,
+}
+
+impl Communicator for Cancelled {
+    fn rank(&self) -> usize {
+        self.ranks.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.ranks.size()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CommunicationError> {
+        match self.left.load(Ordering::Relaxed) {
+            0 => Err(CommunicationError::Cancelled),
+            left => {
+                self.left.store(left - 1, Ordering::Relaxed);
+                self.ranks.all_gather(own)
+            }
+        }
+    }
+}
+
+/// Whatever it waits for, it stops with a checkpoint of its last complete step, from which others go on; and the
+/// rank that waits for it learns that it is gone.
+#[test]
+fn a_rank_that_gives_up_keeps_its_last_step() {
+    let expected = in_tiles(&encoder()).run().unwrap().picture;
+    // Two exchanges when the run is prepared; its ten steps have up to three each.
+    for left in [4, 11, 18, 25] {
+        let ranks = ThreadCommunicator::group(2);
+        let mut kept = thread::scope(|scope| {
+            let threads = ranks.into_iter().map(|ranks| {
+                scope.spawn(move || {
+                    let (encoder, number) = (encoder(), ranks.rank());
+                    let left = if number == 0 { left } else { usize::MAX };
+                    let left = AtomicUsize::new(left);
+                    let rank = Arc::new(Cancelled { ranks, left });
+                    let mut run = in_tiles(&encoder).communicator(rank).prepare().unwrap();
+                    loop {
+                        match run.step() {
+                            Ok(Status::Running(_)) => {}
+                            Ok(status) => {
+                                assert_eq!((number, status), (0, Status::Stopped));
+                                return run.checkpoint();
+                            }
+                            Err(error) => {
+                                assert_eq!(number, 1);
+                                let lost = Some(&CommunicationError::Lost);
+                                assert_eq!(error.communication(), lost, "{error}");
+                                return None;
+                            }
+                        }
+                    }
+                })
+            });
+            let threads: Vec<_> = threads.collect();
+            let kept = threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap());
+            kept.collect::<Vec<Checkpoint>>()
+        });
+        let kept = kept.pop().unwrap();
+        let resumed = in_tiles(&encoder()).resume(kept).run().unwrap();
+        assert_eq!(resumed.picture, expected, "{left}");
     }
 }
