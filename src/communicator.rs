@@ -22,7 +22,7 @@
 //!     let paint = |rank| {
 //!         // Each its own device, if there are several.
 //!         let encoder = Vgg19::<Autodiff<Flex>>::builtin(&Default::default());
-//!         let recipe = Recipe { iterations: 2, ..Recipe::preset("gram").unwrap() };
+//!         let recipe = Recipe { iterations: 2, ..Recipe::gram() };
 //!         let transfer = StyleTransfer::new(&encoder)
 //!             .content(Picture::open("assets/scene.jpg")?)
 //!             .style(Picture::open("assets/swirls.jpg")?, 1.0)

@@ -13,8 +13,7 @@ use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::barrier::{Barrier, copy_async, copy_async_checked};
 use cubecl::prelude::*;
 
-use super::conv::bias_of;
-use super::mma::{MmaTile, write_quad, zeros};
+use super::mma::{MmaTile, Place, write_results, zeros};
 use super::scale::scale;
 use crate::kernel::Epilogue;
 
@@ -210,43 +209,18 @@ pub fn convolve_halves<F: Float, N: Size, E: Float>(
         let (_, input_inverse) = scale(magnitudes);
         inverse = input_inverse * f32::reinterpret(weights[inverse_at / 4][0]);
     }
-    #[unroll]
-    for m in 0..tile.fragments {
-        #[unroll]
-        for half in 0..2usize {
-            let fragment = first + plane_of_channels * tile.fragments + m;
-            let channel = 16 * fragment + comptime!(8 * half) + g;
-            let mut offset = 0.0f32;
-            if channel < channels_out {
-                offset = bias_of::<F>(&bias, channel);
-            }
-            #[unroll]
-            for block in 0..tile.blocks {
-                let mut values = Array::<f32>::new(8usize);
-                #[unroll]
-                for row in 0..4usize {
-                    let sum = sums.index(comptime!(m * 4 * tile.blocks + 4 * block + row));
-                    let pair = sum[half];
-                    values[comptime!(2 * row)] = fma(pair[0], inverse, offset);
-                    values[comptime!(2 * row + 1)] = fma(pair[1], inverse, offset);
-                }
-                write_quad::<F, N>(
-                    &mut values,
-                    y,
-                    &mut mask,
-                    channel < channels_out,
-                    batch * channels_out + channel,
-                    top + 4 * plane_of_rows,
-                    left + comptime!(8 * block),
-                    t,
-                    height,
-                    width,
-                    epilogue,
-                    false,
-                );
-            }
-        }
-    }
+    let place = Place {
+        batch,
+        fragment: first + plane_of_channels * tile.fragments,
+        row: top + 4 * plane_of_rows,
+        column: left,
+        channels_out,
+        height,
+        width,
+    };
+    write_results::<F, N>(
+        &sums, &place, &bias, y, &mut mask, inverse, tile, epilogue, false,
+    );
 }
 
 /// Copies some of the pixels of a patch for one step; zeros outside of the image and beyond the last channel.

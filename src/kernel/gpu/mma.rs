@@ -287,15 +287,58 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
         sync_cube();
     }
 
+    let place = Place {
+        batch: source.batch,
+        fragment: first + plane_of_channels * tile.fragments,
+        row: source.top + 4 * plane_of_rows,
+        column: source.left,
+        channels_out,
+        height,
+        width,
+    };
+    write_results::<F, N>(
+        &sums, &place, &bias, y, &mut mask, 1.0, tile, epilogue, accumulate,
+    );
+}
+
+/// Where the results of a plane lie.
+#[derive(CubeType, Clone)]
+pub struct Place {
+    pub batch: usize,
+    /// Their first fragment of channels.
+    pub fragment: usize,
+    pub row: usize,
+    pub column: usize,
+    /// Of the whole result, without a pool.
+    pub channels_out: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Writes the results of a plane times `inverse`, with bias and epilogue.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+pub fn write_results<F: Float, N: Size>(
+    sums: &Sequence<Array<Vector<f32, Const<2>>>>,
+    place: &Place,
+    bias: &ComptimeOption<Array<F>>,
+    y: &mut Array<Vector<F, N>>,
+    mask: &mut ComptimeOption<Array<u32>>,
+    inverse: f32,
+    #[comptime] tile: MmaTile,
+    #[comptime] epilogue: Epilogue,
+    #[comptime] accumulate: bool,
+) {
+    let lane = UNIT_POS as usize % 32;
     #[unroll]
     for m in 0..tile.fragments {
         #[unroll]
         for half in 0..2usize {
-            let fragment = first + plane_of_channels * tile.fragments + m;
-            let channel = 16 * fragment + comptime!(8 * half) + g;
+            let channel = 16 * (place.fragment + m) + comptime!(8 * half) + lane / 4;
+            let is_channel = channel < place.channels_out;
             let mut offset = 0.0f32;
-            if channel < channels_out {
-                offset = bias_of::<F>(&bias, channel);
+            if is_channel {
+                offset = bias_of::<F>(bias, channel);
             }
             #[unroll]
             for block in 0..tile.blocks {
@@ -304,20 +347,20 @@ pub fn convolve_mma<F: Float, N: Size, S: Float, E: Float>(
                 for row in 0..4usize {
                     let sum = sums.index(comptime!(m * 4 * tile.blocks + 4 * block + row));
                     let pair = sum[half];
-                    values[comptime!(2 * row)] = pair[0] + offset;
-                    values[comptime!(2 * row + 1)] = pair[1] + offset;
+                    values[comptime!(2 * row)] = fma(pair[0], inverse, offset);
+                    values[comptime!(2 * row + 1)] = fma(pair[1], inverse, offset);
                 }
                 write_quad::<F, N>(
                     &mut values,
                     y,
-                    &mut mask,
-                    channel < channels_out,
-                    source.batch * channels_out + channel,
-                    source.top + 4 * plane_of_rows,
-                    source.left + comptime!(8 * block),
-                    t,
-                    height,
-                    width,
+                    mask,
+                    is_channel,
+                    place.batch * place.channels_out + channel,
+                    place.row,
+                    place.column + comptime!(8 * block),
+                    lane % 4,
+                    place.height,
+                    place.width,
                     epilogue,
                     accumulate,
                 );
@@ -453,7 +496,7 @@ fn rest<E: Float>(
 /// and writes them. See [`write_block`](super::epilogue::write_block).
 #[cube]
 #[allow(clippy::too_many_arguments)]
-pub fn write_quad<F: Float, N: Size>(
+fn write_quad<F: Float, N: Size>(
     values: &mut Array<f32>,
     y: &mut Array<Vector<F, N>>,
     mask: &mut ComptimeOption<Array<u32>>,
