@@ -10,7 +10,7 @@ use impasto::kernel::AutodiffStyleBackend;
 use impasto::picture::check_output;
 
 use super::args::{BatchArgs, DeviceArgs, ReportArgs};
-use super::claim::Claim;
+use super::claim::Turn;
 use super::console::say;
 use super::device::{BackendTask, run_on};
 use super::encoder::{Encoder, build};
@@ -173,12 +173,22 @@ impl BackendTask for Batch<'_> {
                     say(&format!("picture {} of {count}: {name}{what}", index + 1));
                 }
             };
-            let claim = match self
-                .is_shared
-                .then(|| Claim::take(&item.output))
-                .transpose()
-            {
-                Ok(claim) => claim,
+            let turn = match self.is_shared {
+                true => Turn::take(&item.output).map(Some),
+                false => Ok(None),
+            };
+            // Kept until the picture is written.
+            let _claim = match turn {
+                Ok(Some(Turn::Painting)) => {
+                    progress(", which another process is painting");
+                    continue;
+                }
+                Ok(Some(Turn::Painted)) => {
+                    progress(", which another process has painted");
+                    continue;
+                }
+                Ok(Some(Turn::Ours(claim))) => Some(claim),
+                Ok(None) => None,
                 Err(error) => {
                     let output = item.output.display();
                     Failure::other(format!("{output}: cannot be written ({error})")).report();
@@ -186,14 +196,6 @@ impl BackendTask for Batch<'_> {
                     continue;
                 }
             };
-            if claim.as_ref().is_some_and(|claim| claim.is_none()) {
-                progress(", which another process is painting");
-                continue;
-            }
-            if self.is_shared && item.output.exists() {
-                progress(", which another process has painted");
-                continue;
-            }
             progress("");
             // One bad picture must not cost the others.
             let job = self

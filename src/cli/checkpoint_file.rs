@@ -13,6 +13,7 @@ pub struct CheckpointFile {
     every: Duration,
     last: Instant,
     note: String,
+    is_written: bool,
 }
 
 impl CheckpointFile {
@@ -23,6 +24,7 @@ impl CheckpointFile {
             every: Duration::from_secs(args.checkpoint_every),
             last: Instant::now(),
             note,
+            is_written: false,
         })
     }
 
@@ -36,6 +38,12 @@ impl CheckpointFile {
         checkpoint.note = self.note.clone();
         let written = checkpoint.save(&self.path);
         self.last = Instant::now();
+        self.is_written |= written.is_ok();
         written
+    }
+
+    /// Whether the file is there and this run's.
+    pub fn is_written(&self) -> bool {
+        self.is_written
     }
 }

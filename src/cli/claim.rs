@@ -14,12 +14,32 @@ pub struct Claim {
     _locked: File,
 }
 
-impl Claim {
-    /// Claims a result; `None` if another process has. Whether the result exists is to be asked afterwards.
+/// Whose turn it is to paint a picture that several processes may paint.
+pub enum Turn {
+    Ours(Claim),
+    /// Another process has claimed it.
+    Painting,
+    /// Its result exists.
+    Painted,
+}
+
+impl Turn {
+    /// Claims a result, unless it exists or another process has claimed it.
     ///
     /// # Errors
-    /// If the file cannot be made. Where files cannot be locked the claim is this process's alone.
-    pub fn take(output: &Path) -> io::Result<Option<Self>> {
+    /// If the file beside it cannot be made. Where files cannot be locked every process may claim it.
+    pub fn take(output: &Path) -> io::Result<Self> {
+        Ok(match Claim::take(output)? {
+            None => Self::Painting,
+            // Asked while it is ours: nobody can write it now.
+            Some(_) if output.exists() => Self::Painted,
+            Some(claim) => Self::Ours(claim),
+        })
+    }
+}
+
+impl Claim {
+    fn take(output: &Path) -> io::Result<Option<Self>> {
         let mut name = OsString::from(".");
         name.push(output.file_name().unwrap_or_default());
         name.push(".claim");
@@ -69,15 +89,13 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        let Some(claim) = Claim::take(&output).unwrap() else {
+                        let Turn::Ours(claim) = Turn::take(&output).unwrap() else {
                             continue;
                         };
                         assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0);
-                        if !output.exists() {
-                            thread::yield_now();
-                            fs::write(&output, "picture").unwrap();
-                            painted.fetch_add(1, Ordering::SeqCst);
-                        }
+                        thread::yield_now();
+                        fs::write(&output, "picture").unwrap();
+                        painted.fetch_add(1, Ordering::SeqCst);
                         owners.fetch_sub(1, Ordering::SeqCst);
                         drop(claim);
                     }
@@ -85,8 +103,9 @@ mod tests {
             }
         });
         assert_eq!(painted.into_inner(), 1);
+        assert!(matches!(Turn::take(&output), Ok(Turn::Painted)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let nowhere = folder.path().join("none").join("out.png");
-        assert!(Claim::take(&nowhere).is_err());
+        assert!(Turn::take(&nowhere).is_err());
     }
 }

@@ -251,7 +251,7 @@ impl<'a, B: AutodiffStyleBackend> Session<'a, B> {
                 display.warn(&describe_error(&error));
             }
             if status.is_err()
-                && let Some(file) = &file
+                && let Some(file) = file.as_ref().filter(|file| file.is_written())
             {
                 say_resume(&file.path);
             }

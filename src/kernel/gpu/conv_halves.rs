@@ -223,7 +223,7 @@ pub fn convolve_halves<F: Float, N: Size, E: Float>(
     );
 }
 
-/// Copies some of the pixels of a patch for one step; zeros outside of the image and beyond the last channel.
+/// Copies the pixels of a patch for one step; zeros outside of the image and beyond the last channel.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn copy_pixels(
