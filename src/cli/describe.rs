@@ -42,29 +42,6 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A recipe in a few words: what its style is, its size and its optimiser.
-pub fn summary(recipe: &Recipe) -> String {
-    let style = match recipe.style_loss {
-        _ if recipe.neighbors.weight > 0.0 => "nearest neighbours",
-        _ if recipe.transport.weight > 0.0 => "optimal transport",
-        StyleLoss::Gram => "Gram matrices",
-        StyleLoss::MeanStd => "mean and deviation of channels",
-        StyleLoss::Wasserstein => "Wasserstein distances",
-    };
-    let optimizer = match recipe.optimizer {
-        OptimizerConfig::Lbfgs(_) => "L-BFGS",
-        OptimizerConfig::Adam(_) => "Adam",
-    };
-    let sizes: Vec<usize> = recipe.scales().iter().map(|scale| scale.size).collect();
-    let size = match (sizes.first(), sizes.last()) {
-        _ if !recipe.enlarge_content && recipe.size >= 1 << 16 => "the content's size".to_string(),
-        (Some(first), Some(last)) if first < last => format!("{first} to {last} pixels"),
-        _ => format!("{} pixels", recipe.size),
-    };
-    let steps: usize = recipe.scales().iter().map(|scale| scale.iterations).sum();
-    format!("{style}, {size}, {steps} steps of {optimizer}")
-}
-
 fn scales(recipe: &Recipe) -> String {
     let scales = recipe.scales();
     let scales: Vec<String> = scales

@@ -27,11 +27,7 @@ pub fn recipes(args: &RecipesArgs) -> Result<ExitCode, Failure> {
         (None, None) if args.json => print_json(&Recipe::all())?,
         (None, None) => {
             for recipe in Recipe::all() {
-                print(&format!(
-                    "{:14} {}\n",
-                    recipe.name,
-                    describe::summary(&recipe)
-                ));
+                print(&format!("{:14} {}\n", recipe.name, recipe.summary()));
                 print(&format!("{:14} {}\n", "", recipe.source));
             }
             print(

@@ -29,7 +29,6 @@ mod launcher;
 mod limits;
 mod lists;
 mod log;
-mod pace;
 mod patterns;
 mod progress;
 mod ranks;

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::backend::Backend;
 use impasto::Step;
-use impasto::transfer::{Plan, PlannedScale};
+use impasto::transfer::{Pace, Plan, PlannedScale, Speed};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::say;
 use super::describe::duration;
-use super::pace::{Pace, Speed};
 
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);

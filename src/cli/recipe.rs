@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use impasto::optim::{AdamConfig, LbfgsConfig, OptimizerConfig};
-use impasto::transfer::{LayerWeights, Measure, Provenance};
+use impasto::transfer::{LayerWeights, Provenance};
 use impasto::{Init, Recipe};
 
 use super::args::values::WeightedLayer;
@@ -57,9 +57,7 @@ pub fn from_style_args<'a>(
         recipe.style_scale = *scale;
     }
     if let Some(size) = args.size {
-        recipe.size = size;
-        recipe.measure = Measure::LongestSide;
-        recipe.enlarge_content = true;
+        recipe = recipe.with_longest_side(size);
     }
     if let Some(size) = args.style_size {
         recipe.style_size = Some(size);

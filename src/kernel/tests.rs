@@ -589,6 +589,7 @@ fn evaluate(image: &Tensor<Flex, 4>) -> [TensorData; 2] {
 }
 
 /// Every bit is the same with one thread or several.
+#[cfg_attr(target_family = "wasm", ignore = "has one thread")]
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let image = random::<Flex, 4>([1, 3, 97, 131], 3);

@@ -1,6 +1,6 @@
 //! Reading picture files of any origin.
 
-use std::io::{BufRead, Seek};
+use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
 use super::error::PictureError;
@@ -38,9 +38,15 @@ impl Picture {
         let path = path.as_ref();
         decode(open_file(path)?, path, limits)
     }
-}
 
-impl Picture {
+    /// [`Picture::open`] for the bytes of a file that is in memory; errors name it as `name`.
+    ///
+    /// # Errors
+    /// See [`Picture::open`].
+    pub fn from_bytes(bytes: &[u8], name: impl AsRef<Path>) -> Result<Self, PictureError> {
+        decode(Cursor::new(bytes), name.as_ref(), Limits::default())
+    }
+
     /// Width and height of the picture in a file as they are stored, before it is turned upright. Reads no
     /// pixels.
     ///
@@ -50,6 +56,20 @@ impl Picture {
         let path = path.as_ref();
         let limits = Limits::REDUCED;
         let header = read_header(open_file(path)?, path, limits.bytes, Meaning::Data)?;
+        Ok((header.width as usize, header.height as usize))
+    }
+
+    /// [`Picture::read_size`] for the bytes of a file that is in memory; errors name it as `name`.
+    ///
+    /// # Errors
+    /// See [`Picture::read_size`].
+    pub fn size_from_bytes(
+        bytes: &[u8],
+        name: impl AsRef<Path>,
+    ) -> Result<(usize, usize), PictureError> {
+        let limits = Limits::REDUCED;
+        let (file, name) = (Cursor::new(bytes), name.as_ref());
+        let header = read_header(file, name, limits.bytes, Meaning::Data)?;
         Ok((header.width as usize, header.height as usize))
     }
 }
@@ -71,8 +91,6 @@ fn decode<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use image::{ColorType, DynamicImage, ImageFormat};
     use proptest::prelude::*;
     use proptest::sample::{Index, select};

@@ -1,7 +1,7 @@
 //! Writing picture files, whole or not at all.
 
 use std::borrow::Cow;
-use std::io::{BufWriter, Seek, Write};
+use std::io::{Cursor, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
@@ -98,21 +98,35 @@ impl Picture {
         let path = path.as_ref();
         check_output(path, options)?;
         let format = Format::from_path(path)?;
-        let mut depth = options.depth.unwrap_or(self.depth);
-        if !format.has_sixteen_bits() {
-            depth = Depth::Eight;
-        }
-        atomic::write(path, |writer| self.encode(writer, format, depth, options))
+        atomic::write(path, |writer| self.encode(writer, format, options))
             .map_err(|source| failed(path, source))
+    }
+
+    /// The bytes of the file that [`Picture::save_with`] writes, in this format.
+    ///
+    /// # Errors
+    /// [`PictureError::Encode`] for a picture or metadata that the format has no room for, and for 16 bits in
+    /// a format without them.
+    pub fn to_bytes(&self, format: Format, options: SaveOptions) -> Result<Vec<u8>, PictureError> {
+        let encode = |source| PictureError::Encode { source };
+        if options.depth == Some(Depth::Sixteen) && !format.has_sixteen_bits() {
+            return Err(encode("16 bits a channel need PNG or TIFF".into()));
+        }
+        let mut file = Cursor::new(Vec::new());
+        self.encode(&mut file, format, options).map_err(encode)?;
+        Ok(file.into_inner())
     }
 
     fn encode(
         &self,
-        writer: &mut BufWriter<tempfile::NamedTempFile>,
+        writer: &mut (impl Write + Seek),
         format: Format,
-        depth: Depth,
         options: SaveOptions,
     ) -> Result<(), BoxedError> {
+        let depth = match format.has_sixteen_bits() {
+            true => options.depth.unwrap_or(self.depth),
+            false => Depth::Eight,
+        };
         let profile = match options.colors {
             SaveColors::Profile => self.icc_profile(),
             SaveColors::Srgb => None,

@@ -115,6 +115,13 @@ pub enum PictureError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The picture cannot be written in a format.
+    #[error("cannot encode the picture")]
+    Encode {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Values that do not make an RGB picture.
     #[error("{values} values of shape {} are no RGB picture", sides(shape))]
     Shape {

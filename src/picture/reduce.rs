@@ -1,6 +1,6 @@
 //! Reading pictures that are larger than what is needed of them.
 
-use std::io::{BufRead, Seek};
+use std::io::{BufRead, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,6 +72,34 @@ impl Picture {
             [whole, reduced],
             meaning,
         )
+    }
+
+    /// [`Picture::open_reduced`] for the bytes of a file that is in memory; errors name it as `name`.
+    ///
+    /// # Errors
+    /// See [`Picture::open_reduced`].
+    pub fn reduced_from_bytes(
+        bytes: &[u8],
+        name: impl AsRef<Path>,
+        longest_side: usize,
+    ) -> Result<Self, PictureError> {
+        let limits = [Limits::default(), Limits::REDUCED];
+        let (file, name) = (Cursor::new(bytes), name.as_ref());
+        decode_reduced(file, name, longest_side, limits, Meaning::Colors)
+    }
+
+    /// [`Picture::open_mask`] for the bytes of a file that is in memory; errors name it as `name`.
+    ///
+    /// # Errors
+    /// See [`Picture::open_mask`].
+    pub fn mask_from_bytes(
+        bytes: &[u8],
+        name: impl AsRef<Path>,
+        longest_side: usize,
+    ) -> Result<Self, PictureError> {
+        let limits = [Limits::default(), Limits::REDUCED];
+        let (file, name) = (Cursor::new(bytes), name.as_ref());
+        decode_reduced(file, name, longest_side, limits, Meaning::Data)
     }
 
     /// [`Picture::open_reduced`] for a mask or a map of regions: its values are data, not colours, and

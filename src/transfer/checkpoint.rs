@@ -111,10 +111,21 @@ impl Checkpoint {
     /// [`CheckpointError::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let path = path.as_ref();
-        let io = |source| CheckpointError::Io {
+        let written = self.to_bytes().and_then(|bytes| {
+            let written = atomic::write(path, |writer| writer.write_all(&bytes));
+            written.map_err(IoError::other)
+        });
+        written.map_err(|source| CheckpointError::Io {
             path: path.into(),
             source,
-        };
+        })
+    }
+
+    /// The bytes of the file that [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    /// An error of the format, which does not happen with a checkpoint of a run.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, IoError> {
         let mut metadata = HashMap::from([
             (VERSION.to_string(), "6".to_string()),
             (NOTE.to_string(), self.note.clone()),
@@ -129,8 +140,7 @@ impl Checkpoint {
             (COMPUTATIONS, serde_json::to_string(&self.computations)),
         ];
         for (key, text) in texts {
-            let text = text.map_err(|error| io(IoError::other(error)))?;
-            metadata.insert(key.to_string(), text);
+            metadata.insert(key.to_string(), text?);
         }
         for (key, value) in self.numbers() {
             metadata.insert(key, value.to_string());
@@ -141,9 +151,7 @@ impl Checkpoint {
         });
         let views: Result<Vec<_>, _> = views.collect();
         let bytes = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
-        let bytes = bytes.map_err(|error| io(IoError::other(error)))?;
-        atomic::write(path, |writer| writer.write_all(&bytes))
-            .map_err(|error| io(IoError::other(error)))
+        bytes.map_err(IoError::other)
     }
 
     /// Reads a file that [`save`](Self::save) wrote.
@@ -156,8 +164,16 @@ impl Checkpoint {
             path: path.into(),
             source,
         })?;
-        Self::parse(&bytes).map_err(|problem| CheckpointError::Format {
-            path: path.into(),
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// [`load`](Self::load) for the bytes of a file that is in memory; errors name it as `name`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Format`].
+    pub fn from_bytes(bytes: &[u8], name: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::parse(bytes).map_err(|problem| CheckpointError::Format {
+            path: name.as_ref().into(),
             problem,
         })
     }

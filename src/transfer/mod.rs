@@ -9,6 +9,7 @@ mod fingerprint;
 mod matching;
 mod memory;
 mod objective;
+mod pace;
 mod plan;
 mod provenance;
 mod recipe;
@@ -21,7 +22,9 @@ mod style_cache;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use crate::communicator::Communicator;
 use crate::encoder::Vgg19;
@@ -32,6 +35,7 @@ use crate::picture::Picture;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use computation::Computation;
 pub use error::TransferError;
+pub use pace::{Pace, Speed};
 pub use plan::{Plan, PlannedScale};
 pub use provenance::{EncoderInfo, Provenance, ProvenanceError, StyleInfo};
 pub use recipe::{

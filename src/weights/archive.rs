@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 
 use bytes::Bytes;
 
-use super::file::{MAX_UNPACKED, unpack_gzip};
+use super::file::{MAX_UNPACKED, is_gzip, unpack_gzip};
 use super::kind::Kind;
 use super::zip_file;
 
@@ -28,7 +28,7 @@ impl Listing {
         // What a Mac adds to each file.
         let hidden = base.starts_with("._") || name.starts_with("__MACOSX/");
         let weights = match Kind::of(start, base.as_ref()) {
-            Kind::Other(_) => start.starts_with(&[0x1f, 0x8b]),
+            Kind::Other(_) => is_gzip(start),
             _ => true,
         };
         match weights && !hidden {
@@ -127,7 +127,7 @@ pub(super) fn zip_member(bytes: &Bytes) -> Result<(String, Bytes), String> {
 
 /// A file that may be compressed with gzip.
 fn unpacked(name: String, contents: Bytes) -> Result<(String, Bytes), String> {
-    if !contents.starts_with(&[0x1f, 0x8b]) {
+    if !is_gzip(&contents) {
         return Ok((name, contents));
     }
     match unpack_gzip(&contents[..]) {

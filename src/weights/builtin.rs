@@ -1,10 +1,7 @@
 //! The slim encoder inside the crate.
 
-use std::path::Path;
-
 use bytes::Bytes;
 
-use super::load;
 use super::vgg19::Vgg19Weights;
 
 /// Made by `assets/builtin.py`; see `assets/builtin.md`.
@@ -14,7 +11,7 @@ impl Vgg19Weights {
     /// The slim encoder that is part of the crate: VGG19 compressed layer by layer, with linear
     /// projections that stand for VGG19's own content and Gram losses.
     pub fn builtin() -> Self {
-        load::from_bytes(Bytes::from_static(FILE), Path::new("builtin.safetensors"))
+        Self::from_bytes(Bytes::from_static(FILE), "builtin.safetensors")
             .expect("the file inside the crate is whole, as a test asserts")
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> io::Result<Bytes> {
         return Err(ErrorKind::IsADirectory.into());
     }
     let mut magic = [0; 2];
-    match file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
+    match file.read_exact(&mut magic).is_ok() && is_gzip(&magic) {
         true => unpack_gzip(File::open(path)?),
         false => map_file(&file),
     }
@@ -28,12 +28,27 @@ pub(super) fn map(path: &Path) -> io::Result<Bytes> {
     map_file(&File::open(path)?)
 }
 
+#[cfg(not(target_family = "wasm"))]
 fn map_file(file: &File) -> io::Result<Bytes> {
     // SAFETY: the map is read-only and private. Should another process cut the file short while it
     // is read, the operating system ends this one (SIGBUS) rather than letting it read other
     // memory; that is the usual price of mapping, paid to load 575 MB at once.
     let map = unsafe { memmap2::Mmap::map(file) }?;
     Ok(Bytes::from_owner(map))
+}
+
+/// Reads a file: WebAssembly has no maps.
+#[cfg(target_family = "wasm")]
+fn map_file(mut file: &File) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    io::Seek::rewind(&mut file)?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// Whether a file that begins with these bytes is one of gzip.
+pub(super) fn is_gzip(start: &[u8]) -> bool {
+    start.starts_with(&[0x1f, 0x8b])
 }
 
 /// The contents of a gzip file.

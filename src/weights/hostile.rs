@@ -3,17 +3,16 @@
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --features cli --lib weights` tries as many of each kind.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::load;
+use super::Vgg19Weights;
 
 /// Reads these bytes as a file of weights.
 fn survive(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let start = Instant::now();
-    if let Ok(weights) = load::from_bytes(bytes.into(), Path::new("hostile")) {
+    if let Ok(weights) = Vgg19Weights::from_bytes(bytes, "hostile") {
         for layer in weights.convolutions() {
             prop_assert!(layer.weight.iter().all(|value| value.is_finite()));
             prop_assert_eq!(layer.weight.len(), layer.shape.iter().product::<usize>());

@@ -48,6 +48,25 @@ impl Vgg19Weights {
         load(path, None)
     }
 
+    /// [`Vgg19Weights::load`] for the bytes of a file that is in memory; errors name it as `name`. An ONNX
+    /// model must have its data within.
+    ///
+    /// # Errors
+    /// See [`Vgg19Weights::load`].
+    pub fn from_bytes(
+        bytes: impl Into<Bytes>,
+        name: impl AsRef<Path>,
+    ) -> Result<Self, WeightsError> {
+        let (mut bytes, name) = (bytes.into(), name.as_ref());
+        if file::is_gzip(&bytes) {
+            bytes = file::unpack_gzip(&bytes[..]).map_err(|source| WeightsError::Io {
+                path: name.into(),
+                source,
+            })?;
+        }
+        finish(parse(bytes, name, Place::Memory)?, None, name)
+    }
+
     /// Reads a file whose publisher states a normalisation, in case that the file does not tell.
     #[cfg(feature = "pretrained")]
     pub(crate) fn load_published(
@@ -81,13 +100,17 @@ fn load(path: &Path, published: Option<Normalization>) -> Result<Vgg19Weights, W
         path: path.into(),
         source,
     })?;
-    finish(parse(bytes, path, Some(path))?, published, path)
+    finish(parse(bytes, path, Place::File)?, published, path)
 }
 
-/// Weights out of the bytes of a file; `path` is where they are from.
-#[cfg(any(feature = "builtin", test))]
-pub(super) fn from_bytes(bytes: Bytes, path: &Path) -> Result<Vgg19Weights, WeightsError> {
-    finish(parse(bytes, path, Some(path))?, None, path)
+/// Where the bytes of a file are from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The file of this name, beside which there may be others.
+    File,
+    Memory,
+    #[cfg(feature = "archives")]
+    Archive,
 }
 
 fn finish(
@@ -145,13 +168,13 @@ fn stated_by_tensors(listed: &[Listed]) -> Option<Normalization> {
     Normalization::from_units(mean.try_into().ok()?, std.try_into().ok()?)
 }
 
-/// Finds the tensors in a file, whose first bytes tell its format. `path` is for messages, `place`
-/// where a second file with data may lie.
+/// Finds the tensors in a file, whose first bytes tell its format. `path` is for messages, and where a second
+/// file with data may lie.
 #[cfg_attr(
     not(any(feature = "onnx", feature = "archives")),
     expect(unused_variables)
 )]
-fn parse(bytes: Bytes, path: &Path, place: Option<&Path>) -> Result<ParsedFile, WeightsError> {
+fn parse(bytes: Bytes, path: &Path, place: Place) -> Result<ParsedFile, WeightsError> {
     let format = |problem| WeightsError::Format {
         path: path.into(),
         problem,
@@ -159,7 +182,10 @@ fn parse(bytes: Bytes, path: &Path, place: Option<&Path>) -> Result<ParsedFile, 
     match Kind::of(&bytes, path) {
         Kind::Safetensors => parse_safetensors(&bytes).map_err(format),
         #[cfg(feature = "onnx")]
-        Kind::Onnx => super::onnx::parse(bytes, place).map_err(format),
+        Kind::Onnx => {
+            let beside = (place == Place::File).then_some(path);
+            super::onnx::parse(bytes, beside).map_err(format)
+        }
         #[cfg(not(feature = "onnx"))]
         Kind::Onnx => Err(missing(path, "an ONNX model", "onnx")),
         #[cfg(feature = "pytorch")]
@@ -171,13 +197,13 @@ fn parse(bytes: Bytes, path: &Path, place: Option<&Path>) -> Result<ParsedFile, 
             super::pytorch::parse_zip(&bytes).map_err(format)
         }
         #[cfg(feature = "archives")]
-        Kind::Zip | Kind::Tar if place.is_some() => {
+        Kind::Zip | Kind::Tar if place != Place::Archive => {
             let member = match Kind::of(&bytes, path) {
                 Kind::Tar => super::archive::tar_member(&bytes),
                 _ => super::archive::zip_member(&bytes),
             };
             let (name, contents) = member.map_err(format)?;
-            parse(contents, &path.join(name), None)
+            parse(contents, &path.join(name), Place::Archive)
         }
         #[cfg(feature = "archives")]
         Kind::Zip | Kind::Tar => Err(format(

@@ -7,6 +7,10 @@ mod avif;
 mod batch;
 #[cfg(all(feature = "cli", feature = "flex", feature = "builtin"))]
 mod bench;
+#[cfg(all(feature = "builtin", feature = "flex"))]
+mod bytes;
+#[cfg(all(unix, feature = "studio", feature = "flex", feature = "builtin"))]
+mod chromium;
 #[cfg(feature = "cli")]
 mod cli;
 mod colors;
@@ -56,6 +60,8 @@ mod studio;
 mod transfer;
 #[cfg(feature = "cli")]
 mod views;
+#[cfg(all(unix, feature = "studio", feature = "flex", feature = "builtin"))]
+mod web;
 #[cfg(all(feature = "flex", feature = "onnx", feature = "pytorch"))]
 mod weights;
 #[cfg(all(

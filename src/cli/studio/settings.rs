@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::PictureId;
 use crate::cli::args::EncoderArg;
-use crate::cli::describe;
 
 /// What a picture is painted from. What is left out is as the recipe has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +107,7 @@ pub struct RecipeInfo {
 impl From<Recipe> for RecipeInfo {
     fn from(recipe: Recipe) -> Self {
         Self {
-            summary: describe::summary(&recipe),
+            summary: recipe.summary(),
             size: recipe.size,
             iterations: recipe.iterations,
             strength: 1.0 - recipe.neighbors.content_share,

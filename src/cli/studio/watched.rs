@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use burn::tensor::backend::Backend;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use impasto::transfer::Plan;
+use impasto::transfer::{Pace, Plan};
 use impasto::{Picture, Step};
 
 use super::ids::JobId;
 use super::job::{Point, Progress};
 use super::jobs::Jobs;
 use super::store::{SHOWN, shrunk};
-use crate::cli::pace::Pace;
 
 /// Least time between two messages to the page while a run is young. It grows with the time that the run has
 /// taken, by this part of it and to at most so much: the picture changes less, and a browser that draws on the same

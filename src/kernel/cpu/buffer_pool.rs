@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memmap2::MmapMut;
+use super::system_memory::SystemMemory;
 
 /// A region of which nothing was used during this many requests (a few evaluations of a loss) is
 /// returned to the system.
@@ -31,8 +31,13 @@ const HUGE_PAGE: usize = 2 << 20;
 /// back to the system and return in each evaluation, since blocks of different sizes do not fit without gaps.
 const MAX_EXCESS: usize = 16;
 
-/// Least size of a region. What is not touched of it costs nothing; in a large one, free blocks become one again.
-const LEAST_REGION: usize = 64 << 20;
+/// Least size of a region. What is not touched of it costs nothing where the system maps memory; in a large one, free
+/// blocks become one again.
+const LEAST_REGION: usize = if cfg!(target_family = "wasm") {
+    8 << 20
+} else {
+    64 << 20
+};
 
 /// The pool of all results of the CPU kernels.
 static POOL: BufferPool = BufferPool::new();
@@ -58,18 +63,12 @@ struct State {
 /// Memory of the system.
 #[derive(Debug)]
 struct Region {
-    memory: MmapMut,
-    /// Where it begins. Kept, since a reference to all of the memory must not be made while blocks are in use.
-    start: NonNull<u8>,
-    bytes: usize,
+    memory: SystemMemory,
     /// Free blocks by their first byte; no two are neighbours.
     free: BTreeMap<usize, Free>,
     /// The number of requests when something was last returned to it.
     since: u64,
 }
-
-// SAFETY: the pointer is to memory that the region owns.
-unsafe impl Send for Region {}
 
 #[derive(Clone, Copy, Debug)]
 struct Free {
@@ -130,8 +129,8 @@ impl State {
         self.used -= bytes;
         let (address, now) = (block.addr().get(), self.requests);
         for region in &mut self.regions {
-            let at = address.wrapping_sub(region.start.addr().get());
-            if at < region.bytes {
+            let at = address.wrapping_sub(region.memory.start().addr().get());
+            if at < region.memory.bytes() {
                 region.since = now;
                 return region.put_back(at, bytes);
             }
@@ -170,9 +169,11 @@ impl State {
             if released >= bytes {
                 break;
             }
-            let touched = free.touched;
-            release_pages(memory, at, free);
-            released += touched - free.touched;
+            // SAFETY: the block is free, so no reference to its bytes exists.
+            if unsafe { memory.release(at, free.bytes) } {
+                released += free.touched;
+                free.touched = 0;
+            }
         }
     }
 
@@ -189,16 +190,9 @@ fn block_size(bytes: usize) -> usize {
 
 impl Region {
     fn new(bytes: usize) -> Self {
-        let mut memory = MmapMut::map_anon(bytes)
-            .unwrap_or_else(|error| panic!("out of memory: {bytes} bytes: {error}"));
-        // Huge pages are cleared faster; a refusal does no harm.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(memmap2::Advice::HugePage);
         let free = Free { bytes, touched: 0 };
         Self {
-            start: NonNull::from_mut(&mut memory[..]).cast(),
-            memory,
-            bytes,
+            memory: SystemMemory::new(bytes),
             free: BTreeMap::from([(0, free)]),
             since: 0,
         }
@@ -207,7 +201,7 @@ impl Region {
     fn is_idle(&self) -> bool {
         self.free
             .get(&0)
-            .is_some_and(|free| free.bytes == self.bytes)
+            .is_some_and(|free| free.bytes == self.memory.bytes())
     }
 
     fn idle_bytes(&self) -> usize {
@@ -226,7 +220,7 @@ impl Region {
             self.free.insert(at + bytes, rest);
         }
         // SAFETY: the block lies within the region.
-        unsafe { self.start.add(at) }
+        unsafe { self.memory.start().add(at) }
     }
 
     /// Makes a block free, one with the free blocks beside it.
@@ -246,22 +240,6 @@ impl Region {
         }
         self.free.insert(at, block);
     }
-}
-
-/// Returns the pages of a free block to the system, where that can be done with a part of a region; they are
-/// zeros when they are touched again.
-fn release_pages(memory: &MmapMut, at: usize, free: &mut Free) {
-    #[cfg(target_os = "linux")]
-    {
-        use memmap2::UncheckedAdvice::DontNeed;
-        // SAFETY: the block is free, so no reference to its bytes exists; the pages stay mapped.
-        let released = unsafe { memory.unchecked_advise_range(DontNeed, at, free.bytes) };
-        if released.is_ok() {
-            free.touched = 0;
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (memory, at, free);
 }
 
 /// Page-aligned bytes that return to the pool when dropped. A new buffer has arbitrary but
@@ -504,6 +482,7 @@ mod tests {
                 prop_assert_eq!((buffer[0], buffer[buffer.len() - 1]), (number, number));
             }
             prop_assert!(own.lock().regions.iter().all(Region::is_idle));
+            own.lock().release_idle();
         }
     }
 }

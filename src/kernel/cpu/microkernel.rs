@@ -94,12 +94,15 @@ unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
 ) {
     macro_rules! tile {
         ($rows:literal, $panels:literal, $vectors:literal) => {
-            simd.vectorize(Tile::<$rows, $panels, $vectors, STEP, ROW> {
-                steps,
-                left,
-                right,
-                output,
-            })
+            call(
+                simd,
+                Tile::<$rows, $panels, $vectors, STEP, ROW> {
+                    steps,
+                    left,
+                    right,
+                    output,
+                },
+            )
         };
     }
     macro_rules! tiles {
@@ -129,6 +132,14 @@ unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
     } else {
         tiles!(1, 16)
     }
+}
+
+/// Calls a function with the vector instructions enabled. On WebAssembly, which has them everywhere, it would be
+/// inlined: a quarter slower, since browsers find registers worse in larger functions.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+fn call<S: Simd>(simd: S, tile: impl WithSimd<Output = ()>) {
+    simd.vectorize(tile);
 }
 
 /// `R` rows times `P` panels of `V` vectors. Each combination is a function that is not inlined, since

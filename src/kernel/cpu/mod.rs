@@ -17,7 +17,7 @@
 //! | [`variation`] | differences of pixels with their neighbours |
 //! | [`nearest`] | the column with the largest inner product, among many |
 //! | [`vectors`] | what optimisers do with images |
-//! | [`buffer_pool`] | reuse of memory |
+//! | [`buffer_pool`], [`system_memory`] | reuse of memory |
 //!
 //! All functions on vectors are `#[inline(always)]`, called from a `WithSimd::with_simd`, and pass no
 //! vectors through closures of the standard library. Only then are they compiled into the function
@@ -45,6 +45,7 @@ mod patches;
 pub mod pool;
 pub mod runs;
 pub mod sample;
+mod system_memory;
 mod tiles;
 pub mod variation;
 pub mod vectors;

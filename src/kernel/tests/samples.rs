@@ -274,6 +274,7 @@ fn evaluate<B: ConvOps>() -> Vec<TensorData> {
     ]
 }
 
+#[cfg_attr(target_family = "wasm", ignore = "has one thread")]
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| {

@@ -201,6 +201,15 @@ impl Recipe {
         self
     }
 
+    /// The same recipe for a result whose longest side has so many pixels, to which a smaller content is
+    /// enlarged.
+    pub fn with_longest_side(mut self, pixels: usize) -> Self {
+        self.size = pixels;
+        self.measure = Measure::LongestSide;
+        self.enlarge_content = true;
+        self
+    }
+
     /// The scales from coarse to fine: `size / ratioⁱ` as long as that is at least `coarsest`, and
     /// always `size` itself; then a last pass at that size if the recipe has one.
     pub fn scales(&self) -> Vec<Scale> {
@@ -370,6 +379,31 @@ impl Recipe {
         };
         let layers = self.style_layers.iter().enumerate();
         layers.map(|entry| (*entry.1, weight(entry))).collect()
+    }
+
+    /// The recipe in a few words: what its style is, its size and its optimiser.
+    pub fn summary(&self) -> String {
+        let style = match self.style_loss {
+            _ if self.neighbors.weight > 0.0 => "nearest neighbours",
+            _ if self.transport.weight > 0.0 => "optimal transport",
+            StyleLoss::Gram => "Gram matrices",
+            StyleLoss::MeanStd => "mean and deviation of channels",
+            StyleLoss::Wasserstein => "Wasserstein distances",
+        };
+        let optimizer = match self.optimizer {
+            OptimizerConfig::Lbfgs(_) => "L-BFGS",
+            OptimizerConfig::Adam(_) => "Adam",
+        };
+        let scales = self.scales();
+        let size = match (scales.first(), scales.last()) {
+            _ if !self.enlarge_content && self.size >= 1 << 16 => "the content's size".to_string(),
+            (Some(first), Some(last)) if first.size < last.size => {
+                format!("{} to {} pixels", first.size, last.size)
+            }
+            _ => format!("{} pixels", self.size),
+        };
+        let steps: usize = scales.iter().map(|scale| scale.iterations).sum();
+        format!("{style}, {size}, {steps} steps of {optimizer}")
     }
 }
 

@@ -1,11 +1,10 @@
 //! From scale to scale: where each begins, what it minimises, and what comes of it.
 
-use std::time::Instant;
-
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
+use web_time::Instant;
 
 use super::outcome::End;
 use super::state::{Run, ScaleProgress, ScaleState};

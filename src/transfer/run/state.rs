@@ -1,10 +1,11 @@
 //! What a run holds between two steps.
 
 use std::cell::OnceCell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use web_time::Instant;
 
 use super::outcome::End;
 use crate::eval::Evaluator;

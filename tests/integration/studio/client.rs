@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::chromium::PATIENCE;
 use crate::cli::{Files, impasto, interrupt};
 use crate::repository;
-
-/// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A program that serves a page.
 pub struct Studio {

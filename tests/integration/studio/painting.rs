@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use impasto::Picture;
 use serde_json::json;
 
-use super::client::{PATIENCE, Studio};
+use super::client::Studio;
+use crate::chromium::PATIENCE;
 use crate::cli::{Files, impasto, interrupt, run, stderr};
 
 #[test]

@@ -1,7 +1,10 @@
 // What paints. The page knows its engine only through these functions, so that another engine can take the
 // place of the server.
 
-export class ServerEngine {
+export class Engine {
+  /** Where it paints. */
+  place = "Connected";
+
   async request(path, options = {}) {
     let response;
     try {
@@ -85,9 +88,9 @@ export class ServerEngine {
     listen();
   }
 
-  /** A picture that was added, or a job's result (`job-1`), for an `img`. */
-  picture(id, small = false) {
-    return `api/pictures/${id}${small ? "?small=true" : ""}`;
+  /** A picture that was added, or a job's result (`job-1`), for an `img`; another version is another picture. */
+  picture(id, small = false, version = "") {
+    return `api/pictures/${id}?small=${small}&v=${version}`;
   }
 
   /** The picture of a job as it stands. */

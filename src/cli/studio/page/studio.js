@@ -1,9 +1,9 @@
 // The page: what to paint, the picture as it is painted, the queue and the history.
 
 import { Mask, drawCurves, terms } from "./canvas.js";
-import { ServerEngine } from "./engine.js";
+import { Engine } from "./engine.js";
 
-const engine = new ServerEngine();
+const engine = new Engine();
 const at = (id) => document.getElementById(id);
 
 const SIZES = [256, 384, 512, 768, 1024, 1536, 2048];
@@ -488,7 +488,7 @@ function showJobs() {
     if (at("job-list").children[index] !== item) at("job-list").insertBefore(item, at("job-list").children[index]);
     const done = job.status === "done" || job.status === "stopped";
     const image = item.querySelector("img");
-    if (done && job.settings) setSource(image, `${engine.picture(`job-${job.id}`, true)}&v=${job.status}`);
+    if (done && job.settings) setSource(image, engine.picture(`job-${job.id}`, true, job.status));
     else if (job.preview > 0) setSource(image, engine.preview(job));
     else if (isKept(job)) setSource(image, engine.picture(`job-${job.id}`, true));
     else if (job.settings) setSource(image, engine.picture(job.settings.content));
@@ -577,7 +577,7 @@ function actions(job) {
     made.addEventListener("click", () => attempt(work));
     return made;
   };
-  const link = (text, href) => element("a", { className: "button", href, download: "", textContent: text });
+  const link = (text, href, download) => element("a", { className: "button", href, download, textContent: text });
   const act = (text, action) => button(text, () => engine.act(job.id, action));
   const made = [];
   const done = job.status === "done" || job.status === "stopped";
@@ -588,8 +588,8 @@ function actions(job) {
     made.push(act("Finish now", "finish"), button("Restart from here", () => restartFrom(job)));
   }
   if (done) {
-    made.push(link("Download", engine.result(job.id)));
-    if (job.steering.length > 0) made.push(link("History", engine.history(job.id)));
+    made.push(link("Download", engine.result(job.id), `impasto-${job.id}.png`));
+    if (job.steering.length > 0) made.push(link("History", engine.history(job.id), `impasto-${job.id}.json`));
     made.push(
       button("The same, larger", () => larger(job)),
       button("Use as start", () => useAsStart(job)),
@@ -826,7 +826,7 @@ async function begin() {
   }
   setUp();
   engine.events(heard, (there) => {
-    at("connection").textContent = there ? "Connected" : "The program does not answer; trying again …";
+    at("connection").textContent = there ? engine.place : "The program does not answer; trying again …";
   });
 }
 

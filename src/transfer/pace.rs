@@ -1,12 +1,13 @@
 //! How fast a run goes, and how long it still takes.
 
-use std::time::Instant;
-
 use burn::tensor::backend::Backend;
-use impasto::Step;
-use impasto::transfer::PlannedScale;
+use web_time::Instant;
 
-/// The pace of a run that is watched.
+use super::plan::PlannedScale;
+use super::run::Step;
+
+/// The pace of a run that is watched, to tell how long it still takes.
+#[derive(Clone, Debug)]
 pub struct Pace {
     scales: Vec<PlannedScale>,
     /// Which the current scale is, and when it began with which step.
@@ -61,7 +62,6 @@ impl Pace {
     }
 
     /// Lets the clock of the current scale start anew: after a pause, or a change of what is computed.
-    #[cfg(feature = "studio")]
     pub fn interrupted(&mut self) {
         self.scale.0 = usize::MAX;
     }
