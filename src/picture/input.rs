@@ -19,11 +19,17 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 × 2²⁰ pixels and 3 GiB.
+    /// 64 × 2²⁰ pixels and 3 GiB; a quarter of the pixels and 1 GiB where addresses have 32 bits.
     fn default() -> Self {
-        Self {
-            pixels: 64 << 20,
-            bytes: 3 << 30,
+        match cfg!(target_pointer_width = "32") {
+            true => Self {
+                pixels: 16 << 20,
+                bytes: 1 << 30,
+            },
+            false => Self {
+                pixels: 64 << 20,
+                bytes: 3 << 30,
+            },
         }
     }
 }

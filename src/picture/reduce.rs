@@ -32,10 +32,14 @@ impl Limits {
     /// Bounds on a picture that [`Picture::open_reduced`] reduces: 256 × 2²⁰ pixels (such as
     /// 16384×16384, or A4 at 1200 dots an inch with room to spare) and 3 GiB for the samples as
     /// stored, which are counted three times for what the decoder keeps beside them. A pixel of 8-bit
-    /// RGB takes 3 bytes, one of 16-bit RGBA 8.
+    /// RGB takes 3 bytes, one of 16-bit RGBA 8. Where addresses have 32 bits, 1 GiB.
     pub const REDUCED: Self = Self {
         pixels: 256 << 20,
-        bytes: 3 << 30,
+        bytes: if cfg!(target_pointer_width = "32") {
+            1 << 30
+        } else {
+            3 << 30
+        },
     };
 }
 

@@ -23,7 +23,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: PathBuf) -> Self {
+    /// Serves a folder, all but a file of this name.
+    fn start(folder: PathBuf, missing: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let ends = Arc::new(AtomicBool::new(false));
@@ -35,7 +36,7 @@ impl Server {
                 }
                 let folder = folder.clone();
                 // A browser opens connections on which it says nothing.
-                thread::spawn(move || serve(&folder, stream?));
+                thread::spawn(move || serve(&folder, missing, stream?));
             }
         });
         Self { port, ends }
@@ -54,14 +55,11 @@ impl Drop for Server {
     }
 }
 
-fn serve(folder: &Path, mut stream: TcpStream) -> std::io::Result<()> {
+fn serve(folder: &Path, missing: &str, mut stream: TcpStream) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    let name = first
-        .split(' ')
-        .nth(1)
-        .unwrap_or("/")
-        .trim_start_matches('/');
+    let address = first.split([' ', '?']).nth(1).unwrap_or("/");
+    let name = address.trim_start_matches('/');
     let name = if name.is_empty() { "index.html" } else { name };
     let kind = match name.rsplit('.').next() {
         Some("html") => "text/html",
@@ -72,8 +70,8 @@ fn serve(folder: &Path, mut stream: TcpStream) -> std::io::Result<()> {
         _ => "application/octet-stream",
     };
     let (status, body) = match std::fs::read(folder.join(name)) {
-        Ok(body) => ("200 OK", body),
-        Err(_) => ("404 Not Found", Vec::new()),
+        Ok(body) if name != missing => ("200 OK", body),
+        _ => ("404 Not Found", Vec::new()),
     };
     let length = body.len();
     write!(
@@ -83,11 +81,11 @@ fn serve(folder: &Path, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(&body)
 }
 
-/// The page in a browser, at a size for which there are screenshots.
-fn open() -> (Server, Browser) {
+/// The page in a browser, without one of its files.
+fn open(missing: &'static str) -> (Server, Browser) {
     let folder = std::env::var_os("IMPASTO_WEB").map_or(repository("web/dist"), PathBuf::from);
     assert!(folder.join("index.html").exists(), "run web/build first");
-    let server = Server::start(folder);
+    let server = Server::start(folder, missing);
     let mut browser = Browser::start();
     browser.resize(1280, 900);
     let began = Instant::now();
@@ -177,15 +175,26 @@ fn assert_losses(job: &Value, expected: &[f64]) {
 #[test]
 #[ignore = "needs Chromium, and web/build before"]
 fn the_web_page_paints_what_the_program_paints() {
-    let (_server, mut browser) = open();
-    choose_pictures(&mut browser);
+    // A few steps of L-BFGS at one scale, without what lets a page share memory between threads.
+    let few_steps = |browser: &mut Browser| {
+        choose_pictures(browser);
+        browser.set("#recipe", "neural-style");
+        browser.set("#size", "256");
+        browser.set("#iterations", "5");
+        browser.press("Paint");
+        wait_for(browser, "done");
+        result(browser, 1)
+    };
+    let (server, mut browser) = open("service-worker.js");
+    assert_eq!(browser.evaluate("crossOriginIsolated"), false);
+    let by_one_thread = few_steps(&mut browser);
+    drop((server, browser));
 
-    // A few steps of L-BFGS at one scale: the same picture.
-    browser.set("#recipe", "neural-style");
-    browser.set("#size", "256");
-    browser.set("#iterations", "5");
-    browser.press("Paint");
-    wait_for(&mut browser, "done");
+    // With threads: the same bytes; and the picture that the library paints here.
+    let (_server, mut browser) = open("");
+    assert_eq!(browser.evaluate("crossOriginIsolated"), true);
+    let painted = few_steps(&mut browser);
+    assert_eq!(painted, by_one_thread);
     let job = kept_job(&mut browser, 1);
     let recipe = Recipe {
         iterations: 5,
@@ -193,7 +202,6 @@ fn the_web_page_paints_what_the_program_paints() {
     };
     let (losses, picture) = native(recipe, usize::MAX);
     assert_losses(&job, &losses);
-    let painted = result(&mut browser, 1);
     assert_eq!((painted.width(), painted.height()), (256, 192));
     let differences = painted.rgb().iter().zip(picture.rgb());
     let largest = differences.fold(0f32, |most, (a, b)| most.max((a - b).abs()));
@@ -232,7 +240,7 @@ fn the_web_page_paints_what_the_program_paints() {
 #[test]
 #[ignore = "needs Chromium, and web/build before"]
 fn the_web_page_works_without_a_network_and_goes_on_after_it_was_closed() {
-    let (server, mut browser) = open();
+    let (server, mut browser) = open("");
     let address = server.address();
     browser.wait("navigator.serviceWorker.controller !== null");
     choose_pictures(&mut browser);

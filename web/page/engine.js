@@ -1,15 +1,33 @@
-// What paints, in this browser: the queue, what is kept of it, and the worker. The page knows it only through
-// the functions of `Engine`.
+// What paints, in this browser: the queue, and what is kept of it. The page knows it only through the functions
+// of `Engine`.
 
+import { Client, FAULT } from "./client.js";
 import { Storage } from "./storage.js";
-import { Painter } from "./painter.js";
 
 const POINTS = 2000;
 const STYLES = 16;
 const WAITING = 50;
 const PICTURE_BYTES = 128 * 2 ** 20;
 
+const NO_ROOM = "The browser has no room to keep this: download the result before you close the page, or delete jobs.";
+const CLOSED =
+  "The page was closed while this picture was begun. If that was not you, it needs more memory than there is: choose " +
+  "a smaller size.";
+
+/** How to leave a job. A later one goes further than those before. */
+const LEAVES = [null, "pause", "finish", "remove"];
+
 const isUnfinished = (job) => ["queued", "painting", "paused"].includes(job.status);
+/** The number of the job whose result a picture is. */
+const jobOf = (id) => /^job-(\d+)$/.exec(id)?.[1];
+/** The name of a picture's file in the storage. */
+const fileOf = (id) => (jobOf(id) ? `result/${jobOf(id)}` : `picture/${id}`);
+
+/** All pictures that settings name. */
+function pictures({ content, styles, start }) {
+  const all = [content, start, ...styles.flatMap(({ picture, mask }) => [picture, mask])];
+  return all.filter((id) => id);
+}
 
 /** Pictures and network of settings, which stay as they are in a job. */
 function fixed({ content, styles, start, encoder }) {
@@ -18,7 +36,7 @@ function fixed({ content, styles, start, encoder }) {
 
 export class Engine {
   #storage = new Storage();
-  #painter = new Painter((event) => this.#painted(event));
+  #client = new Client((event) => this.#painted(event));
   /** By number: what is known of each, `curves`, and the number of its `preview`. */
   #jobs = new Map();
   #last = 0;
@@ -26,15 +44,17 @@ export class Engine {
   #shown = new Map();
   /** The job that is painted, and when the worker has begun it. */
   #current = null;
-  #begun = Promise.resolve();
+  #begun = null;
+  #isBegun = false;
   #heard = () => {};
+  #connected = () => {};
   #info = null;
   /** Whether no other tab works. */
   #isAlone = false;
 
   /** Where it paints. */
   get place() {
-    const threads = this.#painter.threads === 1 ? "one thread" : `${this.#painter.threads} threads`;
+    const threads = this.#client.threads === 1 ? "one thread" : `${this.#client.threads} threads`;
     const kept = this.#storage.keeps ? "" : "; this browser keeps nothing when the page is closed";
     return `Paints on this device, ${threads}${kept}`;
   }
@@ -42,16 +62,19 @@ export class Engine {
   /** What there is to choose from. */
   async info() {
     if (this.#info) return this.#info;
+    if (!isSecureContext) {
+      throw new Error("open this page over HTTPS or on localhost; elsewhere browsers do not allow what it needs");
+    }
     await serve();
     this.#isAlone ||= await alone();
     if (!this.#isAlone) throw new Error("impasto is open in another tab; go on there, or close it");
-    const [info] = await Promise.all([this.#painter.load(), this.#storage.open()]);
+    const info = await this.#client.load();
+    await this.#storage.open();
     await this.#recall();
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.#painter.keep();
+      if (document.hidden && this.#isBegun) this.#client.call("keep").catch(() => {});
     });
-    window.addEventListener("pagehide", () => this.#painter.end());
-    // One that the browser had put aside.
+    // One that the browser had put aside: another may work by now.
     window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
     this.#info = { title: "impasto", read_only: false, picture_bytes: PICTURE_BYTES, ...info };
     return this.#info;
@@ -59,14 +82,12 @@ export class Engine {
 
   /** Takes a picture: its id, width and height. */
   async addPicture(blob) {
-    const bytes = new Uint8Array(await blob.arrayBuffer());
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    const id = [...digest.slice(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    const { width, height, png } = await this.#painter.read(bytes.slice());
+    const { id, width, height, png } = await this.#client.call("read", blob);
     const shown = new Blob([png], { type: "image/png" });
-    await this.#storage.put(`picture/${id}`, new Blob([bytes]));
-    await this.#storage.put(`shown/${id}`, shown);
     this.#show(`shown/${id}`, shown);
+    // A file may change or go; this one stays.
+    await this.#storage.put(`picture/${id}`, new Blob([await blob.arrayBuffer()]));
+    await this.#storage.put(`shown/${id}`, shown);
     return { id, width, height };
   }
 
@@ -76,7 +97,9 @@ export class Engine {
     if ([...this.#jobs.values()].filter(isUnfinished).length >= WAITING) {
       throw new Error(`${WAITING} jobs wait already; delete some first`);
     }
-    await this.#painter.check(settings);
+    if (pictures(settings).some((id) => !this.picture(id))) {
+      throw new Error("a picture of this job is not there any more; choose it again");
+    }
     const id = ++this.#last;
     const job = {
       id,
@@ -92,6 +115,10 @@ export class Engine {
       progress: null,
       curves: [],
       preview: 0,
+      // How to leave it, where that was ordered and is not done yet.
+      leave: null,
+      // Whether it was begun and has not taken a step since.
+      begins: false,
     };
     this.#jobs.set(id, job);
     this.#storage.askToStay();
@@ -106,11 +133,11 @@ export class Engine {
     if (fixed(settings) !== fixed(job.settings)) {
       throw new Error("the pictures and the network of a job stay as they are; begin another one");
     }
-    await this.#painter.check(settings);
     if (this.#current === id) {
       await this.#begun;
-      await this.#painter.steer(settings);
+      await this.#client.call("steer", id, settings);
     }
+    if (this.#jobs.get(id) !== job || !isUnfinished(job)) throw new Error("the job has ended");
     job.steering.push({ evaluation: job.progress?.evaluation ?? 0, settings });
     job.message = null;
     this.#tell(job);
@@ -120,9 +147,10 @@ export class Engine {
   async act(id, action) {
     const job = this.#job(id);
     const first = () => Math.min(0, ...[...this.#jobs.values()].map(({ place }) => place)) - 1;
-    if (this.#current === id && ["pause", "finish", "remove"].includes(action)) {
-      await this.#begun;
-      this.#painter.leave(action);
+    if (this.#current === id) {
+      if (!LEAVES.includes(action)) throw new Error("the job is painted already");
+      if (LEAVES.indexOf(action) > LEAVES.indexOf(job.leave)) job.leave = action;
+      if (this.#isBegun) this.#leave(job);
       return;
     }
     if (action === "remove") return this.#remove(job);
@@ -141,9 +169,9 @@ export class Engine {
     return this.#job(id).curves;
   }
 
-  /** Calls `heard` with every event, all that there is at first, and `connected` once. */
+  /** Calls `heard` with every event, all that there is at first, and `connected` when it works. */
   events(heard, connected) {
-    this.#heard = heard;
+    [this.#heard, this.#connected] = [heard, connected];
     connected(true);
     heard({ type: "all", jobs: [...this.#jobs.values()].map(view) });
     this.#next();
@@ -151,7 +179,7 @@ export class Engine {
 
   /** A picture that was added, or a job's result (`job-1`), for an `img`; its address tells versions apart. */
   picture(id, small = false) {
-    const job = /^job-(\d+)$/.exec(id)?.[1];
+    const job = jobOf(id);
     const name = job ? `${small ? "thumbnail" : "result"}/${job}` : `shown/${id}`;
     return this.#shown.get(name) ?? "";
   }
@@ -175,7 +203,7 @@ export class Engine {
   }
 
   #job(id) {
-    const job = this.#jobs.get(Number(id));
+    const job = this.#jobs.get(id);
     if (!job) throw new Error("there is no such job");
     return job;
   }
@@ -194,13 +222,9 @@ export class Engine {
   }
 
   async #keep(job) {
-    try {
-      await this.#storage.put(`job/${job.id}`, { ...job, preview: 0 });
-      await this.#storage.put("last", this.#last);
-    } catch (error) {
-      job.message = `The job cannot be kept: ${error.message}`;
-      this.#heard({ type: "job", job: view(job) });
-    }
+    if (this.#jobs.get(job.id) !== job) return;
+    await this.#storage.put(`job/${job.id}`, { ...job, preview: 0 });
+    await this.#storage.put("last", this.#last);
   }
 
   async #remove(job) {
@@ -218,23 +242,30 @@ export class Engine {
 
   /** Everything that was kept when the page was closed. What was painted then goes on. */
   async #recall() {
-    for (const [name, value] of await this.#storage.all()) {
-      if (name === "last") this.#last = Math.max(this.#last, value);
-      else if (name.startsWith("job/")) {
-        if (value.status === "painting") value.status = "queued";
-        this.#jobs.set(value.id, value);
-        this.#last = Math.max(this.#last, value.id);
-      } else if (/^(shown|result|thumbnail)\//.test(name)) this.#show(name, value);
+    const names = await this.#storage.names();
+    for (const name of names.filter((name) => name.startsWith("job/"))) {
+      const job = await this.#storage.get(name);
+      if (job.status === "painting") job.status = "queued";
+      if (job.begins) Object.assign(job, { status: "paused", message: CLOSED, begins: false });
+      job.leave = null;
+      this.#jobs.set(job.id, job);
     }
     this.#jobs = new Map([...this.#jobs].sort(([a], [b]) => a - b));
+    this.#last = Math.max((await this.#storage.get("last")) ?? 0, ...this.#jobs.keys());
+    // Pictures stay as long as a job or the form names them.
+    const named = JSON.stringify([...this.#jobs.values()]) + localStorage.getItem("impasto");
+    for (const name of names) {
+      const [kind, id] = name.split("/");
+      if (["picture", "shown"].includes(kind) && !named.includes(id)) await this.#storage.delete(name);
+      else if (["shown", "result", "thumbnail"].includes(kind)) this.#show(name, await this.#storage.get(name));
+    }
   }
 
-  /** The bytes of a picture that a job is painted from. */
-  async #bytes(id) {
-    const job = /^job-(\d+)$/.exec(id)?.[1];
-    const blob = await this.#storage.get(job ? `result/${job}` : `picture/${id}`);
+  /** The file of a picture that a job is painted from. */
+  async #file(id) {
+    const blob = await this.#storage.get(fileOf(id));
     if (!blob) throw new Error("a picture of this job is not there any more; choose it again");
-    return new Uint8Array(await blob.arrayBuffer());
+    return blob;
   }
 
   /** Paints the next job that waits, unless one is painted. */
@@ -243,8 +274,8 @@ export class Engine {
     const queued = [...this.#jobs.values()].filter(({ status }) => status === "queued");
     const job = queued.sort((a, b) => a.place - b.place || a.id - b.id)[0];
     if (!job) return;
-    this.#current = job.id;
-    Object.assign(job, { status: "painting", message: null });
+    [this.#current, this.#isBegun] = [job.id, false];
+    Object.assign(job, { status: "painting", message: null, begins: true });
     this.#tell(job);
     this.#begun = this.#begin(job);
   }
@@ -252,33 +283,47 @@ export class Engine {
   async #begin(job) {
     try {
       const { settings, steering, finish } = job;
-      const styles = settings.styles.map(async ({ picture, weight, mask }) => ({
-        bytes: await this.#bytes(picture),
-        weight,
-        mask: mask ? await this.#bytes(mask) : null,
-      }));
-      const kept = await this.#storage.get(`checkpoint/${job.id}`);
-      const begun = await this.#painter.begin({
+      const styles = [];
+      for (const { picture, weight, mask } of settings.styles) {
+        styles.push({ picture: await this.#file(picture), weight, mask: mask ? await this.#file(mask) : null });
+      }
+      const begun = await this.#client.call("begin", job.id, {
         settings,
         steered: steering.at(-1)?.settings ?? null,
         finish,
-        content: await this.#bytes(settings.content),
-        styles: await Promise.all(styles),
-        start: settings.start ? await this.#bytes(settings.start) : null,
-        checkpoint: kept ? new Uint8Array(await kept.arrayBuffer()) : null,
+        content: await this.#file(settings.content),
+        styles,
+        start: settings.start ? await this.#file(settings.start) : null,
+        checkpoint: (await this.#storage.get(`checkpoint/${job.id}`)) ?? null,
       });
+      if (begun.refused) steering.pop();
       job.message = begun.message;
       job.curves = job.curves.filter(({ evaluation }) => evaluation <= begun.evaluations);
+      this.#isBegun = true;
+      this.#tell(job);
+      if (job.leave) this.#leave(job);
     } catch (error) {
       await this.#left(job, { status: "failed", message: String(error.message ?? error) });
     }
   }
 
+  /** Passes the order to leave a job on. */
+  #leave(job) {
+    this.#client.call("leave", job.id, job.leave).catch(() => {});
+  }
+
   /** Hears what the worker says of the job that is painted. */
-  async #painted({ kind, ...said }) {
+  async #painted({ kind, id, ...said }) {
     const job = this.#jobs.get(this.#current);
-    if (!job) return;
-    if (kind === "step") {
+    if (kind === "fault") {
+      this.#connected(true);
+      // While a job is begun, its call fails too. A picture that was added is no fault of the job.
+      if (!job || !this.#isBegun) return;
+      const left = said.isOfPicture ? { status: "queued" } : { status: "failed", message: FAULT };
+      await this.#left(job, left);
+    } else if (job?.id !== id) {
+      // It was left by a fault.
+    } else if (kind === "step") {
       job.progress = said.progress ?? job.progress;
       job.curves.push(...said.points);
       if (job.curves.length > POINTS) job.curves = job.curves.filter((_, index) => index % 2 === 0);
@@ -287,7 +332,11 @@ export class Engine {
         job.preview += 1;
       }
       const { progress, points } = said;
-      this.#heard({ type: "step", id: job.id, progress, points, preview: job.preview });
+      this.#heard({ type: "step", id, progress, points, preview: job.preview });
+      if (job.begins) {
+        job.begins = false;
+        await this.#keep(job);
+      }
     } else if (kind === "kept") {
       await this.#keepFiles(job, said);
       await this.#keep(job);
@@ -296,33 +345,35 @@ export class Engine {
     }
   }
 
+  /** Keeps what the worker gave of a job. */
   async #keepFiles(job, { checkpoint, thumbnail, result }) {
-    try {
-      if (checkpoint) await this.#storage.put(`checkpoint/${job.id}`, new Blob([checkpoint]));
-      for (const [kind, bytes, type] of [
-        ["thumbnail", thumbnail, "image/jpeg"],
-        ["result", result, "image/png"],
-      ]) {
-        if (!bytes) continue;
-        const blob = new Blob([bytes], { type });
-        this.#show(`${kind}/${job.id}`, blob);
-        await this.#storage.put(`${kind}/${job.id}`, blob);
-      }
-      if (result) await this.#storage.delete(`checkpoint/${job.id}`);
-    } catch (error) {
-      job.message = `The job cannot be kept: ${error.message}`;
-    }
+    const files = [
+      ["checkpoint", checkpoint, ""],
+      ["thumbnail", thumbnail, "image/jpeg"],
+      ["result", result, "image/png"],
+    ];
+    const blobs = files
+      .filter(([, bytes]) => bytes)
+      .map(([kind, bytes, type]) => [`${kind}/${job.id}`, new Blob([bytes], { type })]);
+    for (const [name, blob] of blobs) this.#show(name, blob);
+    let kept = true;
+    for (const [name, blob] of blobs) kept = (await this.#storage.put(name, blob)) && kept;
+    if (!kept && this.#storage.keeps) job.message = NO_ROOM;
+    else if (result) await this.#storage.delete(`checkpoint/${job.id}`);
   }
 
-  /** The worker has left the job. */
+  /** The worker has left the job. What it was told meanwhile is not lost. */
   async #left(job, said) {
+    this.#isBegun = false;
     await this.#keepFiles(job, said);
     this.#current = null;
-    if (said.status === "removed") await this.#remove(job);
+    const { leave } = job;
+    Object.assign(job, { status: said.status, finish: false, leave: null, begins: false });
+    job.message = said.message ?? job.message;
+    if (leave === "remove") await this.#remove(job);
     else {
-      job.status = said.status;
-      job.message = said.message ?? job.message;
-      job.finish = false;
+      if (leave === "finish" && job.status === "paused") Object.assign(job, { status: "queued", finish: true });
+      if (leave === "pause" && job.status === "queued") job.status = "paused";
       this.#tell(job);
     }
     this.#next();
@@ -330,7 +381,7 @@ export class Engine {
 }
 
 /** What the page is told of a job. */
-function view({ curves, ...job }) {
+function view({ curves, leave, begins, ...job }) {
   return structuredClone(job);
 }
 
@@ -339,12 +390,18 @@ function view({ curves, ...job }) {
  * a page that came from elsewhere is loaded once more before anything has begun.
  */
 async function serve() {
-  if (!navigator.serviceWorker) return;
   try {
-    await navigator.serviceWorker.register("service-worker.js");
+    const registration = await navigator.serviceWorker.register("service-worker.js");
     if (crossOriginIsolated || sessionStorage.getItem("served")) return;
+    const worker = registration.installing ?? registration.waiting ?? registration.active;
+    const ends = ["activated", "redundant"];
+    await new Promise((done) => {
+      const look = () => ends.includes(worker.state) && done();
+      worker.addEventListener("statechange", look);
+      look();
+    });
+    if (worker.state !== "activated") return;
     sessionStorage.setItem("served", "yes");
-    await navigator.serviceWorker.ready;
     location.reload();
     // Nothing else is begun meanwhile.
     await new Promise(() => {});
@@ -356,9 +413,12 @@ async function serve() {
 /** Whether no other tab of this page works, which is then held off until this page is left. */
 function alone() {
   return new Promise((settled) => {
-    navigator.locks.request("impasto", { ifAvailable: true }, (lock) => {
+    const left = new Promise((left) => window.addEventListener("pagehide", left));
+    const held = navigator.locks.request("impasto", { ifAvailable: true }, (lock) => {
       settled(lock !== null);
-      return lock && new Promise((left) => window.addEventListener("pagehide", left));
+      return lock && left;
     });
+    // Where a browser was told to keep nothing, tabs have nothing in common.
+    held.catch(() => settled(true));
   });
 }

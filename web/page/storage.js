@@ -12,10 +12,10 @@ function answer(request) {
 
 export class Storage {
   #database = null;
-  /** What there is where the browser keeps nothing. */
+  /** What the browser has not kept: all, or what it had no room for. */
   #values = new Map();
 
-  /** Whether it outlasts the page. */
+  /** Whether anything outlasts the page. */
   get keeps() {
     return this.#database !== null;
   }
@@ -25,6 +25,8 @@ export class Storage {
       const request = indexedDB.open("impasto", 1);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE);
       this.#database = await answer(request);
+      // Some private windows have a database that takes no blobs.
+      if (!(await this.#change((store) => store.put(new Blob(["x"]), "try")))) this.#database = null;
     } catch {
       // A private window, or a browser that was told to keep nothing.
     }
@@ -35,29 +37,44 @@ export class Storage {
     navigator.storage?.persist?.().catch(() => {});
   }
 
-  #store(mode) {
-    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  #read(request) {
+    return answer(request(this.#database.transaction(STORE, "readonly").objectStore(STORE)));
+  }
+
+  /** Changes the database: whether that is kept. */
+  #change(request) {
+    return new Promise((done) => {
+      try {
+        const transaction = this.#database.transaction(STORE, "readwrite");
+        transaction.oncomplete = () => done(true);
+        transaction.onabort = () => done(false);
+        request(transaction.objectStore(STORE));
+      } catch {
+        done(false);
+      }
+    });
   }
 
   async get(name) {
-    return this.keeps ? answer(this.#store("readonly").get(name)) : this.#values.get(name);
+    if (this.#values.has(name) || !this.keeps) return this.#values.get(name);
+    return this.#read((store) => store.get(name));
   }
 
+  /** Keeps a value, at least until the page is closed: whether also after that. */
   async put(name, value) {
-    if (this.keeps) await answer(this.#store("readwrite").put(value, name));
+    const kept = this.keeps && (await this.#change((store) => store.put(value, name)));
+    if (kept) this.#values.delete(name);
     else this.#values.set(name, value);
+    return kept;
   }
 
   async delete(name) {
-    if (this.keeps) await answer(this.#store("readwrite").delete(name));
-    else this.#values.delete(name);
+    this.#values.delete(name);
+    if (this.keeps) await this.#change((store) => store.delete(name));
   }
 
-  /** All names with their values. */
-  async all() {
-    if (!this.keeps) return [];
-    const store = this.#store("readonly");
-    const [names, values] = await Promise.all([answer(store.getAllKeys()), answer(store.getAll())]);
-    return names.map((name, index) => [name, values[index]]);
+  /** The names of all that was kept. */
+  async names() {
+    return this.keeps ? this.#read((store) => store.getAllKeys()) : [];
   }
 }

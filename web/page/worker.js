@@ -19,47 +19,65 @@ const LEAST_CHECKPOINTS = 30_000;
 
 /** What the module exports. */
 let impasto = null;
+/** The network, and what several jobs share. */
 let painter = null;
 /** The job that is painted, and what it was told. */
 let job = null;
 
 /** The settings as the module takes them. */
-function plain({ recipe, options }) {
-  return JSON.stringify({ recipe, options });
-}
-
-/** Loads the module with threads and starts so many. */
-async function loadThreads(count) {
-  impasto = await import(THREADED);
-  await impasto.default();
-  const script = new URL(THREADED, import.meta.url).href;
-  const shared = { script, module: impasto.shared_module(), memory: impasto.shared_memory() };
-  const start = () =>
-    new Promise((ready, failed) => {
-      const thread = new Worker(new URL("thread.js", import.meta.url), { type: "module" });
-      thread.onmessage = ready;
-      thread.onerror = failed;
-      thread.postMessage(shared);
-    });
-  await Promise.all(Array.from({ length: count }, start));
-  impasto.start_threads(count);
-  return count;
-}
+const text = ({ recipe, options }) => JSON.stringify({ recipe, options });
 
 const weights = (settings) => Float64Array.from(settings.styles, ({ weight }) => weight);
 
+const bytes = async (blob) => blob && new Uint8Array(await blob.arrayBuffer());
+
+/** What the module says is wrong is text. Everything else is a fault, after which it is of no more use. */
+const isTold = (error) => typeof error === "string";
+
+/** Sends a message; its arrays are given away. */
+function send(message) {
+  const arrays = Object.values(message).filter((value) => value instanceof Uint8Array);
+  postMessage(message, arrays.map((array) => array.buffer));
+}
+
+/** Loads the module with threads and starts so many, which tell of faults on a channel. */
+async function loadThreads(count, faults) {
+  const module = await import(THREADED);
+  await module.default();
+  const script = new URL(THREADED, import.meta.url).href;
+  const shared = { script, module: module.shared_module(), memory: module.shared_memory(), faults };
+  const threads = [];
+  const start = () =>
+    new Promise((ready, failed) => {
+      const thread = new Worker(new URL("thread.js", import.meta.url), { type: "module" });
+      threads.push(thread);
+      thread.onmessage = ({ data }) => (data === null ? ready() : failed(data));
+      thread.onerror = failed;
+      thread.postMessage(shared);
+    });
+  try {
+    await Promise.all(Array.from({ length: count }, start));
+    module.start_threads(count);
+  } catch (error) {
+    for (const thread of threads) thread.terminate();
+    throw error;
+  }
+  return module;
+}
+
 const answers = {
-  async load() {
-    let threads = 1;
-    if (crossOriginIsolated && navigator.hardwareConcurrency > 1) {
+  async load(faults) {
+    let threads = navigator.hardwareConcurrency;
+    if (crossOriginIsolated && threads > 1) {
       try {
-        threads = await loadThreads(navigator.hardwareConcurrency);
+        impasto = await loadThreads(threads, faults);
       } catch (error) {
         // Where the browser lacks something of it.
         console.warn(error);
       }
     }
-    if (threads === 1) {
+    if (!impasto) {
+      threads = 1;
       impasto = await import(PLAIN);
       await impasto.default();
     }
@@ -67,53 +85,57 @@ const answers = {
     return { info: JSON.parse(impasto.info()), threads };
   },
 
-  read(bytes) {
-    const { width, height, png } = impasto.read_picture(bytes);
-    return { width, height, png };
+  async read(blob) {
+    const file = await bytes(blob);
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", file));
+    const id = [...digest.slice(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const shown = impasto.read_picture(file);
+    const { width, height, png } = shown;
+    shown.free();
+    return { id, width, height, png };
   },
 
-  check(settings) {
-    impasto.check(plain(settings));
-  },
-
-  begin({ settings, steered, finish, content, styles, start, checkpoint }) {
-    const begin = (checkpoint) => {
-      const made = new impasto.Job(plain(settings));
-      made.content(content);
-      for (const { bytes, weight, mask } of styles) made.style(bytes, weight, mask);
-      if (start) made.start(start);
+  async begin(id, { settings, steered, finish, content, styles, start, checkpoint }) {
+    const begin = async (checkpoint) => {
+      const made = new impasto.Job(text(settings));
+      try {
+        made.content(await bytes(content));
+        for (const { picture, weight, mask } of styles) made.style(await bytes(picture), weight, await bytes(mask));
+        if (start) made.start(await bytes(start));
+      } catch (error) {
+        if (isTold(error)) made.free();
+        throw error;
+      }
       return painter.begin(made, checkpoint);
     };
-    let [painting, message] = [null, null];
+    let [painting, message, refused] = [null, null, false];
     try {
-      painting = begin(checkpoint);
+      painting = await begin(await bytes(checkpoint));
     } catch (error) {
-      if (!checkpoint || error instanceof WebAssembly.RuntimeError) throw error;
+      if (!checkpoint || !isTold(error)) throw error;
       message = `It begins anew: ${error}`;
-      painting = begin(null);
+      painting = await begin(null);
     }
     if (steered) {
       try {
-        painting.steer(plain(steered), weights(steered));
+        painting.steer(text(steered), weights(steered));
       } catch (error) {
-        if (error instanceof WebAssembly.RuntimeError) throw error;
-        message = String(error);
+        if (!isTold(error)) throw error;
+        [message, refused] = [error, true];
       }
     }
-    job = { painting, leave: finish ? "finish" : null, keep: false };
+    job = { id, painting, leave: finish ? "finish" : null, keep: false };
     setTimeout(paint);
-    return { evaluations: painting.evaluations(), message };
+    return { evaluations: painting.evaluations(), message, refused };
   },
 
-  steer(settings) {
-    if (!job) throw new Error("the job is not painted any more");
-    job.painting.steer(plain(settings), weights(settings));
+  /** A job that was left meanwhile has it when it goes on. */
+  steer(id, settings) {
+    if (job?.id === id) job.painting.steer(text(settings), weights(settings));
   },
 
-  leave(how) {
-    // A later order goes further than those before.
-    const orders = [null, "pause", "finish", "remove"];
-    if (job && orders.indexOf(how) > orders.indexOf(job.leave)) job.leave = how;
+  leave(id, how) {
+    if (job?.id === id) job.leave = how;
   },
 
   keep() {
@@ -121,13 +143,11 @@ const answers = {
   },
 };
 
-/** Answers calls in their order; a fault of the module ends the worker. */
 onmessage = async ({ data: { call, name, values } }) => {
   try {
-    postMessage({ call, value: await answers[name](...values) });
+    send({ call, value: await answers[name](...values) });
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) postMessage({ fault: String(error) });
-    else postMessage({ call, error: String(error.message ?? error) });
+    send(isTold(error) ? { call, error } : { fault: String(error) });
   }
 };
 
@@ -151,26 +171,28 @@ function timed(work) {
 }
 
 async function paint() {
+  const { id, painting } = job;
+  let left;
   try {
-    const said = await steps();
-    job = null;
-    postMessage({ kind: "left", ...said });
+    left = await steps();
   } catch (error) {
-    job = null;
-    if (error instanceof WebAssembly.RuntimeError) postMessage({ fault: String(error) });
-    else postMessage({ kind: "left", status: "failed", message: String(error.message ?? error) });
+    if (!isTold(error)) return send({ fault: String(error) });
+    if (job.painting) painting.free();
+    left = { status: "failed", message: error };
   }
+  job = null;
+  send({ kind: "left", id, ...left });
 }
 
 /** Steps the job until it ends or is told to: how it was left. */
 async function steps() {
-  const { painting } = job;
+  const { id, painting } = job;
   const began = performance.now();
   let [said, shown, kept] = [-Infinity, -Infinity, began];
   let [showing, keeping] = [0, LEAST_CHECKPOINTS];
   let [progress, points] = [null, []];
   const tell = (preview) => {
-    postMessage({ kind: "step", progress, points, preview });
+    send({ kind: "step", id, progress, points, preview });
     [said, points] = [performance.now(), []];
   };
   const state = () => ({ checkpoint: painting.checkpoint(), thumbnail: painting.preview(THUMBNAIL) });
@@ -178,7 +200,7 @@ async function steps() {
     await listen();
     if (job.leave === "remove") {
       painting.free();
-      return { status: "removed" };
+      return { status: "paused" };
     }
     if (job.leave === "pause") {
       const left = state();
@@ -193,7 +215,11 @@ async function steps() {
     if (step.ended) {
       const thumbnail = painting.preview(THUMBNAIL);
       tell(null);
-      const { png, complete, message } = painting.finish();
+      // It takes the run with it.
+      job.painting = null;
+      const painted = painting.finish();
+      const { png, complete, message } = painted;
+      painted.free();
       return { status: complete ? "done" : "stopped", message, result: png, thumbnail };
     }
     if (now - said >= Math.max(MESSAGES, Math.min(CALM, (now - began) / 6))) {
@@ -206,7 +232,7 @@ async function steps() {
     }
     if (job.keep || now - kept >= keeping) {
       const [left, took] = timed(state);
-      postMessage({ kind: "kept", ...left });
+      send({ kind: "kept", id, ...left });
       job.keep = false;
       kept = performance.now();
       keeping = Math.max(LEAST_CHECKPOINTS, CHECKPOINTS * took);

@@ -5,8 +5,11 @@
 //! | `settings` | what a picture is painted from, as the page says it |
 //! | `painting` | a picture that is painted, step by step |
 //! | `threads` | the threads of the kernels |
-//! | `page/engine.js` | the studio's engine: the queue, what the browser keeps, the worker |
+//! | `page/engine.js` | the studio's engine: the queue, and what is kept of it |
+//! | `page/storage.js` | what the browser keeps |
+//! | `page/client.js` | the worker, as the engine calls it |
 //! | `page/worker.js` | the Web Worker, which calls this module |
+//! | `page/thread.js` | a thread of the kernels |
 //! | `page/service-worker.js` | serves the page where there is no network |
 
 mod painting;
@@ -22,7 +25,7 @@ use impasto::{Picture, Recipe};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
-use self::settings::{RecipeInfo, Settings};
+use self::settings::RecipeInfo;
 
 pub use self::painting::{Job, Painter, Painting};
 #[cfg(feature = "threads")]
@@ -56,15 +59,6 @@ pub fn info() -> String {
         "encoders": ["builtin"],
     });
     info.to_string()
-}
-
-/// Checks settings, JSON.
-///
-/// # Errors
-/// What is wrong with them, in words.
-#[wasm_bindgen]
-pub fn check(settings: &str) -> Result<(), String> {
-    Settings::from_json(settings)?.recipe().map(drop)
 }
 
 /// A picture as a page shows it.

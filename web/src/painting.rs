@@ -16,8 +16,9 @@ use crate::{plain, words};
 
 type B = Autodiff<Flex>;
 
-/// Bytes that a run may take: the memory of WebAssembly ends at 4 GB, and has gaps.
-const MEMORY: u64 = 3 << 30;
+/// Bytes that a run may take: the memory of WebAssembly ends at 4 GB, has gaps, and holds pictures that are added
+/// meanwhile.
+const MEMORY: u64 = 5 << 29;
 
 /// The pictures and the settings of a job, before it is painted.
 #[wasm_bindgen]

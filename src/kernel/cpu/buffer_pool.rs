@@ -20,8 +20,12 @@ use super::system_memory::SystemMemory;
 /// returned to the system.
 const MAX_IDLE_REQUESTS: u64 = 200;
 
-/// Blocks begin and end at whole pages.
-const PAGE: usize = 4096;
+/// Blocks begin and end at whole pages of the system, which are no larger: on ARM they have 4, 16 or 64 KiB.
+const PAGE: usize = if cfg!(any(target_arch = "x86_64", target_family = "wasm")) {
+    4 << 10
+} else {
+    64 << 10
+};
 
 /// Blocks of at least this size are whole huge pages, which the system can take back undivided.
 const LARGE: usize = 8 << 20;

@@ -66,7 +66,7 @@ impl SystemMemory {
     /// again. Whether it did.
     ///
     /// # Safety
-    /// They lie within the memory, and no reference to their bytes exists.
+    /// They are whole pages of the system within the memory, and no reference to their bytes exists.
     pub unsafe fn release(&self, at: usize, bytes: usize) -> bool {
         #[cfg(target_os = "linux")]
         {

@@ -1,0 +1,15 @@
+// Runs a program for WASI: `node wasi.mjs PROGRAM ARGUMENTS`.
+
+import { readFile } from "node:fs/promises";
+import { WASI } from "node:wasi";
+
+const [program, ...rest] = process.argv.slice(2);
+const wasi = new WASI({
+  version: "preview1",
+  args: [program, ...rest],
+  env: process.env,
+  preopens: { ".": "." },
+  returnOnExit: true,
+});
+const module = await WebAssembly.compile(await readFile(program));
+process.exitCode = wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject()));
