@@ -75,6 +75,8 @@ pub mod layer;
 pub mod loss;
 mod normalization;
 pub mod optim;
+#[doc(hidden)]
+pub mod page;
 pub mod picture;
 #[cfg(feature = "pretrained")]
 pub mod pretrained;

@@ -1,6 +1,7 @@
 // Serves the page from what was loaded once, so that it needs no network.
 
-// Filled in by `web/build`: another version is another cache.
+// Filled in by `web/build`: another version is another cache. The modules are not among the files: a browser uses one
+// of them, which is kept when it is loaded.
 const VERSION = "VERSION_OF_THE_BUILD";
 const FILES = ["FILES_OF_THE_BUILD"];
 
@@ -8,11 +9,13 @@ const FILES = ["FILES_OF_THE_BUILD"];
 const isOurs = (name) => name.startsWith("impasto-") && name.endsWith(self.registration.scope);
 const cacheName = () => `${VERSION} ${self.registration.scope}`;
 
+/** A request for a file of this version, which no cache on the way has in another. */
+const ofVersion = (file) => new Request(`${file}?${VERSION}`, { cache: "no-cache" });
+
 self.addEventListener("install", (event) => {
   const load = async () => {
     const cache = await caches.open(cacheName());
-    // Under an address of this version, which no cache on the way has in another.
-    await cache.addAll(FILES.map((file) => new Request(`${file}?${VERSION}`, { cache: "no-cache" })));
+    await cache.addAll(FILES.map(ofVersion));
   };
   event.waitUntil(load());
 });
@@ -35,7 +38,12 @@ self.addEventListener("fetch", (event) => {
 /** A file with what a page must say to have threads: that nothing from elsewhere is mixed in. */
 async function answer(request) {
   const cache = await caches.open(cacheName());
-  const found = (await cache.match(request, { ignoreSearch: true })) ?? (await fetch(request));
+  let found = await cache.match(request, { ignoreSearch: true });
+  if (!found && request.url.endsWith(".wasm")) {
+    found = await fetch(ofVersion(request.url));
+    if (found.ok) await cache.put(request, found.clone());
+  }
+  found ??= await fetch(request);
   if (!found.ok) return found;
   const headers = new Headers(found.headers);
   headers.set("cross-origin-opener-policy", "same-origin");

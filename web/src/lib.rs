@@ -20,19 +20,15 @@ mod threads;
 use std::error::Error;
 use std::fmt::Write as _;
 
+use impasto::page::{RecipeInfo, SHOWN, shrunk};
 use impasto::picture::{ColorTransfer, Format, SaveOptions};
 use impasto::{Picture, Recipe};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
-use self::settings::RecipeInfo;
-
 pub use self::painting::{Job, Painter, Painting};
 #[cfg(feature = "threads")]
 pub use self::threads::{run_thread, shared_memory, shared_module, start_threads};
-
-/// Longest side of what a page shows of a picture, in pixels.
-const SHOWN: usize = 1024;
 
 #[wasm_bindgen]
 extern "C" {
@@ -80,7 +76,7 @@ pub fn read_picture(bytes: &[u8]) -> Result<Shown, String> {
     let name = "the picture";
     let (width, height) = Picture::size_from_bytes(bytes, name).map_err(words)?;
     let picture = Picture::reduced_from_bytes(bytes, name, SHOWN).map_err(words)?;
-    let png = plain(&picture, SHOWN);
+    let png = shrunk(&picture, SHOWN);
     Ok(Shown {
         width,
         height,
@@ -88,16 +84,6 @@ pub fn read_picture(bytes: &[u8]) -> Result<Shown, String> {
             .to_bytes(Format::Png, SaveOptions::default())
             .map_err(words)?,
     })
-}
-
-/// A picture no longer than so many pixels, in 8 bits of sRGB, and nothing else of its file.
-fn plain(picture: &Picture, longest: usize) -> Picture {
-    let (width, height) = (picture.width(), picture.height());
-    let longest = longest.min(width.max(height));
-    let side = |side: usize| (side * longest / width.max(height)).max(1);
-    let resized = picture.resize(side(width), side(height));
-    let rgb = resized.rgb().to_vec();
-    Picture::from_rgb(resized.width(), resized.height(), rgb).unwrap_or(resized)
 }
 
 /// An error with all that led to it, in words.

@@ -1,18 +1,17 @@
 //! A picture that is painted, step by step.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
+use impasto::page::{Point, Progress, shrunk};
 use impasto::picture::{Format, SaveOptions};
 use impasto::transfer::{Checkpoint, End, Pace, StyleCache};
-use impasto::{Picture, Region, Run, Status, Step, Style, StyleTransfer, Vgg19};
-use serde::Serialize;
+use impasto::{Picture, Region, Run, Status, Style, StyleTransfer, Vgg19};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
 use crate::settings::Settings;
-use crate::{plain, words};
+use crate::words;
 
 type B = Autodiff<Flex>;
 
@@ -163,31 +162,6 @@ pub struct Painting {
     pace: Pace,
 }
 
-/// How far a job has come.
-#[derive(Serialize)]
-struct Progress {
-    /// From 1.
-    scale: usize,
-    scales: usize,
-    width: usize,
-    height: usize,
-    iteration: usize,
-    iterations: usize,
-    evaluation: usize,
-    seconds: f64,
-    /// Seconds to the end, once that can be told.
-    left: Option<f64>,
-}
-
-/// A point of the curves: what each term adds to the loss.
-#[derive(Serialize)]
-struct Point {
-    evaluation: usize,
-    scale: usize,
-    total: f64,
-    terms: BTreeMap<String, f64>,
-}
-
 #[wasm_bindgen]
 impl Painting {
     /// Takes a step: JSON with whether the run has `ended`, its `progress`, and `points` of the curves.
@@ -197,18 +171,8 @@ impl Painting {
     pub fn step(&mut self) -> Result<String, String> {
         let (pace, mut points, mut progress) = (&mut self.pace, Vec::new(), None);
         let status = self.run.step_with(|step| {
-            points.push(point(step));
-            progress = Some(Progress {
-                scale: step.scale + 1,
-                scales: step.scales,
-                width: step.width,
-                height: step.height,
-                iteration: step.iteration,
-                iterations: step.iterations,
-                evaluation: step.evaluation,
-                seconds: step.elapsed.as_secs_f64(),
-                left: pace.at(step).left,
-            });
+            points.push(Point::at(step));
+            progress = Some(Progress::at(step, pace.at(step)));
             ControlFlow::Continue(())
         });
         let ended = matches!(status.map_err(words)?, Status::Ended(_));
@@ -229,7 +193,7 @@ impl Painting {
             jpeg_quality: 90,
             ..SaveOptions::default()
         };
-        let picture = plain(&self.run.picture().map_err(words)?, longest);
+        let picture = shrunk(&self.run.picture().map_err(words)?, longest);
         picture.to_bytes(Format::Jpeg, options).map_err(words)
     }
 
@@ -293,17 +257,4 @@ pub struct Painted {
     pub complete: bool,
     /// What there is to say.
     pub message: Option<String>,
-}
-
-fn point(step: &Step<'_, Flex>) -> Point {
-    let total = step.losses.weight;
-    let terms = step.losses.parts.iter();
-    Point {
-        evaluation: step.evaluation,
-        scale: step.scale + 1,
-        total: step.losses.weighted(),
-        terms: terms
-            .map(|part| (part.name.clone(), total * part.weighted()))
-            .collect(),
-    }
 }

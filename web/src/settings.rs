@@ -1,8 +1,8 @@
 //! What a picture is painted from, as the page says it.
 
 use impasto::Recipe;
-use impasto::picture::ColorTransfer;
-use serde::{Deserialize, Serialize};
+use impasto::page::Options;
+use serde::Deserialize;
 
 use crate::words;
 
@@ -14,21 +14,6 @@ pub struct Settings {
     pub recipe: String,
     #[serde(default)]
     pub options: Options,
-}
-
-/// What is left out is as the recipe has it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    pub size: Option<usize>,
-    pub iterations: Option<usize>,
-    pub strength: Option<f64>,
-    pub content_weight: Option<f64>,
-    pub style_weight: Option<f64>,
-    pub neighbors_weight: Option<f64>,
-    pub tv_weight: Option<f64>,
-    pub colors: Option<ColorTransfer>,
-    pub seed: Option<u64>,
 }
 
 impl Settings {
@@ -66,39 +51,5 @@ impl Settings {
         recipe.iterations = options.iterations.unwrap_or(recipe.iterations);
         recipe.check().map_err(words)?;
         Ok(recipe)
-    }
-}
-
-/// A recipe as the page shows it.
-#[derive(Serialize)]
-pub struct RecipeInfo {
-    name: String,
-    summary: String,
-    source: String,
-    size: usize,
-    iterations: usize,
-    strength: f64,
-    content_weight: f64,
-    style_weight: f64,
-    neighbors_weight: f64,
-    tv_weight: f64,
-    colors: ColorTransfer,
-}
-
-impl From<Recipe> for RecipeInfo {
-    fn from(recipe: Recipe) -> Self {
-        Self {
-            summary: recipe.summary(),
-            size: recipe.size,
-            iterations: recipe.iterations,
-            strength: 1.0 - recipe.neighbors.content_share,
-            content_weight: recipe.content_weight,
-            style_weight: recipe.style_weight,
-            neighbors_weight: recipe.neighbors.weight,
-            tv_weight: recipe.tv_weight,
-            colors: recipe.colors,
-            name: recipe.name,
-            source: recipe.source,
-        }
     }
 }

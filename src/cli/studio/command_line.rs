@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use impasto::Recipe;
 
-use super::settings::Settings;
+use super::settings::{Settings, named};
 use super::store::Store;
 use crate::cli::args::{Arguments, Command, DeviceArgs, EncoderArg, StudioArgs, StylizeArgs};
 use crate::cli::encoder::vgg19_file;
@@ -118,7 +118,7 @@ impl CommonOptions {
         {
             option("encoder", name.into());
         }
-        for (name, value) in settings.options.named() {
+        for (name, value) in named(&settings.options) {
             option(name, value.into());
         }
         if let Some(start) = &settings.start {

@@ -1,9 +1,9 @@
 //! A job: what is known of it, and what it was told.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use impasto::page::{Point, Progress};
 use serde::{Deserialize, Serialize};
 
 use super::ids::JobId;
@@ -57,31 +57,6 @@ pub struct Steered {
     pub evaluation: usize,
     /// From then on.
     pub settings: Settings,
-}
-
-/// How far a job has come.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// From 1.
-    pub scale: usize,
-    pub scales: usize,
-    pub width: usize,
-    pub height: usize,
-    pub iteration: usize,
-    pub iterations: usize,
-    pub evaluation: usize,
-    pub seconds: f64,
-    /// Seconds to the end, once that can be told.
-    pub left: Option<f64>,
-}
-
-/// A point of the curves: what each term adds to the loss.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Point {
-    pub evaluation: usize,
-    pub scale: usize,
-    pub total: f64,
-    pub terms: BTreeMap<String, f64>,
 }
 
 /// A job.

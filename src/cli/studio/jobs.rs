@@ -8,11 +8,12 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use impasto::page::{Point, Progress};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::ids::JobId;
-use super::job::{Facts, Job, Leave, Order, Point, Progress, Status, Wishes};
+use super::job::{Facts, Job, Leave, Order, Status, Wishes};
 use super::store::Store;
 
 /// Events that wait for a page that is slow to take them. One that falls behind is told everything anew.

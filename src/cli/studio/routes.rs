@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream::{self, Stream};
 use impasto::Recipe;
+use impasto::page::RecipeInfo;
 use impasto::picture::ColorTransfer;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,7 +27,7 @@ use super::guard::{Guard, guard};
 use super::ids::{JobId, PictureId};
 use super::job::{Job, Order, Steered};
 use super::jobs::{Jobs, Refused};
-use super::settings::{RecipeInfo, Settings};
+use super::settings::Settings;
 use super::store::Store;
 
 /// The most bytes of a picture's file.

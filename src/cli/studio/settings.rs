@@ -1,7 +1,6 @@
 //! What a picture is painted from, as the page says it.
 
-use impasto::Recipe;
-use impasto::picture::ColorTransfer;
+use impasto::page::Options;
 use serde::{Deserialize, Serialize};
 
 use super::ids::PictureId;
@@ -26,30 +25,6 @@ pub struct Settings {
     pub start: Option<PictureId>,
 }
 
-/// Options of `impasto stylize`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub iterations: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub strength: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_weight: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub style_weight: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub neighbors_weight: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tv_weight: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub colors: Option<ColorTransfer>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-}
-
 /// A style of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,57 +42,21 @@ fn one() -> f64 {
     1.0
 }
 
-impl Options {
-    /// Those that are given, by the names of the program's options.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let number = |value: Option<f64>| value.map(|value| value.to_string());
-        let whole = |value: Option<usize>| value.map(|value| value.to_string());
-        [
-            ("size", whole(self.size)),
-            ("iterations", whole(self.iterations)),
-            ("strength", number(self.strength)),
-            ("content-weight", number(self.content_weight)),
-            ("style-weight", number(self.style_weight)),
-            ("neighbors-weight", number(self.neighbors_weight)),
-            ("tv-weight", number(self.tv_weight)),
-            ("colors", self.colors.map(|colors| colors.to_string())),
-            ("seed", self.seed.map(|seed| seed.to_string())),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-    }
-}
-
-/// A recipe as the page shows it.
-#[derive(Serialize)]
-pub struct RecipeInfo {
-    name: String,
-    summary: String,
-    source: String,
-    size: usize,
-    iterations: usize,
-    strength: f64,
-    content_weight: f64,
-    style_weight: f64,
-    neighbors_weight: f64,
-    tv_weight: f64,
-    colors: ColorTransfer,
-}
-
-impl From<Recipe> for RecipeInfo {
-    fn from(recipe: Recipe) -> Self {
-        Self {
-            summary: recipe.summary(),
-            size: recipe.size,
-            iterations: recipe.iterations,
-            strength: 1.0 - recipe.neighbors.content_share,
-            content_weight: recipe.content_weight,
-            style_weight: recipe.style_weight,
-            neighbors_weight: recipe.neighbors.weight,
-            tv_weight: recipe.tv_weight,
-            colors: recipe.colors,
-            name: recipe.name,
-            source: recipe.source,
-        }
-    }
+/// The options that are given, by the names of the program's.
+pub fn named(options: &Options) -> impl Iterator<Item = (&'static str, String)> {
+    let number = |value: Option<f64>| value.map(|value| value.to_string());
+    let whole = |value: Option<usize>| value.map(|value| value.to_string());
+    [
+        ("size", whole(options.size)),
+        ("iterations", whole(options.iterations)),
+        ("strength", number(options.strength)),
+        ("content-weight", number(options.content_weight)),
+        ("style-weight", number(options.style_weight)),
+        ("neighbors-weight", number(options.neighbors_weight)),
+        ("tv-weight", number(options.tv_weight)),
+        ("colors", options.colors.map(|colors| colors.to_string())),
+        ("seed", options.seed.map(|seed| seed.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
 }

@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use impasto::Picture;
+use impasto::page::{SHOWN, shrunk};
 use impasto::picture::Limits;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -22,9 +23,6 @@ use sha2::{Digest, Sha256};
 use super::ids::{JobId, PictureId};
 use super::job::Job;
 use crate::cli::failure::{Failure, describe_error};
-
-/// Longest side of what a page shows of a picture, in pixels.
-pub const SHOWN: usize = 1024;
 
 /// Longest side of what a page lists.
 const THUMBNAIL: usize = 320;
@@ -209,14 +207,4 @@ impl Store {
             done => done,
         }
     }
-}
-
-/// A picture that is no longer than so many pixels, in 8 bits of sRGB.
-pub fn shrunk(picture: &Picture, longest: usize) -> Picture {
-    let (width, height) = (picture.width(), picture.height());
-    let longest = longest.min(width.max(height));
-    let side = |side: usize| (side * longest / width.max(height)).max(1);
-    let plain = picture.resize(side(width), side(height));
-    let rgb = plain.rgb().to_vec();
-    Picture::from_rgb(plain.width(), plain.height(), rgb).unwrap_or(plain)
 }

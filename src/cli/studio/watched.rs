@@ -1,19 +1,17 @@
 //! A run that is watched: its curves, how far it has come, and now and then a preview.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::backend::Backend;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
+use impasto::page::{Point, Progress, SHOWN, shrunk};
 use impasto::transfer::{Pace, Plan};
 use impasto::{Picture, Step};
 
 use super::ids::JobId;
-use super::job::{Point, Progress};
 use super::jobs::Jobs;
-use super::store::{SHOWN, shrunk};
 
 /// Least time between two messages to the page while a run is young. It grows with the time that the run has
 /// taken, by this part of it and to at most so much: the picture changes less, and a browser that draws on the same
@@ -57,27 +55,8 @@ impl Watched {
     /// Takes note of an evaluation.
     pub fn record<B: Backend>(&mut self, step: &Step<'_, B>) {
         let speed = self.pace.at(step);
-        let parts = step.losses.parts.iter();
-        let total = step.losses.weight;
-        self.points.push(Point {
-            evaluation: step.evaluation,
-            scale: step.scale + 1,
-            total: step.losses.weighted(),
-            terms: parts
-                .map(|part| (part.name.clone(), total * part.weighted()))
-                .collect::<BTreeMap<_, _>>(),
-        });
-        self.progress = Some(Progress {
-            scale: step.scale + 1,
-            scales: step.scales,
-            width: step.width,
-            height: step.height,
-            iteration: step.iteration,
-            iterations: step.iterations,
-            evaluation: step.evaluation,
-            seconds: step.elapsed.as_secs_f64(),
-            left: speed.left,
-        });
+        self.points.push(Point::at(step));
+        self.progress = Some(Progress::at(step, speed));
         if self.last.is_none_or(|last| last.elapsed() >= self.pause()) {
             let preview = match self.is_preview_due() {
                 true => self.preview_of(|| step.picture().ok()),
