@@ -28,7 +28,7 @@ export class Client {
     worker.onmessage = ({ data }) => worker === this.#worker && this.#hear(data);
     worker.onerror = (event) => {
       event.preventDefault();
-      if (worker === this.#worker) this.#fault(event.message);
+      if (worker === this.#worker) this.#fault(event.message || "a file of this page cannot be loaded");
     };
     this.#worker = worker;
     const name = `impasto ${crypto.randomUUID()}`;
@@ -57,9 +57,16 @@ export class Client {
     });
   }
 
-  /** Calls a function of the worker, which answers in the order of the calls. */
+  /** Calls a function of the worker, once that has loaded. */
   async call(name, ...values) {
-    await this.#loaded;
+    const loaded = this.#loaded;
+    try {
+      await loaded;
+    } catch {
+      // Another one may.
+      if (loaded === this.#loaded) this.load();
+      await this.#loaded;
+    }
     return this.#send(name, ...values);
   }
 

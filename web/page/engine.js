@@ -36,7 +36,7 @@ function fixed({ content, styles, start, encoder }) {
 
 export class Engine {
   #storage = new Storage();
-  #client = new Client((event) => this.#painted(event));
+  #client = new Client((event) => this.#workerSaid(event));
   /** By number: what is known of each, `curves`, and the number of its `preview`. */
   #jobs = new Map();
   #last = 0;
@@ -53,7 +53,7 @@ export class Engine {
   #isAlone = false;
 
   /** Where it paints. */
-  get place() {
+  get connection() {
     const threads = this.#client.threads === 1 ? "one thread" : `${this.#client.threads} threads`;
     const kept = this.#storage.keeps ? "" : "; this browser keeps nothing when the page is closed";
     return `Paints on this device, ${threads}${kept}`;
@@ -151,7 +151,7 @@ export class Engine {
       if (!LEAVES.includes(action)) throw new Error("the job is painted already");
       if (LEAVES.indexOf(action) > LEAVES.indexOf(job.leave)) job.leave = action;
       if (this.#isBegun) this.#leave(job);
-      return;
+      return this.#keep(job);
     }
     if (action === "remove") return this.#remove(job);
     if (action === "pause" && job.status === "queued") job.status = "paused";
@@ -244,20 +244,34 @@ export class Engine {
   async #recall() {
     const names = await this.#storage.names();
     for (const name of names.filter((name) => name.startsWith("job/"))) {
-      const job = await this.#storage.get(name);
-      if (job.status === "painting") job.status = "queued";
-      if (job.begins) Object.assign(job, { status: "paused", message: CLOSED, begins: false });
-      job.leave = null;
+      const job = await this.#kept(name);
+      if (!job) continue;
       this.#jobs.set(job.id, job);
+      if (job.status === "painting") this.#obey(job, "queued");
+      if (job.begins) Object.assign(job, { status: "paused", message: CLOSED, begins: false });
     }
     this.#jobs = new Map([...this.#jobs].sort(([a], [b]) => a - b));
-    this.#last = Math.max((await this.#storage.get("last")) ?? 0, ...this.#jobs.keys());
+    this.#last = Math.max((await this.#kept("last")) ?? 0, ...this.#jobs.keys());
     // Pictures stay as long as a job or the form names them.
-    const named = JSON.stringify([...this.#jobs.values()]) + localStorage.getItem("impasto");
+    const named = JSON.stringify([...this.#jobs.values()]) + remembered();
     for (const name of names) {
       const [kind, id] = name.split("/");
       if (["picture", "shown"].includes(kind) && !named.includes(id)) await this.#storage.delete(name);
-      else if (["shown", "result", "thumbnail"].includes(kind)) this.#show(name, await this.#storage.get(name));
+      else if (["shown", "result", "thumbnail"].includes(kind)) {
+        const blob = await this.#kept(name);
+        if (blob) this.#show(name, blob);
+      }
+    }
+    for (const job of [...this.#jobs.values()].filter(({ leave }) => leave === "remove")) await this.#remove(job);
+  }
+
+  /** What is kept under a name, if it can be read. */
+  async #kept(name) {
+    try {
+      return await this.#storage.get(name);
+    } catch (error) {
+      console.warn(name, error);
+      return undefined;
     }
   }
 
@@ -313,7 +327,7 @@ export class Engine {
   }
 
   /** Hears what the worker says of the job that is painted. */
-  async #painted({ kind, id, ...said }) {
+  async #workerSaid({ kind, id, ...said }) {
     const job = this.#jobs.get(this.#current);
     if (kind === "fault") {
       this.#connected(true);
@@ -339,7 +353,7 @@ export class Engine {
       }
     } else if (kind === "kept") {
       await this.#keepFiles(job, said);
-      await this.#keep(job);
+      this.#tell(job);
     } else if (kind === "left") {
       await this.#left(job, said);
     }
@@ -355,28 +369,44 @@ export class Engine {
     const blobs = files
       .filter(([, bytes]) => bytes)
       .map(([kind, bytes, type]) => [`${kind}/${job.id}`, new Blob([bytes], { type })]);
-    for (const [name, blob] of blobs) this.#show(name, blob);
+    for (const [name, blob] of blobs) if (blob.type) this.#show(name, blob);
     let kept = true;
     for (const [name, blob] of blobs) kept = (await this.#storage.put(name, blob)) && kept;
+    if (kept && result) await this.#storage.delete(`checkpoint/${job.id}`);
     if (!kept && this.#storage.keeps) job.message = NO_ROOM;
-    else if (result) await this.#storage.delete(`checkpoint/${job.id}`);
+    else if (job.message === NO_ROOM) job.message = null;
+  }
+
+  /** Gives a job that was left its status, by what it was told meanwhile. */
+  #obey(job, status) {
+    const { leave } = job;
+    Object.assign(job, { status, finish: false });
+    if (leave !== "remove") job.leave = null;
+    if (leave === "finish" && ["paused", "queued"].includes(status)) Object.assign(job, { status: "queued", finish: true });
+    if (leave === "pause" && status === "queued") job.status = "paused";
   }
 
   /** The worker has left the job. What it was told meanwhile is not lost. */
   async #left(job, said) {
     this.#isBegun = false;
+    Object.assign(job, { status: said.status, begins: false });
+    job.message = said.message ?? job.message;
     await this.#keepFiles(job, said);
     this.#current = null;
-    const { leave } = job;
-    Object.assign(job, { status: said.status, finish: false, leave: null, begins: false });
-    job.message = said.message ?? job.message;
-    if (leave === "remove") await this.#remove(job);
-    else {
-      if (leave === "finish" && job.status === "paused") Object.assign(job, { status: "queued", finish: true });
-      if (leave === "pause" && job.status === "queued") job.status = "paused";
-      this.#tell(job);
-    }
+    this.#obey(job, said.status);
+    if (job.leave === "remove") await this.#remove(job);
+    else this.#tell(job);
     this.#next();
+  }
+}
+
+/** What the form remembers. */
+function remembered() {
+  try {
+    return localStorage.getItem("impasto") ?? "";
+  } catch {
+    // A browser that was told to keep nothing.
+    return "";
   }
 }
 
@@ -393,7 +423,7 @@ async function serve() {
   try {
     const registration = await navigator.serviceWorker.register("service-worker.js");
     if (crossOriginIsolated || sessionStorage.getItem("served")) return;
-    const worker = registration.installing ?? registration.waiting ?? registration.active;
+    const worker = registration.active ?? registration.installing ?? registration.waiting;
     const ends = ["activated", "redundant"];
     await new Promise((done) => {
       const look = () => ends.includes(worker.state) && done();

@@ -1,21 +1,19 @@
 // Serves the page from what was loaded once, so that it needs no network.
 
-// Filled in by `web/build`: another version is another cache. The modules are not among the files: a browser uses one
-// of them, which is kept when it is loaded.
+// Filled in by `web/build`: another version is another cache.
 const VERSION = "VERSION_OF_THE_BUILD";
+const POLICY = "POLICY_OF_THE_BUILD";
 const FILES = ["FILES_OF_THE_BUILD"];
 
 /** Caches of this page: others may be served from the same host. */
 const isOurs = (name) => name.startsWith("impasto-") && name.endsWith(self.registration.scope);
 const cacheName = () => `${VERSION} ${self.registration.scope}`;
 
-/** A request for a file of this version, which no cache on the way has in another. */
-const ofVersion = (file) => new Request(`${file}?${VERSION}`, { cache: "no-cache" });
-
 self.addEventListener("install", (event) => {
   const load = async () => {
     const cache = await caches.open(cacheName());
-    await cache.addAll(FILES.map(ofVersion));
+    // Under an address of this version, which no cache on the way has in another.
+    await cache.addAll(FILES.map((file) => new Request(`${file}?${VERSION}`, { cache: "no-cache" })));
   };
   event.waitUntil(load());
 });
@@ -35,17 +33,16 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(answer(request));
 });
 
-/** A file with what a page must say to have threads: that nothing from elsewhere is mixed in. */
+/**
+ * A file with the policy of the page, and with what a page must say to have threads: that nothing from elsewhere is
+ * mixed in.
+ */
 async function answer(request) {
   const cache = await caches.open(cacheName());
-  let found = await cache.match(request, { ignoreSearch: true });
-  if (!found && request.url.endsWith(".wasm")) {
-    found = await fetch(ofVersion(request.url));
-    if (found.ok) await cache.put(request, found.clone());
-  }
-  found ??= await fetch(request);
+  const found = (await cache.match(request, { ignoreSearch: true })) ?? (await fetch(request));
   if (!found.ok) return found;
   const headers = new Headers(found.headers);
+  headers.set("content-security-policy", POLICY);
   headers.set("cross-origin-opener-policy", "same-origin");
   headers.set("cross-origin-embedder-policy", "require-corp");
   const { status, statusText } = found;

@@ -203,10 +203,10 @@ async function steps() {
       return { status: "paused" };
     }
     if (job.leave === "pause") {
-      const left = state();
+      const saved = state();
       tell(painting.preview(SHOWN));
       painting.free();
-      return { status: "paused", ...left };
+      return { status: "paused", ...saved };
     }
     const step = job.leave === "finish" ? { ended: true, points: [] } : JSON.parse(painting.step());
     progress = step.progress ?? progress;
@@ -231,8 +231,8 @@ async function steps() {
       tell(preview);
     }
     if (job.keep || now - kept >= keeping) {
-      const [left, took] = timed(state);
-      send({ kind: "kept", id, ...left });
+      const [saved, took] = timed(state);
+      send({ kind: "kept", id, ...saved });
       job.keep = false;
       kept = performance.now();
       keeping = Math.max(LEAST_CHECKPOINTS, CHECKPOINTS * took);

@@ -234,8 +234,6 @@ impl Painting {
             .with_metadata(outcome.provenance.to_metadata());
         let options = SaveOptions::default();
         Ok(Painted {
-            width: picture.width(),
-            height: picture.height(),
             png: picture.to_bytes(Format::Png, options).map_err(words)?,
             complete: outcome.end == End::Finished,
             message: matches!(outcome.end, End::Diverged { .. }).then(|| {
@@ -249,8 +247,6 @@ impl Painting {
 /// The result of a job.
 #[wasm_bindgen(getter_with_clone)]
 pub struct Painted {
-    pub width: usize,
-    pub height: usize,
     /// The file.
     pub png: Vec<u8>,
     /// Whether all steps were taken.

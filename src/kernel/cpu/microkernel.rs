@@ -135,7 +135,7 @@ unsafe fn select_tile<S: Simd, const STEP: usize, const ROW: usize>(
 }
 
 /// Calls a function with the vector instructions enabled. On WebAssembly, which has them everywhere, it would be
-/// inlined: a quarter slower, since browsers find registers worse in larger functions.
+/// inlined: a fifth slower, since browsers find registers worse in larger functions.
 #[cfg_attr(target_family = "wasm", inline(never))]
 #[cfg_attr(not(target_family = "wasm"), inline(always))]
 fn call<S: Simd>(simd: S, tile: impl WithSimd<Output = ()>) {

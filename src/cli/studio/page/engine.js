@@ -3,7 +3,7 @@
 
 export class Engine {
   /** Where it paints. */
-  place = "Connected";
+  connection = "Connected";
 
   async request(path, options = {}) {
     let response;

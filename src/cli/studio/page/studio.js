@@ -826,7 +826,7 @@ async function begin() {
   }
   setUp();
   engine.events(heard, (there) => {
-    at("connection").textContent = there ? engine.place : "The program does not answer; trying again …";
+    at("connection").textContent = there ? engine.connection : "The program does not answer; trying again …";
   });
 }
 
