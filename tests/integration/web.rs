@@ -254,6 +254,15 @@ fn the_web_page_works_without_a_network_and_goes_on_after_it_was_closed() {
     choose_pictures(&mut browser);
     drop(server);
 
+    // A mask for a second style; the first is then painted everywhere.
+    browser.choose("#style-file", &[&repository("assets/dots.jpg")]);
+    browser.wait("document.querySelectorAll('#styles li').length === 2");
+    browser.evaluate("document.querySelectorAll('#styles button')[2].click()");
+    browser.wait("document.activeElement.id === 'mask-canvas'");
+    browser.key(" ");
+    browser.press("Done");
+    browser.wait("document.querySelector('#styles').innerText.includes('Painted area')");
+
     // Painted, steered, and closed in the middle.
     browser.set("#recipe", "gram");
     browser.set("#size", "256");
