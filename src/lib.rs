@@ -48,6 +48,12 @@
 //!
 //! Each part is usable alone on plain Burn tensors.
 //!
+//! # In a browser
+//!
+//! The crate builds for `wasm32-unknown-unknown`, where there are no files: [`Picture::from_bytes`],
+//! [`Picture::to_bytes`], [`Vgg19Weights::from_bytes`], [`transfer::Checkpoint::from_bytes`]. The repository has a page
+//! around it (`web/`) and what it took to make (`docs/browser.md`).
+//!
 //! # Cargo features
 //!
 //! | feature | what it adds |

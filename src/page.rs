@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{ColorTransfer, Picture};
+use crate::picture::{ColorTransfer, Format, Picture, PictureError, SaveOptions};
 use crate::transfer::{Recipe, Speed, Step};
 
 /// Longest side of what a page shows of a picture, in pixels.
@@ -150,4 +150,16 @@ pub fn shrunk(picture: &Picture, longest: usize) -> Picture {
     let resized = picture.resize(side(width), side(height));
     let rgb = resized.rgb().to_vec();
     Picture::from_rgb(resized.width(), resized.height(), rgb).unwrap_or(resized)
+}
+
+/// A picture no longer than so many pixels as a JPEG, to look at.
+///
+/// # Errors
+/// See [`Picture::to_bytes`].
+pub fn preview(picture: &Picture, longest: usize) -> Result<Vec<u8>, PictureError> {
+    let options = SaveOptions {
+        jpeg_quality: 90,
+        ..SaveOptions::default()
+    };
+    shrunk(picture, longest).to_bytes(Format::Jpeg, options)
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use burn::backend::{Autodiff, Flex};
-use impasto::page::{Point, Progress, shrunk};
+use impasto::page::{self, Point, Progress};
 use impasto::picture::{Format, SaveOptions};
 use impasto::transfer::{Checkpoint, End, Pace, StyleCache};
 use impasto::{Picture, Region, Run, Status, Style, StyleTransfer, Vgg19};
@@ -189,12 +189,7 @@ impl Painting {
     /// # Errors
     /// In words.
     pub fn preview(&self, longest: usize) -> Result<Vec<u8>, String> {
-        let options = SaveOptions {
-            jpeg_quality: 90,
-            ..SaveOptions::default()
-        };
-        let picture = shrunk(&self.run.picture().map_err(words)?, longest);
-        picture.to_bytes(Format::Jpeg, options).map_err(words)
+        page::preview(&self.run.picture().map_err(words)?, longest).map_err(words)
     }
 
     /// The state to go on from; nothing before the first step.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::backend::Backend;
-use image::ExtendedColorType;
-use image::codecs::jpeg::JpegEncoder;
-use impasto::page::{Point, Progress, SHOWN, shrunk};
+use impasto::page::{self, Point, Progress, SHOWN};
 use impasto::transfer::{Pace, Plan};
 use impasto::{Picture, Step};
 
@@ -93,13 +91,7 @@ impl Watched {
 
     fn preview_of(&mut self, picture: impl FnOnce() -> Option<Picture>) -> Option<Vec<u8>> {
         let began = Instant::now();
-        let preview =
-            picture().and_then(
-                |picture| match picture.width().max(picture.height()) > SHOWN {
-                    true => jpeg(&shrunk(&picture, SHOWN)),
-                    false => jpeg(&picture),
-                },
-            );
+        let preview = picture().and_then(|picture| page::preview(&picture, SHOWN).ok());
         self.preview = Some((Instant::now(), began.elapsed()));
         preview
     }
@@ -109,17 +101,4 @@ impl Watched {
         self.began = Instant::now();
         self.pace.interrupted();
     }
-}
-
-fn jpeg(picture: &Picture) -> Option<Vec<u8>> {
-    let values = picture.rgb().iter();
-    let bytes: Vec<u8> = values
-        .map(|value| (value.clamp(0.0, 1.0) * 255.0).round() as u8)
-        .collect();
-    let mut file = Vec::new();
-    let (width, height) = (picture.width() as u32, picture.height() as u32);
-    JpegEncoder::new_with_quality(&mut file, 90)
-        .encode(&bytes, width, height, ExtendedColorType::Rgb8)
-        .ok()?;
-    Some(file)
 }
